@@ -1,0 +1,35 @@
+"""What a model wants to see: plain data that the video side and the model side share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Sampling = Literal["segments", "dense", "all"]
+ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How a video becomes the clip that a model reads. Enough, with the model, to predict from a file."""
+
+    frames: int = 8  # T, frames in one clip (an upper bound when sampling is "all")
+    sampling: Sampling = (
+        "segments"  # one frame of each of T equal parts | T frames, `stride` apart | every frame
+    )
+    stride: int = 1  # tau, raw frames from one frame of a dense clip to the next
+    size: int = 224  # side of the square crop, in pixels
+    resize: int = 256  # short side of the frame before a test crop, in pixels
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD
+    short: ShortPolicy = "spread"  # what to do with a video of fewer frames than the clip
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "stride", "size", "resize"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ClipSpec.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.resize < self.size:
+            raise ValueError(f"ClipSpec.resize is {self.resize}, smaller than the crop of {self.size}")

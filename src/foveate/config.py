@@ -1,0 +1,133 @@
+"""Strict conversion between frozen dataclasses and plain data (YAML files, checkpoint headers)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from foveate.errors import UsageError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """A hint that names the closest known word, or lists them all when none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+
+
+def from_dict(cls: type[T], data: object, subject: object) -> T:
+    """Build dataclass `cls` from a mapping; unknown keys and wrong types raise UsageError naming the key."""
+    if not isinstance(data, dict):
+        raise UsageError(subject, f"expected keys and values, got {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
+    for key in data:
+        if key not in known:
+            raise UsageError(subject, f"unknown key '{key}'", nearest(str(key), known))
+    values = {key: _convert(value, hints[key], f"{subject}: {key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(subject, str(error)) from error
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return from_dict(typing.cast(type, kind), value, where)
+    if origin is typing.Literal:
+        if value in args:
+            return value
+        raise UsageError(where, f"{value!r} is not allowed", nearest(str(value), map(str, args)))
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, args, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(where, f"expected a list, got {value!r}")
+        item = args if len(args) == len(value) and args[-1] is not Ellipsis else (args[0],) * len(value)
+        return tuple(_convert(v, k, where) for v, k in zip(value, item, strict=True))
+    if origin is dict:
+        return dict(value)
+    return _convert_plain(value, kind, where)
+
+
+def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    failure = UsageError(where, f"{value!r} has the wrong type")
+    for kind in args:
+        if kind is type(None):
+            continue
+        try:
+            return _convert(value, kind, where)
+        except UsageError as error:
+            failure = error
+    raise failure
+
+
+def _convert_plain(value: Any, kind: Any, where: str) -> Any:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UsageError(where, f"{value} is not a finite number")
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            return _convert_plain(float(value), float, where)
+        except ValueError:
+            pass
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    raise UsageError(where, f"expected {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without duplicate keys and without aliases (a few of which can expand to gigabytes)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key '{key}' stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a missing, malformed or duplicate-keyed file raises UsageError."""
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except OSError as error:
+        raise UsageError(path, error.strerror or str(error)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(path, f"not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(path, "holds no keys and values")
+    return data
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain data of a dataclass, tuples as lists and paths as text, fit for YAML and JSON."""
+    return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
