@@ -1,0 +1,63 @@
+"""What the image networks share: the temporal slot, and convolution with its norm and activation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TemporalSlot = Callable[[int, int, int], nn.Module | None]
+"""(stage, block, channels) -> the part in front of that block's first convolution, or None."""
+
+
+def no_slot(stage: int, block: int, channels: int) -> None:
+    """A purely spatial network."""
+
+
+def rounded(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor`, never more than a tenth below (MobileNetV2's rule)."""
+    result = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return result + divisor if result < 0.9 * channels else result
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow does: to ceil(side / stride), the odd pixel right and below."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = []
+        for side, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride, strict=True):
+            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, pads) if any(pads) else input)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, and ReLU6 unless `linear`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
+        same: bool = False,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        if same:
+            self.conv: nn.Conv2d = SameConv2d(
+                in_channels, out_channels, kernel, stride, groups=groups, bias=False
+            )
+        else:
+            padding = kernel // 2
+            self.conv = nn.Conv2d(
+                in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False
+            )
+        self.norm = norm(out_channels)
+        self.act = nn.Identity() if linear else nn.ReLU6(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))

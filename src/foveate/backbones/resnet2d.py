@@ -1,0 +1,188 @@
+"""ResNet on frames, with a temporal slot in front of every block's first convolution.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1, with the stride on the 3x3
+convolution of a bottleneck as in all public weights. Depth 10 (one basic block a stage) and the small
+stem (3x3, stride 2, no pool) are our own, for images of 48 to 112 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Literal
+
+from torch import Tensor, nn
+
+from foveate.backbones.parts import TemporalSlot, no_slot
+from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
+from foveate.layers.nonlocal_block import NonLocal
+from foveate.layers.temporal import StreamMemory, TemporalPool
+
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+}
+
+
+class Block(nn.Module):
+    """A residual unit. `temporal` feeds the residual branch only, or the whole unit if `whole`."""
+
+    expansion: int
+    convs: nn.Sequential
+
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, temporal: nn.Module | None, whole: bool
+    ):
+        super().__init__()
+        self.temporal = temporal
+        self.whole = whole
+        self.relu = nn.ReLU(inplace=True)
+        self.after: NonLocal | None = None
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def branch(self, x: Tensor) -> Tensor:
+        """The residual branch, before the sum."""
+        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
+
+    def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None) -> Tensor:
+        moved = x if self.temporal is None else self.temporal(x, num_frames, memory)
+        shortcut = moved if self.whole else x
+        if self.downsample is not None:
+            shortcut = self.downsample(shortcut)
+        x = self.relu(self.branch(moved) + shortcut)
+        return x if self.after is None else self.after(x, num_frames)
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (ResNet-18 and 34)."""
+
+    expansion = 1
+
+    def __init__(self, channels: int, width: int, stride: int, temporal: nn.Module | None, whole: bool):
+        super().__init__(channels, width, stride, temporal, whole)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+
+
+class Bottleneck(Block):
+    """1x1 to `width`, 3x3, 1x1 to four times `width` (ResNet-50 and deeper)."""
+
+    expansion = 4
+
+    def __init__(self, channels: int, width: int, stride: int, temporal: nn.Module | None, whole: bool):
+        super().__init__(channels, 4 * width, stride, temporal, whole)
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+
+    def branch(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))
+
+
+class Stage(nn.ModuleList):
+    """Blocks of one resolution, run in order."""
+
+    def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None) -> Tensor:
+        for block in self:
+            x = block(x, num_frames, memory)
+        return x
+
+
+class ResNet2D(nn.Module):
+    """A ResNet over frames folded into the batch.
+
+    width: channels of the first stage (64 in the paper).
+    slot: makes the temporal part of a block from (stage 1..4, block, channels).
+    whole: the temporal part feeds the shortcut as well.
+    pool_after: stages (1..4) after which every second frame is dropped by a temporal maximum.
+    """
+
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+
+    def __init__(
+        self,
+        depth: int,
+        width: int = 64,
+        stem: Literal["large", "small"] = "large",
+        slot: TemporalSlot = no_slot,
+        whole: bool = False,
+        pool_after: Collection[int] = (),
+    ) -> None:
+        super().__init__()
+        kernel = 7 if stem == "large" else 3
+        self.conv1 = nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "large" else nn.Identity()
+        block = BasicBlock if depth < 50 else Bottleneck
+        self.channels = width
+        self.layer1 = self._stage(block, depth, 1, width, slot, whole)
+        self.layer2 = self._stage(block, depth, 2, width * 2, slot, whole)
+        self.layer3 = self._stage(block, depth, 3, width * 4, slot, whole)
+        self.layer4 = self._stage(block, depth, 4, width * 8, slot, whole)
+        self.pool_after = frozenset(pool_after)
+        self.temporal_pool = TemporalPool()
+        self._init_weights()
+
+    def _stage(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        depth: int,
+        stage: int,
+        width: int,
+        slot: TemporalSlot,
+        whole: bool,
+    ) -> Stage:
+        blocks = []
+        for index in range(BLOCKS[depth][stage - 1]):
+            stride = 2 if index == 0 and stage > 1 else 1
+            blocks.append(block(self.channels, width, stride, slot(stage, index, self.channels), whole))
+            self.channels = width * block.expansion
+        return Stage(blocks)
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, width, H/4, W/4), or H/2 with the small stem."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+
+    @property
+    def stages(self) -> tuple[Callable[..., Tensor], ...]:
+        return (self.layer1, self.layer2, self.layer3, self.layer4)
+
+    def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
+        """images: (B*T, 3, H, W). Returns maps (B*T', channels, h, w); T' < T after a temporal pool."""
+        x = self.stem(images)
+        for number, stage in enumerate(self.stages, start=1):
+            x = stage(x, num_frames, memory)
+            if number in self.pool_after:
+                x = self.temporal_pool(x, num_frames)
+                num_frames = (num_frames + 1) // 2
+        return x
+
+
+def add_nonlocal(net: ResNet2D) -> None:
+    """Put a non-local block behind every second block of res3 and res4: the five of TSM's ResNet-50."""
+    for stage in (net.layer2, net.layer3):
+        for block in list(stage)[::2]:
+            assert isinstance(block, Bottleneck)
+            block.after = NonLocal(block.bn3.num_features)

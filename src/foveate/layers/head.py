@@ -1,0 +1,41 @@
+"""From feature maps to logits: pool over space, dropout, a linear layer, average over the frames."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class ConsensusHead(nn.Module):
+    """Classify every frame and average the logits (Wang et al., "Temporal Segment Networks", ECCV 2016).
+
+    pool: "max" keeps a small figure that an average over the frame would dilute.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        dropout: float = 0.5,
+        pool: Literal["average", "max"] = "average",
+    ) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if pool == "average" else nn.AdaptiveMaxPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.channels = channels
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int) -> None:
+        """A new linear layer for `num_classes` classes, near zero as in TSN."""
+        self.linear = nn.Linear(self.channels, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.001)
+        nn.init.zeros_(self.linear.bias)
+
+    def frame_logits(self, maps: Tensor) -> Tensor:
+        """maps: (B*T, C, H, W). Returns (B*T, classes)."""
+        return self.linear(self.dropout(self.pool(maps).flatten(1)))
+
+    def forward(self, maps: Tensor, batch: int) -> Tensor:
+        """maps: (batch*T, C, H, W). Returns (batch, classes), the mean over the frames' logits."""
+        return self.frame_logits(maps).unflatten(0, (batch, -1)).mean(1)

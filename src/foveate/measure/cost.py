@@ -1,0 +1,100 @@
+"""What a model really costs: multiply-adds by part, parameters, latency, memory.
+
+One multiply-add (MAC) is one multiplication and one addition; the papers' "GFLOPs" are these. Counted are
+convolutions, linear layers, matrix products (attention included) and recurrent cells, at the moment they
+run: a dynamic model is charged for what it computed on the given input and nothing else. Norms,
+activations, pooling and resampling are left out, as in the papers.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of one call. parts: of each direct part of the model, by name, in order of size."""
+
+    total: int
+    parts: dict[str, int]
+
+
+def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> Cost:
+    """Run `model` (or `call`, a method of it) once in eval mode on `inputs` and count what it computes."""
+    training = model.training
+    model.eval()
+    counter = FlopCounterMode(display=False, custom_mapping=_MISSING)
+    with counter, torch.no_grad():
+        (call or model)(*inputs)
+    model.train(training)
+    by_module = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    parts = {name: by_module.get(f"{root}.{name}", 0) for name, _ in model.named_children()}
+    return Cost(counter.get_total_flops() // 2, dict(sorted(parts.items(), key=lambda part: -part[1])))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers in all parameters of the model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call: median and quartiles over the repeats."""
+
+    median: float
+    low: float
+    high: float
+
+
+def measure_latency(
+    call: Callable[[], Any], repeats: int = 10, device: str | torch.device = "cpu"
+) -> Latency:
+    """Time `call` after one warm-up, waiting for the device each time."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        call()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(1000 * (time.perf_counter() - start))
+    low, median, high = statistics.quantiles(times[1:], n=4) if repeats > 1 else (times[1],) * 3
+    return Latency(median, low, high)
+
+
+def peak_memory_mb(device: str | torch.device = "cpu") -> float:
+    """The most memory this process has held (resident on a CPU, allocated on a GPU), in megabytes."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _lstm_layer(x: Shape, w0: Shape, w1: Shape, *_: Any, **__: Any) -> int:
+    """One direction of one LSTM layer, two operations a multiply-add. x: (steps, batch, inputs)."""
+    return 2 * prod(x[:-1]) * (prod(w0) + prod(w1))
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Both products of an attention. query: (..., n, d); key: (..., m, d); value: (..., m, e)."""
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+_MISSING: dict[Any, Any] = {
+    torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+}
+"""Formulas that torch's counter lacks: on a CPU it takes LSTMs and fused attention for nothing."""

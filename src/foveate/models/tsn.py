@@ -1,0 +1,152 @@
+"""TSN and TSM: one 2D network on a few frames of the whole video, logits averaged.
+
+TSN takes one frame from each of T equal segments (Wang et al., ECCV 2016). TSM is the same network with a
+temporal shift in front of each block, which lets frames exchange features for free (Lin et al., ICCV 2019,
+arXiv 1811.08383). Where this code differs: the number of frames is free at every call, the shift is two
+concatenations rather than writes into a copy, and one model serves clips and streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from foveate.backbones.efficientnet_lite import EfficientNetLite
+from foveate.backbones.mobilenetv2 import MobileNetV2
+from foveate.backbones.parts import TemporalSlot
+from foveate.backbones.resnet2d import BLOCKS, ResNet2D, add_nonlocal
+from foveate.clip import ClipSpec
+from foveate.layers.fold import fold_time
+from foveate.layers.head import ConsensusHead
+from foveate.layers.temporal import PastShift, StreamMemory, TemporalShift
+
+Backbone2D = Literal[
+    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
+    "mobilenetv2",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
+    "efficientnet_lite3", "efficientnet_lite4",
+]  # fmt: skip
+
+
+class FrameNet(Protocol):
+    """An image network over frames folded into the batch."""
+
+    channels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class TSNConfig:
+    backbone: Backbone2D = "resnet50"
+    num_classes: int = 400
+    frames: int = 8  # T, one from each segment
+    size: int = 224  # side of the crop, pixels
+    resize: int = 256  # short side before the test crop, pixels
+    shift: Literal["none", "both", "past"] = "none"  # none is TSN; past looks back only, for streams
+    shift_div: int = 8  # one channel in `shift_div` moves each way
+    shift_place: Literal["residual", "block"] = "residual"  # in front of the branch, or of the shortcut too
+    temporal_pool: bool = False  # halve the frames in front of res3 (ResNets)
+    non_local: bool = False  # five non-local blocks (ResNet-50)
+    width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
+    stem: Literal["large", "small"] = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
+    pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        resnet = self.backbone.startswith("resnet")
+        if not resnet and (self.temporal_pool or self.stem != "large" or self.shift_place == "block"):
+            raise ValueError(f"temporal_pool, stem and shift_place are for ResNets, not {self.backbone}")
+        if self.non_local and self.backbone != "resnet50":
+            raise ValueError(f"non_local is for resnet50, not {self.backbone}")
+        if self.width != 1 and self.backbone.startswith("efficientnet"):
+            raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
+        if self.shift == "past" and (self.temporal_pool or self.non_local):
+            raise ValueError("a one-sided shift streams frame by frame: no temporal_pool, no non_local")
+
+    def build(self) -> TSN:
+        """The untrained model."""
+        net = self._net()
+        head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
+        spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
+        return TSN(net, head, spec, self)
+
+    def _net(self) -> ResNet2D | MobileNetV2 | EfficientNetLite:
+        if self.backbone == "mobilenetv2":
+            return MobileNetV2(self.width, self._slot())
+        if self.backbone.startswith("efficientnet"):
+            return EfficientNetLite(int(self.backbone[-1]), self._slot())
+        net = ResNet2D(
+            depth=int(self.backbone.removeprefix("resnet")),
+            width=round(64 * self.width),
+            stem=self.stem,
+            slot=self._slot(),
+            whole=self.shift_place == "block",
+            pool_after=(1,) if self.temporal_pool else (),
+        )
+        if self.non_local:
+            add_nonlocal(net)
+        return net
+
+    def _slot(self) -> TemporalSlot:
+        # The release shifts every second block of a ResNet whose third stage has 23 blocks or more.
+        deep = self.backbone.startswith("resnet") and BLOCKS[int(self.backbone[6:])][2] >= 23
+        shift = {"none": None, "both": TemporalShift, "past": PastShift}[self.shift]
+
+        def slot(stage: int, block: int, channels: int) -> nn.Module | None:
+            return None if shift is None or (deep and block % 2) else shift(self.shift_div)
+
+        return slot
+
+
+@dataclass(frozen=True)
+class TSNTrace:
+    """What a TSN saw. logits: (B, classes). frame_logits: (B, T', classes), their average is the logits."""
+
+    logits: Tensor
+    frame_logits: Tensor
+
+
+class TSN(nn.Module):
+    """A backbone on every frame and the average of their logits; TSM if the backbone shifts."""
+
+    def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: TSNConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.spec = spec
+        self.config = config
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.linear.out_features
+
+    def reset_head(self, num_classes: int) -> None:
+        """A new, untrained classifier for other classes."""
+        self.head.reset(num_classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
+        maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T, C, h, w)
+        return self.head(maps, clip.shape[0])
+
+    def trace(self, clip: Tensor) -> TSNTrace:
+        """The logits of every frame beside those of the clip. clip: (B, 3, T, H, W)."""
+        maps = self.backbone(fold_time(clip), clip.shape[2])
+        frame_logits = self.head.frame_logits(maps).unflatten(0, (clip.shape[0], -1))  # (B, T', classes)
+        return TSNTrace(frame_logits.mean(1), frame_logits)
+
+    def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
+        """One frame of a stream: its logits, and what to pass as `kept` with the next frame.
+
+        frame: (B, 3, H, W). kept: what the last call returned; empty at the start. A two-sided shift raises
+        ValueError. Step by step equals the clip, frame by frame.
+        """
+        memory = StreamMemory(kept)
+        maps = self.backbone(frame, 1, memory)
+        return self.head.frame_logits(maps), memory.now

@@ -1,0 +1,110 @@
+"""A model in one safetensors file: weights, and in its header all that is needed to predict."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from foveate import __version__
+from foveate.clip import ClipSpec
+from foveate.config import from_dict, to_dict
+from foveate.errors import FoveateError, ModelFileError, OutputError
+from foveate.models.zoo import Model, create_model
+from foveate.weights.rename import load_strictly
+
+HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of its model."""
+
+    name: str  # of the zoo
+    config: dict[str, Any]  # of the model, all fields
+    spec: ClipSpec
+    labels: tuple[str, ...] = ()  # class names in label order; empty if unknown
+    training: dict[str, Any] = field(default_factory=dict)  # a summary: data, epochs, result
+    version: str = __version__
+
+
+def save_model(
+    model: Model, path: Path, name: str, labels: tuple[str, ...] = (), training: dict | None = None
+) -> None:
+    """Write the model whole or not at all; a full disk or a missing folder raises OutputError."""
+    card = ModelCard(name, to_dict(model.config), model.spec, labels, training or {})
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    part = path.with_name(f".{path.name}.part")
+    try:
+        safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            path, f"cannot be written: {error}", "is there space, and may you write there?"
+        ) from error
+
+
+def read_card(path: Path) -> ModelCard:
+    """The header of a model file; ModelFileError if it is not one of ours or not whole."""
+    header = _read_header(path)
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or "foveate" not in metadata:
+        raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
+    try:
+        return from_dict(ModelCard, json.loads(metadata["foveate"]), path)
+    except (FoveateError, ValueError) as error:
+        raise ModelFileError(path, f"its description does not fit this version: {error}") from error
+
+
+def read_model(path: Path) -> tuple[Model, ModelCard]:
+    """The model of a file, in eval mode, and its card. Anything odd raises ModelFileError; nothing is run."""
+    card = read_card(path)
+    try:
+        model = create_model(card.name, **card.config)
+        state = safetensors.torch.load_file(path)
+    except FoveateError as error:
+        raise ModelFileError(path, f"its configuration does not fit this version: {error}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelFileError(path, f"damaged: {error}") from error
+    broken = [
+        key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if broken:
+        raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
+    load_strictly(model, state, str(path))
+    model.spec = card.spec
+    return model.eval(), card
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > HEADER_LIMIT:
+                raise ModelFileError(path, "not a safetensors file, or its header is too large")
+            text = file.read(size)
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error), "is the path right?") from error
+    try:
+        header = json.loads(text, object_pairs_hook=_no_duplicates)
+    except ValueError as error:
+        raise ModelFileError(path, f"not a safetensors file: {error}") from error
+    if len(text) != size or not isinstance(header, dict):
+        raise ModelFileError(path, "not a safetensors file, or cut short")
+    return header
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in the header")
+    return result

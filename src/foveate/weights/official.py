@@ -1,0 +1,79 @@
+"""Checkpoints as their authors released them become Foveate models, strict both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from foveate.config import nearest
+from foveate.errors import ModelFileError, UsageError
+from foveate.models.zoo import Model, create_model
+from foveate.weights import efficientnet_lite, ibm, torchvision, tsm
+from foveate.weights.container import read_container, state_dict_of
+from foveate.weights.rename import Table, load_strictly, rename
+
+Origin = Literal["torchvision", "efficientnet_lite", "tsm", "ibm"]
+
+TABLES: dict[str, Table] = {
+    "torchvision": torchvision.TABLE,
+    "efficientnet_lite": efficientnet_lite.TABLE,
+    "tsm": tsm.TABLE,
+    "ibm": ibm.TABLE,
+}
+
+
+def convert(
+    state_dict: Mapping[str, Tensor], origin: str, name: str, num_classes: int | None = None, **fields: Any
+) -> Model:
+    """An official state dict, its keys as released, as our model `name` in eval mode.
+
+    fields: fields of the model's configuration that differ from the named one's. A key that is missing, left
+    over or of another shape raises ModelFileError with the first five.
+    """
+    if origin not in TABLES:
+        raise UsageError(origin, "unknown origin", nearest(origin, get_args(Origin)))
+    model = create_model(name, num_classes, **fields)
+    load_strictly(model, rename(state_dict, TABLES[origin], name), f"{name} from {origin}")
+    return model.eval()
+
+
+def find_origin(state_dict: Mapping[str, Tensor], path: Path) -> Origin:
+    """Whose naming a state dict follows; ModelFileError if nobody's."""
+    keys = set(state_dict)
+    if "_conv_stem.weight" in keys:
+        return "efficientnet_lite"
+    if any(".base_model." in key or key.startswith(("base_model.", "module.new_fc")) for key in keys):
+        return "tsm"
+    if "features.1.conv.0.0.weight" in keys or "conv1.weight" in keys:
+        return "torchvision"
+    if "features.1.conv.0.weight" in keys:
+        return "tsm"
+    if "module.conv1.weight" in keys:
+        return "ibm"
+    raise ModelFileError(path, f"no known origin names its keys like '{next(iter(keys))}'", "give --origin")
+
+
+def count_classes(state_dict: Mapping[str, Tensor], origin: str, path: Path) -> int:
+    """Rows of the classifier, told by its name in ours."""
+    renamed = rename(state_dict, TABLES[origin], str(path))
+    if "head.linear.weight" not in renamed:
+        raise ModelFileError(path, "holds no classifier")
+    return renamed["head.linear.weight"].shape[0]
+
+
+def load_official(
+    path: str | Path, name: str, origin: str | None = None, num_classes: int | None = None, **fields: Any
+) -> Model:
+    """Read a released file and convert it; the origin and the class count are found out unless given."""
+    path = Path(path)
+    state = state_dict_of(read_container(path), path)
+    origin = origin or find_origin(state, path)
+    if origin not in TABLES:
+        raise UsageError(origin, "unknown origin", nearest(origin, TABLES))
+    try:
+        return convert(state, origin, name, num_classes or count_classes(state, origin, path), **fields)
+    except ModelFileError as error:
+        raise ModelFileError(path, str(error)) from error
