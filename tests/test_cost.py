@@ -38,9 +38,14 @@ def test_attention_products() -> None:
 
 @pytest.mark.parametrize(
     ("name", "classes", "gmacs"),  # the specification's table, at 224
-    [("tsm_r50_8", 174, 32.70), ("tsm_r50_16", 101, 65.40), ("tsm_r50_8_tpool", 174, 19.49), ("tsm_r101_8", 174, 62.40),
-     ("tsm_mnv2_8", 400, 2.40)],
-)  # fmt: skip
+    [
+        ("tsm_r50_8", 174, 32.70),
+        ("tsm_r50_16", 101, 65.40),
+        ("tsm_r50_8_tpool", 174, 19.49),
+        ("tsm_r101_8", 174, 62.40),
+        ("tsm_mnv2_8", 400, 2.40),
+    ],
+)
 def test_published_costs(name: str, classes: int, gmacs: float) -> None:
     model = create_model(name, classes)
     clip = torch.zeros(1, 3, model.spec.frames, 224, 224)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity_cases import CASES, ParityCase, relative_error
 
 from foveate.layers import temporal
 from foveate.measure.cost import count_macs
 from foveate.weights import convert
+from parity_cases import CASES, ParityCase, relative_error
 
 TOLERANCE = 1e-4
 

@@ -9,36 +9,19 @@ concatenations rather than writes into a copy, and one model serves clips and st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor, nn
 
-from foveate.backbones.efficientnet_lite import EfficientNetLite
-from foveate.backbones.mobilenetv2 import MobileNetV2
+from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
 from foveate.backbones.parts import TemporalSlot
 from foveate.backbones.resnet2d import BLOCKS, ResNet2D, add_nonlocal
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
 from foveate.layers.head import ConsensusHead
 from foveate.layers.temporal import PastShift, StreamMemory, TemporalShift
-
-Backbone2D = Literal[
-    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
-    "mobilenetv2",
-    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
-    "efficientnet_lite3", "efficientnet_lite4",
-]  # fmt: skip
-
-
-class FrameNet(Protocol):
-    """An image network over frames folded into the batch."""
-
-    channels: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, images: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor: ...
+from foveate.models.base import VideoModel
 
 
 @dataclass(frozen=True)
@@ -54,44 +37,27 @@ class TSNConfig:
     temporal_pool: bool = False  # halve the frames in front of res3 (ResNets)
     non_local: bool = False  # five non-local blocks (ResNet-50)
     width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
-    stem: Literal["large", "small"] = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
+    stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        resnet = self.backbone.startswith("resnet")
-        if not resnet and (self.temporal_pool or self.stem != "large" or self.shift_place == "block"):
-            raise ValueError(f"temporal_pool, stem and shift_place are for ResNets, not {self.backbone}")
+        if self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
         if self.non_local and self.backbone != "resnet50":
             raise ValueError(f"non_local is for resnet50, not {self.backbone}")
-        if self.width != 1 and self.backbone.startswith("efficientnet"):
-            raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
         if self.shift == "past" and (self.temporal_pool or self.non_local):
             raise ValueError("a one-sided shift streams frame by frame: no temporal_pool, no non_local")
 
     def build(self) -> TSN:
         """The untrained model."""
-        net = self._net()
+        whole, pool_after = self.shift_place == "block", (1,) if self.temporal_pool else ()
+        net = build_backbone(self.backbone, self.width, self.stem, self._slot(), whole, pool_after)
+        if isinstance(net, ResNet2D) and self.non_local:
+            add_nonlocal(net)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
         return TSN(net, head, spec, self)
-
-    def _net(self) -> ResNet2D | MobileNetV2 | EfficientNetLite:
-        if self.backbone == "mobilenetv2":
-            return MobileNetV2(self.width, self._slot())
-        if self.backbone.startswith("efficientnet"):
-            return EfficientNetLite(int(self.backbone[-1]), self._slot())
-        net = ResNet2D(
-            depth=int(self.backbone.removeprefix("resnet")),
-            width=round(64 * self.width),
-            stem=self.stem,
-            slot=self._slot(),
-            whole=self.shift_place == "block",
-            pool_after=(1,) if self.temporal_pool else (),
-        )
-        if self.non_local:
-            add_nonlocal(net)
-        return net
 
     def _slot(self) -> TemporalSlot:
         # The release shifts every second block of a ResNet whose third stage has 23 blocks or more.
@@ -112,7 +78,7 @@ class TSNTrace:
     frame_logits: Tensor
 
 
-class TSN(nn.Module):
+class TSN(VideoModel):
     """A backbone on every frame and the average of their logits; TSM if the backbone shifts."""
 
     def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: TSNConfig) -> None:
@@ -127,8 +93,8 @@ class TSN(nn.Module):
         return self.head.linear.out_features
 
     def reset_head(self, num_classes: int) -> None:
-        """A new, untrained classifier for other classes."""
         self.head.reset(num_classes)
+        self.config = replace(self.config, num_classes=num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from foveate.config import from_dict, nearest, to_dict
 from foveate.errors import UsageError
-from foveate.models.tsn import TSN, TSNConfig
+from foveate.models.base import VideoModel
+from foveate.models.tsn import TSNConfig
 
-Model = TSN
 Config = TSNConfig
 
 
@@ -73,7 +73,7 @@ def entry(name: str) -> Entry:
     return MODELS[name]
 
 
-def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Model:
+def create_model(name: str, num_classes: int | None = None, **fields: Any) -> VideoModel:
     """An untrained model by name. Loads nothing.
 
     num_classes: None keeps the named model's own. fields: fields of its configuration to change; an unknown
@@ -83,4 +83,9 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Mo
     if num_classes is not None:
         fields["num_classes"] = num_classes
     changed = from_dict(type(config), to_dict(config) | fields, f"model {name}")
-    return changed.build()
+    try:
+        model = changed.build()
+    except ValueError as error:
+        raise UsageError(f"model {name}", str(error)) from error
+    model.name = name
+    return model

@@ -16,7 +16,8 @@ from foveate import __version__
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
-from foveate.models.zoo import Model, create_model
+from foveate.models.base import VideoModel
+from foveate.models.zoo import create_model
 from foveate.weights.rename import load_strictly
 
 HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
@@ -34,11 +35,12 @@ class ModelCard:
     version: str = __version__
 
 
-def save_model(
-    model: Model, path: Path, name: str, labels: tuple[str, ...] = (), training: dict | None = None
-) -> None:
-    """Write the model whole or not at all; a full disk or a missing folder raises OutputError."""
-    card = ModelCard(name, to_dict(model.config), model.spec, labels, training or {})
+def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
+    """Write the model whole or not at all; a full disk or a missing folder raises OutputError.
+
+    training: a summary of how the weights came about, plain data.
+    """
+    card = ModelCard(model.name, to_dict(model.config), model.spec, model.labels, training or {})
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     part = path.with_name(f".{path.name}.part")
     try:
@@ -65,7 +67,7 @@ def read_card(path: Path) -> ModelCard:
         raise ModelFileError(path, f"its description does not fit this version: {error}") from error
 
 
-def read_model(path: Path) -> tuple[Model, ModelCard]:
+def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     """The model of a file, in eval mode, and its card. Anything odd raises ModelFileError; nothing is run."""
     card = read_card(path)
     try:
@@ -81,7 +83,7 @@ def read_model(path: Path) -> tuple[Model, ModelCard]:
     if broken:
         raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
-    model.spec = card.spec
+    model.spec, model.labels = card.spec, card.labels
     return model.eval(), card
 
 

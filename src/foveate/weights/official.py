@@ -10,7 +10,8 @@ from torch import Tensor
 
 from foveate.config import nearest
 from foveate.errors import ModelFileError, UsageError
-from foveate.models.zoo import Model, create_model
+from foveate.models.base import VideoModel
+from foveate.models.zoo import create_model
 from foveate.weights import efficientnet_lite, ibm, torchvision, tsm
 from foveate.weights.container import read_container, state_dict_of
 from foveate.weights.rename import Table, load_strictly, rename
@@ -27,7 +28,7 @@ TABLES: dict[str, Table] = {
 
 def convert(
     state_dict: Mapping[str, Tensor], origin: str, name: str, num_classes: int | None = None, **fields: Any
-) -> Model:
+) -> VideoModel:
     """An official state dict, its keys as released, as our model `name` in eval mode.
 
     fields: fields of the model's configuration that differ from the named one's. A key that is missing, left
@@ -66,7 +67,7 @@ def count_classes(state_dict: Mapping[str, Tensor], origin: str, path: Path) -> 
 
 def load_official(
     path: str | Path, name: str, origin: str | None = None, num_classes: int | None = None, **fields: Any
-) -> Model:
+) -> VideoModel:
     """Read a released file and convert it; the origin and the class count are found out unless given."""
     path = Path(path)
     state = state_dict_of(read_container(path), path)

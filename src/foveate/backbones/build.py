@@ -1,0 +1,63 @@
+"""Every image network by name, in the one shape that models use it in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from foveate.backbones.efficientnet_lite import EfficientNetLite
+from foveate.backbones.mobilenetv2 import MobileNetV2
+from foveate.backbones.parts import TemporalSlot, no_slot
+from foveate.backbones.resnet2d import ResNet2D
+from foveate.layers.temporal import StreamMemory
+
+Backbone2D = Literal[
+    "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
+    "mobilenetv2",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
+    "efficientnet_lite3", "efficientnet_lite4",
+]  # fmt: skip
+Stem = Literal["large", "small"]
+
+
+class FrameNet(Protocol):
+    """An image network over frames folded into the batch: (B*T, 3, H, W) to maps (B*T', channels, h, w)."""
+
+    channels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor: ...
+
+
+def build_backbone(
+    name: Backbone2D,
+    width: float = 1.0,
+    stem: Stem = "large",
+    slot: TemporalSlot = no_slot,
+    whole: bool = False,
+    pool_after: Collection[int] = (),
+) -> ResNet2D | MobileNetV2 | EfficientNetLite:
+    """An untrained network. ValueError for an option that it does not have.
+
+    width: multiplier of the channels (ResNets, MobileNetV2). stem, whole, pool_after: of ResNets.
+    """
+    if name.startswith("resnet"):
+        return ResNet2D(int(name.removeprefix("resnet")), round(64 * width), stem, slot, whole, pool_after)
+    if stem != "large" or whole or pool_after:
+        raise ValueError(
+            f"stem, shift in front of the shortcut and temporal pool are for ResNets, not {name}"
+        )
+    if name == "mobilenetv2":
+        return MobileNetV2(width, slot)
+    if width != 1:
+        raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
+    return EfficientNetLite(int(name[-1]), slot)
+
+
+def map_side(image: int, stem: Stem = "large") -> int:
+    """Side of the last feature map for images of `image` pixels: 1/32, or 1/16 with the small stem."""
+    stride = 32 if stem == "large" else 16
+    return -(-image // stride)

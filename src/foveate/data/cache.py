@@ -1,0 +1,263 @@
+"""Decode every video of a list once, shrink it, and train from the small copy.
+
+Decoding full-size video is what most training runs wait for. The cache holds one uint8 array (T, H, W, 3) a
+video, as a `.npy` file that is read frame by frame without decoding, with a JSON file beside it that says
+where it came from. Files appear under their name only when they are complete, so a broken run just goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from foveate.data.dataset import BadFile, EpochSampler, cause_of, frame_range
+from foveate.data.entry import Entry, VideoList
+from foveate.data.lists import write_jsonl
+from foveate.data.workers import Item, WatchedLoader
+from foveate.errors import DataError, OutputError, UsageError
+from foveate.video.decode import Video, open_video
+from foveate.video.sample import every
+from foveate.video.transform import resize_short
+
+Progress = Callable[[int, int], None]  # videos done, videos in all
+
+
+def cache_videos(
+    video_list: VideoList,
+    out_folder: Path | str,
+    short_side: int,
+    max_frames: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    timeout_s: float = 3600.0,
+) -> VideoList:
+    """Write the small copies and `list.jsonl` into `out_folder`, and return that list.
+
+    Frames are shrunk to `short_side` pixels, never enlarged. Of a video of more than `max_frames` frames
+    every k-th is kept. An entry that is a part of its source becomes a copy of that part. A complete copy
+    of an earlier run with the same settings and an unchanged source is kept. Unreadable videos are left
+    out, and named with their cause in the notes and in `bad.jsonl`; of a damaged one the frames that are
+    there are kept, and the damage is noted. `workers` processes decode (0: this one).
+
+    Raises OutputError where nothing can be written, DataError, naming the file, when one kills its worker or
+    takes more than `timeout_s` seconds.
+    """
+    if short_side < 1 or (max_frames is not None and max_frames < 1):
+        raise UsageError(
+            "cache", f"short side {short_side}, at most {max_frames} frames", "at least 1 of each"
+        )
+    recipe = Recipe(_made_folder(out_folder), short_side, max_frames)
+    jobs = {recipe.target(entry): entry for entry in video_list.entries}
+    order = EpochSampler(len(jobs), epoch=0, shuffle=False)
+    paths = [entry.path for entry in jobs.values()]
+    copying = _Jobs(recipe, list(jobs.values()))
+    loader = WatchedLoader(copying, paths, order, _only, workers=workers, timeout_s=timeout_s)
+    results: dict[Path, Copy | BadFile] = {}
+    for target, result in zip(jobs, loader, strict=True):
+        results[target] = result
+        if progress is not None:
+            progress(len(results), len(jobs))
+    return _write_lists(video_list, recipe, results)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A complete small copy of a video."""
+
+    path: Path
+    frames: int
+    damage: str  # what was found broken in the source; empty when nothing was
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a video becomes its copy."""
+
+    folder: Path
+    short_side: int  # pixels
+    max_frames: int | None
+
+    def target(self, entry: Entry) -> Path:
+        """Where the copy lies: a readable name, and a digest of everything that tells two entries apart."""
+        part = (entry.start, entry.end, entry.start_s, entry.end_s, entry.template)
+        identity = repr((str(Path(entry.path).absolute()), part))
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(entry.path).stem)[:60]
+        return self.folder / f"{stem}-{digest[:16]}.npy"
+
+    def make(self, entry: Entry) -> Copy:
+        """The copy, which is written unless it is there. Raises DataError and OutputError."""
+        target = self.target(entry)
+        origin = self._origin(entry)
+        return _complete(target, origin) or self._write(entry, target, origin)
+
+    def _origin(self, entry: Entry) -> dict[str, Any]:
+        """What must be unchanged for a copy to be used again."""
+        try:
+            state = Path(entry.path).stat()
+        except (OSError, ValueError) as error:
+            raise DataError(entry.path, cause_of(error)) from error
+        return {
+            "source": str(Path(entry.path).absolute()),
+            "source_bytes": state.st_size,
+            "source_mtime_ns": state.st_mtime_ns,
+            "short_side": self.short_side,
+            "max_frames": self.max_frames,
+        }
+
+    def _write(self, entry: Entry, target: Path, origin: dict[str, Any]) -> Copy:
+        with open_video(entry.path, entry.template) as video:
+            start, total = frame_range(entry, video)
+            wanted = every(total, self.max_frames)
+            step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
+            pictures = _pick(video, [start + index for index in wanted])
+            count = write_npy(target, (_shrink(picture, self.short_side) for picture in pictures))
+            copy = Copy(target, count, "; ".join(video.damage))
+            fps = video.info.fps / step
+        size = target.stat().st_size
+        facts = {"fps": fps, "frames": count, "damage": copy.damage, "bytes": size, **origin}
+        write_text(target.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+        return copy
+
+
+def write_npy(path: Path, pictures: Iterator[np.ndarray]) -> int:
+    """Stack equal uint8 pictures in a `.npy` file, one at a time in memory; returns their number.
+
+    The file appears under its name when it is complete. Raises OutputError where it cannot be written; a
+    DataError of `pictures` passes through.
+    """
+    partial = path.with_suffix(".tmp")
+    first = next(pictures)
+    count = 0
+    try:
+        with partial.open("wb") as file:
+            _write_header(file, (0, *first.shape))
+            for picture in chain([first], pictures):
+                if picture.shape != first.shape:
+                    raise DataError(path, f"pictures of {first.shape} and {picture.shape}")
+                file.write(picture.tobytes())
+                count += 1
+            file.seek(0)
+            _write_header(file, (count, *first.shape))  # NumPy leaves room in it for any count
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(path, cause_of(error)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return count
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file that appears only when complete. Raises OutputError."""
+    partial = path.with_suffix(path.suffix + ".tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(path, cause_of(error)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+class _Jobs(Dataset[Copy | BadFile | OutputError]):
+    """The copies to make, as items of a data set: its loader is the pool of processes."""
+
+    def __init__(self, recipe: Recipe, entries: Sequence[Entry]) -> None:
+        self.recipe = recipe
+        self.entries = entries
+
+    def __getitem__(self, item: Item) -> Copy | BadFile | OutputError:
+        entry = self.entries[item[1]]
+        try:
+            return self.recipe.make(entry)
+        except DataError as error:
+            return BadFile(entry.path, error.cause)
+        except OutputError as error:
+            return error
+
+
+def _only(results: list[Copy | BadFile | OutputError]) -> Copy | BadFile:
+    result = results[0]
+    if isinstance(result, OutputError):
+        raise result
+    return result
+
+
+def _write_lists(video_list: VideoList, recipe: Recipe, results: dict[Path, Copy | BadFile]) -> VideoList:
+    """Write what became of every entry; copies get the labels of their entries."""
+    entries: list[Entry] = []
+    notes = list(video_list.notes)
+    refused: list[str] = []
+    for entry in video_list.entries:
+        result = results[recipe.target(entry)]
+        cause = result.cause if isinstance(result, BadFile) else result.damage
+        if cause:
+            notes.append(f"{entry.path}: {cause}")
+        if isinstance(result, BadFile):
+            refused.append(json.dumps({"path": entry.path, "cause": cause}) + "\n")
+        else:
+            entries.append(Entry(str(result.path), entry.labels, result.frames))
+    cached = replace(video_list, entries=tuple(entries), format="jsonl", notes=tuple(notes), label_base=0)
+    write_jsonl(cached, recipe.folder / "list.jsonl")
+    write_text(recipe.folder / "bad.jsonl", "".join(refused))
+    return cached
+
+
+def _complete(target: Path, origin: dict[str, Any]) -> Copy | None:
+    """The copy of an earlier run, if it is whole and of the same origin."""
+    try:
+        facts = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        expected = {**origin, "bytes": target.stat().st_size}
+        if any(facts[key] != value for key, value in expected.items()):
+            return None
+        return Copy(target, int(facts["frames"]), str(facts["damage"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _pick(video: Video, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    """The pictures with the wanted numbers, in order: fewer only of a damaged video, and never none."""
+    numbered = enumerate(video.stream())
+    for goal in wanted:
+        picture = next((rgb for number, (_, rgb) in numbered if number == goal), None)
+        if picture is not None:
+            yield picture
+        elif goal == wanted[0] or not video.damage:
+            raise DataError(
+                video.info.path, f"ends before frame {goal} of the {wanted[-1] + 1} it should have"
+            )
+        else:
+            return
+
+
+def _shrink(rgb: np.ndarray, short_side: int) -> np.ndarray:
+    side = min(short_side, *rgb.shape[:2])
+    small: np.ndarray = resize_short(torch.from_numpy(rgb).unsqueeze(0), side)[0].numpy()
+    return small
+
+
+def _write_header(file: Any, shape: tuple[int, ...]) -> None:
+    facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, facts)
+
+
+def _made_folder(path: Path | str) -> Path:
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, cause_of(error)) from error
+    return folder

@@ -1,0 +1,258 @@
+"""Labelled videos as batches of clips, with stateless sampling.
+
+Sample i of epoch e is a function of (seed, e, i) and nothing else, and the order of epoch e of (seed, e).
+So any number of worker processes sees the same data, and a run resumes from an epoch and a batch number. A
+file that cannot be read is never replaced by another one: it leaves its batch, and the batch names it with
+its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from foveate.clip import ClipSpec
+from foveate.data.entry import Entry
+from foveate.data.workers import Item, WatchedLoader
+from foveate.errors import DataError, FoveateError, UsageError
+from foveate.video.decode import Video, open_video
+from foveate.video.sample import clip_indices, views
+from foveate.video.transform import Augment, test_transform, train_transform
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A video that gave no clip, and why."""
+
+    path: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video. A bad one has frames of the usual shape, which hold nothing."""
+
+    frames: torch.Tensor  # uint8 (V, T, S, S, C), V views: clips x crops
+    label: torch.Tensor  # int64 scalar, -1 without a label | float multi-hot (num_classes,)
+    index: int  # of the entry
+    bad: BadFile | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The readable videos of a batch, possibly none, and the others by name."""
+
+    frames: torch.Tensor  # uint8 (B, V, T, S, S, C)
+    labels: torch.Tensor  # int64 (B,) | float (B, num_classes)
+    indices: torch.Tensor  # int64 (B,), of the entries
+    bad: tuple[BadFile, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class VideoDataset(Dataset[Sample]):
+    """Entries of a list as clips for `spec`: a random one in training, `clips` x `crops` views in a test.
+
+    An item is (epoch, index). Raises DataError at once for a label that the classes do not have.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        spec: ClipSpec,
+        num_classes: int,
+        multi_label: bool = False,
+        augment: Augment | None = None,
+        clips: int = 1,
+        crops: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if augment is not None and clips * crops != 1:
+            raise UsageError("clips", f"{clips} clips x {crops} crops in training", "training takes one view")
+        if augment is None:
+            _check_views(spec, clips, crops)
+        for entry in entries:
+            _check_labels(entry, num_classes, multi_label)
+        self.entries = entries
+        self.spec = spec
+        self.num_classes = num_classes
+        self.multi_label = multi_label
+        self.augment = augment
+        self.clips = clips
+        self.crops = crops
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, item: Item) -> Sample:
+        epoch, index = item
+        entry = self.entries[index]
+        label = self._label(entry)
+        try:
+            return Sample(self._frames(entry, epoch, index), label, index)
+        except (DataError, OSError) as error:
+            return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error)))
+
+    def _frames(self, entry: Entry, epoch: int, index: int) -> torch.Tensor:
+        rng = np.random.default_rng((self.seed, epoch, index))
+        with open_video(entry.path, entry.template) as video:
+            start, total = frame_range(entry, video)
+            if self.augment is None:
+                return self._test_views(video, start, total)
+            wanted = clip_indices(total, self.spec, rng, self.augment.jitter)
+            frames = _read(video, start, wanted)
+        return train_transform(frames, self.spec, self.augment, rng).unsqueeze(0)
+
+    def _test_views(self, video: Video, start: int, total: int) -> torch.Tensor:
+        wanted = views(total, self.spec, self.clips)
+        frames = _read(video, start, list(chain.from_iterable(wanted)))
+        return torch.cat([test_transform(clip, self.spec, self.crops) for clip in frames.chunk(self.clips)])
+
+    def _label(self, entry: Entry) -> torch.Tensor:
+        if not self.multi_label:
+            return torch.tensor(entry.labels[0] if entry.labels else -1)
+        label = torch.zeros(self.num_classes)
+        label[list(entry.labels)] = 1
+        return label
+
+    def _nothing(self) -> torch.Tensor:
+        """A shape without memory behind it."""
+        size = self.spec.size
+        zero = torch.zeros((), dtype=torch.uint8)
+        return zero.expand(self.clips * self.crops, self.spec.frames, size, size, 3)
+
+
+def frame_range(entry: Entry, video: Video) -> tuple[int, int]:
+    """First frame and number of frames of an entry: its own range or count if it has one, else the video's.
+
+    A range in seconds ends with the video at the latest. Raises DataError where nothing is left.
+    """
+    if entry.start is None and entry.end is None and (entry.start_s, entry.end_s) != (None, None):
+        start, end = _range_of_seconds(entry.start_s, entry.end_s, video)
+    else:
+        whole = video.info.frames if entry.frames is None else entry.frames
+        start, end = entry.start or 0, whole if entry.end is None else entry.end
+    if end <= start:
+        raise DataError(entry.path, f"no frame in the range from {start} to {end}")
+    return start, end - start
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of the readable samples; the unreadable ones are listed, and none stands in for them."""
+    good = [sample for sample in samples if sample.bad is None]
+    lengths = {sample.frames.shape[1] for sample in good}
+    if len(lengths) > 1:
+        raise UsageError(
+            "batch", f"clips of {sorted(lengths)} frames", "with sampling 'all' use batches of one"
+        )
+    first = samples[0]
+    if good:
+        frames = torch.stack([sample.frames for sample in good])
+        labels = torch.stack([sample.label for sample in good])
+    else:
+        frames = first.frames.new_empty((0, *first.frames.shape))
+        labels = first.label.new_empty((0, *first.label.shape))
+    indices = torch.tensor([sample.index for sample in good], dtype=torch.int64)
+    return Batch(frames, labels, indices, tuple(sample.bad for sample in samples if sample.bad is not None))
+
+
+class EpochSampler(Sampler[Item]):
+    """The items of one epoch for one of `world` processes, from number `start` of its share on.
+
+    Shares are disjoint strides through one order, a function of (seed, epoch). `even` makes them equally
+    long, which distributed training needs: up to world - 1 entries, other ones in every shuffled epoch, sit
+    out.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        epoch: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        even: bool = True,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise UsageError("rank", f"process {rank} of {world}", "ranks count from 0")
+        order = np.arange(length)
+        if shuffle:
+            numbers = np.random.SeedSequence((seed, epoch), spawn_key=(0,))  # the key: unlike any sample's
+            order = np.random.default_rng(numbers).permutation(order)
+        if even:
+            order = order[: length - length % world]
+        self.epoch = epoch
+        self.order: list[int] = order[rank::world][start:].tolist()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Item]:
+        return ((self.epoch, index) for index in self.order)
+
+
+def make_loader(
+    dataset: VideoDataset,
+    batch: int,
+    epoch: int,
+    seed: int,
+    shuffle: bool,
+    workers: int,
+    start_batch: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    drop_last: bool = False,
+    timeout_s: float = 300.0,
+) -> WatchedLoader[Batch]:
+    """The batches of one epoch, from `start_batch` on, exactly as an unbroken run would have seen them.
+
+    Shares of the processes are equal when shuffling or dropping the last batch; otherwise, as in a test,
+    every entry is in exactly one share. Raises DataError, naming the file, when a worker process dies or a
+    batch does not come within `timeout_s` seconds.
+    """
+    even = shuffle or drop_last
+    sampler = EpochSampler(len(dataset), epoch, seed, shuffle, rank, world, start_batch * batch, even)
+    paths = [entry.path for entry in dataset.entries]
+    return WatchedLoader(dataset, paths, sampler, collate, batch, drop_last, workers, timeout_s)
+
+
+def _range_of_seconds(start_s: float | None, end_s: float | None, video: Video) -> tuple[int, int]:
+    """From the frame shown at `start_s` to the last one that begins before `end_s`."""
+    start = 0 if start_s is None else int(np.searchsorted(video.times, start_s, side="right")) - 1
+    end = len(video.times) if end_s is None else int(np.searchsorted(video.times, end_s))
+    return max(start, 0), end
+
+
+def _read(video: Video, start: int, indices: Sequence[int]) -> torch.Tensor:
+    return torch.from_numpy(video.read([start + index for index in indices]))
+
+
+def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:
+    """Try them on a picture of nothing: an error here is clearer than one out of a worker process."""
+    blank = torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(1, spec.resize, spec.resize, 3)
+    views(spec.frames, spec, clips)
+    test_transform(blank, spec, crops)
+
+
+def _check_labels(entry: Entry, num_classes: int, multi_label: bool) -> None:
+    outside = [label for label in entry.labels if not 0 <= label < num_classes]
+    if outside:
+        raise DataError(entry.path, f"label {outside[0]} is outside of {num_classes} classes")
+    if len(entry.labels) > 1 and not multi_label:
+        raise DataError(entry.path, f"has {len(entry.labels)} labels", "set multi_label, or keep one label")
+
+
+def cause_of(error: Exception) -> str:
+    """The cause in words, without the name of the file, which stands beside it."""
+    if isinstance(error, FoveateError):
+        return error.cause
+    return getattr(error, "strerror", None) or str(error)

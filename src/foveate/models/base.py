@@ -1,0 +1,40 @@
+"""What every model offers, whatever it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from foveate.clip import ClipSpec
+
+
+class VideoModel(nn.Module):
+    """A clip in, raw logits out, the same in training and evaluation.
+
+    spec: what the model wants to see. config: the frozen dataclass it was built from. name: its line in the
+    zoo. labels: class names in label order, empty if unknown. dynamic: the multiply-adds depend on the input.
+    """
+
+    spec: ClipSpec
+    config: Any
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the logits."""
+        raise TypeError(f"{type(self).__name__} does not say its number of classes")
+
+    def reset_head(self, num_classes: int) -> None:
+        """A new, untrained classifier for other classes."""
+        raise TypeError(f"{type(self).__name__} has no classifier to replace")
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, H, W) float, normalised. Returns logits (B, classes)."""
+        raise TypeError(f"{type(self).__name__} does not read clips")
+
+    def trace(self, clip: Tensor) -> Any:
+        """A small dataclass of what the model saw and decided, its `logits` among it."""
+        raise TypeError(f"{type(self).__name__} keeps no trace")

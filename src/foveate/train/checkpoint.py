@@ -1,0 +1,90 @@
+"""Checkpoints that are whole or not there.
+
+A file is written beside its place, forced to the disk and renamed over it: whenever the process or the
+machine dies, the old file or the new one is found, never half of one. The content carries its own checksum,
+because a torch file with one flipped byte loads without complaint; and it is read as plain data, so a
+checkpoint cannot run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate.errors import ModelFileError, OutputError, UsageError
+
+MAGIC = b"foveate checkpoint 1\n"
+
+
+def write_atomic(path: Path, *parts: bytes) -> None:
+    """Replace a file by these bytes, wholly or not at all; a full disk or the like raises OutputError."""
+    temporary = path.with_name(path.name + ".tmp")  # one writer a folder: Run holds a lock
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            path,
+            (error.strerror or str(error)).lower(),
+            "make room or choose another folder; the file before it is kept",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the rename itself must reach the disk
+    finally:
+        os.close(descriptor)
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values; errors as `write_atomic`."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    payload = buffer.getvalue()
+    write_atomic(path, MAGIC, hashlib.sha256(payload).digest(), payload)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU; ModelFileError if it is foreign or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(path, (error.strerror or str(error)).lower()) from error
+    if not data.startswith(MAGIC):
+        raise ModelFileError(path, "not a checkpoint of a training run", "expected last.ckpt of a run folder")
+    digest, payload = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
+    if hashlib.sha256(payload).digest() != digest:
+        raise ModelFileError(path, "damaged, its checksum does not match", "start the run anew")
+    try:
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelFileError(path, "holds more than tensors and plain values; not loaded") from error
+
+
+def check_identity(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """UsageError that names the first thing in which a resumed run differs from the one that was saved."""
+    for name in [*now, *saved]:
+        before, after = saved.get(name), now.get(name)
+        if before != after:
+            raise UsageError(
+                path,
+                f"the run was made with {name} {before!r}, now it is {after!r}",
+                "resume with the same settings, or start in a new folder",
+            )

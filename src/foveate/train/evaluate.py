@@ -1,0 +1,150 @@
+"""Judge a model on a list: scores of every video averaged over its views, then the measures.
+
+A file that cannot be read is never left out in silence: it is named in the log and `n_ok` of `n_total` stand
+beside the figures, which are of the readable ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from foveate.clip import ClipSpec
+from foveate.errors import DataError, FoveateError
+from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
+from foveate.train.distributed import ALONE, World
+from foveate.train.run import BadFile
+from foveate.video.transform import to_clip
+
+log = logging.getLogger(__name__)
+
+Average = Literal["logits", "softmax"]
+
+
+class ViewBatch(Protocol):
+    """Videos with their test views."""
+
+    @property
+    def frames(self) -> Tensor: ...  # uint8 (B, V, T, S, S, C)
+
+    @property
+    def labels(self) -> Tensor: ...  # (B,) class indices, or (B, C) of 0 and 1
+
+    @property
+    def indices(self) -> Tensor: ...  # (B,) places in the list
+
+    @property
+    def bad(self) -> Sequence[BadFile]: ...  # files that could not be read
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a list of videos, in order of the list."""
+
+    scores: Tensor  # (N, C), mean over the views: logits, or probabilities if those were averaged
+    labels: Tensor  # (N,) or (N, C)
+    indices: Tensor  # (N,) places in the list
+    bad: tuple[BadFile, ...]  # files that could not be read
+
+    @property
+    def total(self) -> int:
+        """Videos of the list, readable or not."""
+        return len(self.indices) + len(self.bad)
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Iterable[ViewBatch],
+    num_classes: int,
+    multi_label: bool = False,
+    *,
+    average: Average = "logits",
+    clips_at_once: int = 32,
+    world: World = ALONE,
+) -> dict[str, float]:
+    """The measures of a model with a `spec` over batches of test views; see `measures` for the keys."""
+    scored = score(model, loader, average=average, clips_at_once=clips_at_once, world=world)
+    return measures(scored, num_classes, multi_label)
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module,
+    loader: Iterable[ViewBatch],
+    *,
+    average: Average = "logits",
+    clips_at_once: int = 32,
+    world: World = ALONE,
+) -> Scored:
+    """Run a model with a `spec` over the views of all videos and average the scores of each video.
+
+    clips_at_once: views that go through the model together, a limit on memory. With several processes each
+    gives its own share of the list and all get the whole. The model is left in eval mode.
+    """
+    model.eval()
+    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    bad: list[BadFile] = []
+    for batch in loader:
+        bad += batch.bad
+        if len(batch.labels):
+            scores = _score_batch(model, batch.frames, average, clips_at_once)
+            rows |= dict(zip(batch.indices.tolist(), zip(scores, batch.labels, strict=True), strict=True))
+    shares = world.gather((rows, bad))
+    everything = {index: row for share, _ in shares for index, row in share.items()}
+    return _in_order(everything, [file for _, share in shares for file in share])
+
+
+def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dict[str, float]:
+    """Shares in [0, 1] and counts.
+
+    Single labels: top1, top5 (all classes if fewer), mean_class. Several: mAP, and top1 as the share of
+    videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total.
+    """
+    scores, labels = scored.scores, scored.labels
+    if (labels < 0).any():
+        raise DataError("evaluation list", f"{int((labels < 0).sum())} videos have no label")
+    if scores.shape[1] != num_classes:
+        raise FoveateError("model", f"gives {scores.shape[1]} scores, the list has {num_classes} classes")
+    counts = {"n_ok": float(len(scores)), "n_total": float(scored.total)}
+    if multi_label:
+        precision = mean_average_precision(scores, labels)
+        best_is_right = labels.gather(1, scores.argmax(1, keepdim=True)) > 0
+        top1 = float(best_is_right.double().mean())
+        return {"mAP": precision.value, "top1": top1, "absent": float(precision.absent), **counts}
+    by_class = mean_class_accuracy(scores, labels)
+    return {
+        "top1": top_k(scores, labels, 1),
+        "top5": top_k(scores, labels, 5),
+        "mean_class": by_class.value,
+        "absent": float(by_class.absent),
+        **counts,
+    }
+
+
+def _score_batch(model: nn.Module, frames: Tensor, average: Average, at_once: int) -> Tensor:
+    """(B, V, T, S, S, C) to (B, C) on the CPU, in float32."""
+    device = next(model.parameters()).device
+    spec = model.spec
+    assert isinstance(spec, ClipSpec)  # every model of the library has one
+    parts = frames.flatten(0, 1).split(at_once)
+    logits = torch.cat([model(to_clip(part, spec, device)).float().cpu() for part in parts])  # (B*V, C)
+    scores = logits.softmax(1) if average == "softmax" else logits
+    return scores.view(*frames.shape[:2], -1).mean(1)
+
+
+def _in_order(rows: dict[int, tuple[Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:
+    for file in bad:
+        log.warning("%s: %s (left out of the evaluation)", file.path, file.cause)
+    if not rows:
+        raise DataError("evaluation list", f"no video could be read ({len(bad)} failed)")
+    indices = sorted(rows)
+    scores, labels = (torch.stack([rows[index][part] for index in indices]) for part in (0, 1))
+    for index, row in zip(indices, scores, strict=True):
+        if not row.isfinite().all():
+            raise FoveateError("model", f"its scores of video {index} of the list are not finite")
+    return Scored(scores, labels, torch.tensor(indices), tuple(bad))

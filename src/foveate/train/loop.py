@@ -1,0 +1,263 @@
+"""The training loop: epochs of optimizer steps, each epoch judged, all of it resumable.
+
+It knows nothing of video. `batches` gives the data of an epoch from any batch on, `objective` turns a model
+and a batch into a loss, `evaluate` turns a model into measures. So the same loop trains a classifier and each
+stage of AdaFocus, whose frozen parts are simply parameters without gradient.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic
+
+from rich.console import Console
+from torch import nn
+
+from foveate.config import nearest
+from foveate.errors import DataError, UsageError
+from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from foveate.train.config import TrainConfig
+from foveate.train.distributed import ALONE, World
+from foveate.train.optim import ParamGroup, learn_mode, rate_at
+from foveate.train.progress import Displays, open_displays
+from foveate.train.run import Run
+from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
+from foveate.train.step import B, Objective, train_step
+from foveate.train.stop import Stopped, StopSignals
+
+Batches = Callable[[int, int], Iterable[B]]
+"""(epoch, start_batch) -> the batches of this process in that epoch, from number `start_batch` on."""
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+SaveBest = Callable[[nn.Module, Path], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    model: nn.Module  # the one that was judged: averaged weights if there are any, else the trained model
+    steps: int
+    best: float | None  # highest value of the monitored measure; None without evaluation
+    scores: dict[str, float]  # the last evaluation
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches[B],
+    objective: Objective[B],
+    config: TrainConfig,
+    run: Run,
+    *,
+    batches_per_epoch: int,
+    param_groups: Sequence[ParamGroup] | None = None,
+    evaluate: Evaluate | None = None,
+    save_best: SaveBest | None = None,
+    fingerprint: str = "",
+    world: World = ALONE,
+    console: Console | None = None,
+) -> Outcome:
+    """Train `model` in place, from the start or, if the run resumes, from its last checkpoint.
+
+    batches_per_epoch: batches that one process is given in a whole epoch.
+    param_groups: what learns and how fast; by default the learning parameters in the configured style.
+    save_best: called by the main process when the monitored measure rises (each epoch without `evaluate`).
+    fingerprint: of the data; a resumed run must repeat it and the settings, or UsageError names the change.
+
+    Raises Stopped after SIGTERM or SIGINT, with everything saved; DataError if too many files are bad;
+    UsageError if the loss is not finite, the last good checkpoint being kept; OutputError on a full disk.
+    """
+    if batches_per_epoch < 1:
+        raise DataError("training list", "gives no batch", "are there fewer videos than one batch holds?")
+    state = make_state(model, config, param_groups)
+    training = _Training(
+        state, batches, objective, config, run, batches_per_epoch, evaluate, save_best, world
+    )
+    training.begin(fingerprint)
+    with StopSignals() as training.stop, training.open_displays(console) as training.displays:
+        training.run_epochs()
+    return Outcome(state.judged, state.step, state.best, state.scores)
+
+
+@dataclass
+class _Training(Generic[B]):
+    """What `fit` was given, and the loop over it."""
+
+    state: TrainState
+    batches: Batches[B]
+    objective: Objective[B]
+    config: TrainConfig
+    run: Run
+    batches_per_epoch: int
+    evaluate: Evaluate | None
+    save_best: SaveBest | None
+    world: World
+    identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
+    stop: StopSignals = field(default_factory=StopSignals)
+    displays: Displays = field(default_factory=Displays)
+    recent: Tally = field(default_factory=Tally)  # since the last record of a step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.batches_per_epoch / self.config.accumulate)
+
+    def begin(self, fingerprint: str) -> None:
+        """Take up the last checkpoint, or write the first one and so learn early if that is possible."""
+        self.identity = self.config.identity() | {
+            "processes": self.world.size,
+            "batches_per_epoch": self.batches_per_epoch,
+            "data": fingerprint,
+        }
+        if self.world.gather(self.run.resumes)[0]:
+            saved = load_checkpoint(self.run.last)
+            check_identity(self.run.last, saved["identity"], self.identity)
+            warn_of_changes(saved["surroundings"])
+            self.state.restore(saved["state"], self.run.last)
+            if self.world.main:
+                self.run.rewind(saved["written"])
+        else:
+            for copy in {self.state.model, self.state.judged}:
+                self.world.share_state(copy)
+            self.save()
+
+    def open_displays(self, console: Console | None) -> Displays:
+        """Only the main process shows anything; on standard error, unless another console is given."""
+        if not self.world.main:
+            return Displays()
+        total = self.config.epochs * self.steps_per_epoch
+        console = console or Console(stderr=True)
+        return open_displays(self.run.folder, total, self.state.step, self.config.tensorboard, console)
+
+    def run_epochs(self) -> None:
+        try:
+            while self.state.epoch < self.config.epochs:
+                self.train_epoch()
+                self.close_epoch()
+        except Stopped as stopped:
+            self.save()
+            cause = f"{stopped.cause} after step {self.state.step}; everything is saved"
+            raise Stopped(stopped.signum, self.run.last, cause, "continue with --resume") from None
+
+    def train_epoch(self) -> None:
+        state, config = self.state, self.config
+        learn_mode(state.model)
+        clock = time.perf_counter()
+        for parts, waited in self.steps():
+            rate = rate_at(config, state.epoch + state.batch / self.batches_per_epoch)
+            sums, clips = train_step(state, parts, self.objective, config, self.world, rate)
+            state.batch += len(parts)
+            bad, signum = self.exchange(parts)
+            seconds = time.perf_counter() - clock
+            clock += seconds
+            for tally in (state.tally, self.recent):
+                tally.add(sums, clips, bad, seconds, waited)
+            self.demand_readable(config.batch * self.steps_per_epoch)
+            self.after_step({name: total / clips for name, total in sums.items()}, rate)
+            if signum:
+                raise Stopped(signum)
+
+    def steps(self) -> Iterator[tuple[list[B], float]]:
+        """The batches of each remaining step of the epoch, and the seconds of waiting for them."""
+        if self.state.batch >= self.batches_per_epoch:  # stopped between the last step and the evaluation
+            return
+        source = iter(self.batches(self.state.epoch, self.state.batch))
+        while True:
+            start = time.perf_counter()
+            parts = list(islice(source, self.config.accumulate))
+            if not parts:
+                return
+            yield parts, time.perf_counter() - start
+
+    def exchange(self, parts: Sequence[B]) -> tuple[int, int]:
+        """Number of bad files of all processes, which are listed, and a signal that any of them received."""
+        mine = [file for part in parts for file in part.bad]
+        shares = self.world.gather((mine, self.stop.received))
+        files = [file for share, _ in shares for file in share]
+        if files and self.world.main:
+            self.run.report_bad(files)
+        return len(files), max(signum for _, signum in shares)
+
+    def after_step(self, values: dict[str, float], rate: float) -> None:
+        state, config = self.state, self.config
+        if state.step % config.log_every == 0:
+            bad = {"bad": state.tally.bad}
+            self.note({"kind": "step", **self.place(), "lr": rate, **values, **self.recent.speed(), **bad})
+            self.recent = Tally()
+        if state.step % config.save_every == 0:
+            self.save()
+        self.displays.advance(state.step)
+
+    def close_epoch(self) -> None:
+        """Judge the epoch, record it, keep the model if it is the best, and save."""
+        state, tally = self.state, self.state.tally
+        self.demand_readable(tally.samples + tally.bad)
+        scores = self.judge()
+        counts = {"samples": tally.samples, "bad": tally.bad, "seconds": tally.seconds}
+        values = {**tally.means(), **tally.speed(), **counts}
+        judged = {f"val_{name}": value for name, value in scores.items()}
+        self.note({"kind": "epoch", **self.place(), **values, **judged})
+        if self.is_best(scores) and self.save_best and self.world.main:
+            self.save_best(state.judged, self.run.best)
+        state.epoch, state.batch, state.tally = state.epoch + 1, 0, Tally()
+        self.save()
+
+    def judge(self) -> dict[str, float]:
+        """The measures of this epoch, or none if it is not its turn."""
+        epochs = self.state.epoch + 1
+        if not self.evaluate or (epochs % self.config.eval_every and epochs < self.config.epochs):
+            return {}
+        with self.stop.at_once():
+            scores = dict(self.evaluate(self.state.judged))
+        if self.config.monitor not in scores:
+            raise UsageError(
+                "monitor", f"{self.config.monitor} is not measured", nearest(self.config.monitor, scores)
+            )
+        self.state.scores = scores
+        return scores
+
+    def is_best(self, scores: Mapping[str, float]) -> bool:
+        if not scores:
+            return self.evaluate is None
+        value, best = scores[self.config.monitor], self.state.best
+        if math.isnan(value) or (best is not None and value <= best):
+            return False
+        self.state.best = value
+        return True
+
+    def demand_readable(self, videos: int) -> None:
+        """DataError if more of the epoch's `videos` are bad than the configuration allows, or all."""
+        bad, share = self.state.tally.bad, self.config.max_bad_fraction
+        if bad > share * videos or bad == videos:
+            cause = (
+                f"{bad} of {videos} videos of epoch {self.state.epoch} cannot be read, more than {share:.4g}"
+            )
+            raise DataError(self.run.bad_files, cause, "mend or remove them, or raise max_bad_fraction")
+
+    def place(self) -> dict[str, int]:
+        return {"epoch": self.state.epoch, "step": self.state.step}
+
+    def note(self, record: dict[str, Any]) -> None:
+        if self.world.main:
+            self.run.record(record)
+            self.displays.show(record)
+
+    def save(self) -> None:
+        """Write the last checkpoint; UsageError, and the one before is kept, if the weights are spoilt."""
+        if not self.world.main:
+            return
+        broken = self.state.broken()
+        if broken:
+            place = f"step {self.state.step} (epoch {self.state.epoch})"
+            raise UsageError(place, f"{broken} is not finite", "lower the rate, warm up or clip")
+        content = {
+            "state": self.state.to_dict(),
+            "identity": self.identity,
+            "surroundings": surroundings(),
+            "written": self.run.written(),
+        }
+        save_checkpoint(self.run.last, content)

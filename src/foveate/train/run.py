@@ -1,0 +1,146 @@
+"""The folder of one training run: who may write it, what lies in it.
+
+    config.yaml        the settings, resolved
+    metrics.jsonl      one object a logged step and one an epoch
+    bad_files.jsonl    every file that could not be read, once, with its cause
+    last.ckpt          everything needed to go on
+    best.safetensors   the model to use
+
+A run that is resumed cuts `metrics.jsonl` back to the length that it had at the checkpoint, so that no step
+stands in it twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import yaml
+
+from foveate.errors import OutputError, UsageError
+from foveate.train.checkpoint import write_atomic
+
+Record = Mapping[str, Any]  # one line of metrics.jsonl
+
+
+class BadFile(Protocol):
+    """A file that could not be read."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def cause(self) -> str: ...
+
+
+class Run:
+    """A run folder, locked while the context is open.
+
+    settings: plain data for config.yaml. `resume` continues what is there; without it a folder that holds a
+    checkpoint is refused. Only the process with `main` locks and writes. Raises UsageError if another
+    process holds the folder or there is nothing to resume, OutputError if it cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], resume: bool = False, main: bool = True
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.resume = resume
+        self.main = main
+        self.config = folder / "config.yaml"
+        self.metrics = folder / "metrics.jsonl"
+        self.bad_files = folder / "bad_files.jsonl"
+        self.last = folder / "last.ckpt"
+        self.best = folder / "best.safetensors"
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a checkpoint to go on from; a run that died before its first one starts anew."""
+        return self.resume and self.last.exists()
+
+    def __enter__(self) -> Run:
+        if self.resume and not self.config.exists():
+            raise UsageError(self.folder, "holds no run to resume", "is the path right?")
+        if self.main:
+            self._open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._lock:
+            self._lock.close()  # which gives up the lock
+
+    def _open(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("wb")
+        except OSError as error:
+            raise OutputError(self.folder, (error.strerror or str(error)).lower()) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise UsageError(
+                self.folder, "another run is writing this folder", "wait, or choose another"
+            ) from error
+        if not self.resumes:
+            self._start()
+
+    def _start(self) -> None:
+        if self.last.exists():
+            self.__exit__()
+            raise UsageError(self.folder, "holds a run already", "add --resume, or choose another folder")
+        write_atomic(self.config, yaml.safe_dump(dict(self.settings), sort_keys=False).encode())
+        for log in (self.metrics, self.bad_files):
+            log.unlink(missing_ok=True)
+
+    def record(self, record: Record) -> None:
+        """Add a line to metrics.jsonl; a number that JSON does not know (NaN, infinity) becomes null."""
+        self._append(self.metrics, [_finite(record)])
+
+    def report_bad(self, files: Iterable[BadFile]) -> None:
+        """Add those files to bad_files.jsonl that are not in it."""
+        known = {json.loads(line)["path"] for line in _lines(self.bad_files)}
+        fresh = {file.path: file.cause for file in files if file.path not in known}
+        self._append(self.bad_files, [{"path": path, "cause": cause} for path, cause in fresh.items()])
+
+    def written(self) -> int:
+        """Length of metrics.jsonl in bytes, to be kept in a checkpoint."""
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def rewind(self, length: int) -> None:
+        """Drop what was added to metrics.jsonl after it had that length."""
+        if self.written() > length:
+            with self.metrics.open("rb+") as file:
+                file.truncate(length)
+
+    def _append(self, path: Path, records: Iterable[Record]) -> None:
+        text = "".join(json.dumps(dict(record)) + "\n" for record in records)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise OutputError(
+                path, (error.strerror or str(error)).lower(), "make room, then resume"
+            ) from error
+
+
+def _lines(path: Path) -> list[str]:
+    """Whole lines; what a killed process left behind the last of them is not one."""
+    if not path.exists():
+        return []
+    return [
+        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
+
+
+def _finite(record: Record) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }

@@ -1,0 +1,171 @@
+"""A video in a container file: frames by position at the cost of the key-frame groups they lie in.
+
+Asked frames are sorted and decoded in one pass; a seek happens only where it skips a whole group, and
+only in files whose packet times name their frames. Every frame is checked against that index. The first
+frame that disagrees ends the shortcut: the file is decoded once from start to end, what came out is the
+index from then on, and what went missing is reported as damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import dropwhile
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
+from foveate.video.damage import Promise, Survey, find_damage
+from foveate.video.ffmpeg import Canvas, Decoder
+from foveate.video.files import regular
+from foveate.video.index import FrameIndex, index_frames, index_packets, pairs_off, read_packets
+
+
+class _Astray(Exception):
+    """A decoded frame is not the one that the index names."""
+
+
+class ContainerVideo(Video):
+    """Frames of the first video stream of a file, which is open only while frames are being read."""
+
+    _index: FrameIndex
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._stamp = regular(path)
+        self._limits = limits
+        self._verdict: str | None = None  # on the whole file; None before it was decoded from start to end
+        self.damage = []
+        with Decoder(path, limits) as decoder:
+            packets = read_packets(decoder, limits)
+            if packets.frame is None:
+                raise DecodeError(path, _empty(len(packets.times), decoder.errors), "copy the file again")
+            width, height = Canvas.upright(packets.frame)
+            self.info = VideoInfo(path, 0, width, height, 0.0, 0.0, decoder.stream.codec_context.name)
+            self.tick_s = decoder.tick_s
+            self._last_ticks = packets.last_ticks
+            self._promise = Promise.of(decoder, packets, self._stamp.size)
+            self._number(index_packets(packets, decoder))
+            certain = pairs_off(packets, decoder) and self._promise.kept()
+        if not certain:
+            self._survey()
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        return self._index.seconds
+
+    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        asked = self._wanted(indices)
+        wanted, place = np.unique(asked, return_inverse=True)
+        try:
+            frames = self._collect(wanted)
+        except _Astray:
+            frames = self._collect_slowly(wanted)
+        return frames if np.array_equal(wanted, asked) else frames[place]
+
+    def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        canvas = Canvas(self.info.width, self.info.height)
+        for position, frame in enumerate(self._whole()):
+            yield self._second(position, frame), canvas(frame)
+
+    def scan(self) -> Scan:
+        if self._verdict is None:
+            self._survey()
+        info, cause = self.info, self._verdict or ""
+        size = info.width, info.height
+        return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
+
+    def _open(self) -> Decoder:
+        if regular(self.info.path) != self._stamp:
+            raise DecodeError(self.info.path, "the file changed after it was opened", "open it again")
+        return Decoder(self.info.path, self._limits)
+
+    def _collect(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Decode what it takes to reach sorted, distinct positions and convert only those."""
+        out = np.empty((len(wanted), self.info.height, self.info.width, 3), dtype=np.uint8)
+        canvas = Canvas(self.info.width, self.info.height)
+        slot = {int(position): i for i, position in enumerate(wanted)}
+        marked = []
+        with self._open() as decoder:
+            for start, run in self._index.runs(wanted):
+                for position, frame in self._follow(decoder, start, int(run[-1])):
+                    if position in slot:
+                        out[slot[position]] = canvas(frame)
+                        marked += [str(position)] if frame.is_corrupt else []
+        if marked:
+            self._report(f"frames marked as damaged: {', '.join(marked)}")
+        return out
+
+    def _collect_slowly(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Number the frames by decoding them all, then collect in one pass from the beginning."""
+        self._survey()
+        self._index = self._index.in_order_only()
+        self._require(wanted)
+        try:
+            return self._collect(wanted)
+        except _Astray:
+            raise DecodeError(
+                self.info.path, "two passes decode differently", "copy the file again"
+            ) from None
+
+    def _follow(self, decoder: Decoder, start: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield the frames at `start` to `last`; raises _Astray when one is missing or another one."""
+        pts = self._index.pts
+        frames = decoder.frames()
+        if start and pts is not None:
+            first = int(pts[start])
+            decoder.seek(first)
+            frames = dropwhile(lambda frame: frame.pts is not None and frame.pts < first, frames)
+        position = start - 1
+        for position, frame in enumerate(frames, start):
+            named = pts is None or (position < len(pts) and frame.pts == pts[position])
+            if not named or (decoder.errors and self._verdict is None):
+                raise _Astray
+            yield position, frame
+            if position == last:
+                return
+        raise _Astray
+
+    def _whole(self) -> Iterator[av.VideoFrame]:
+        """Yield every frame and learn at the end what the file really holds."""
+        survey = Survey()
+        with self._open() as decoder:
+            for frame in decoder.frames():
+                survey.add(frame)
+                yield frame
+            survey.errors = len(decoder.errors)
+            if not survey.times:
+                raise DecodeError(
+                    self.info.path, _empty(self._promise.packets, decoder.errors), "copy the file again"
+                )
+            self._verdict = find_damage(self._promise, survey)
+            self._report(self._verdict)
+            if self._verdict or len(survey.times) != len(self._index):
+                self._number(index_frames(survey.times, self._last_ticks, decoder))
+
+    def _survey(self) -> None:
+        for _ in self._whole():
+            pass
+
+    def _number(self, index: FrameIndex) -> None:
+        self._index = index
+        self.info = replace(self.info, frames=len(index), fps=index.fps, duration_s=index.duration_s)
+
+    def _second(self, position: int, frame: av.VideoFrame) -> float:
+        index = self._index
+        if index.pts is not None and frame.pts is not None:
+            return float(frame.pts - index.pts[0]) * self.tick_s
+        return float(index.seconds[position]) if position < len(index) else position / index.fps
+
+    def _report(self, line: str) -> None:
+        if line and line not in self.damage:
+            self.damage.append(line)
+
+
+def _empty(packets: int, errors: list[str]) -> str:
+    """Say why a file gives no frame at all."""
+    if not packets:
+        return "0 frames: the picture data is missing"
+    return f"0 of {packets} frames can be decoded" + (f": {errors[0].lower()}" if errors else "")

@@ -1,0 +1,192 @@
+"""Resize, crop, flip, colour and normalise a whole clip at once, on any device.
+
+Frames stay uint8 and in decoder order, (T, H, W, C), until `to_clip`; seen by PyTorch that is channels-last
+memory, its fastest layout for resizing and for convolutions, so no step pays for a change of layout. One
+random draw serves all frames of a clip. The multi-scale crop is that of TSN, as TSM, AdaFocus and
+bLVNet-TAM train with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from foveate.clip import ClipSpec
+from foveate.errors import UsageError
+from foveate.video.sample import Jitter
+
+SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides of TSN, as parts of the short side of the frame
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LONGEST = 8  # short sides: what a longer frame has beyond is cut off, or one odd video would fill the memory
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What varies at random in training."""
+
+    crop: Literal["multiscale", "random", "center"] = "multiscale"
+    flip: bool = True  # mirror half of the clips; False where labels tell left from right
+    colour: float = 0.0  # strength of the colour jitter, 0 to 1; 0 is none
+    jitter: Jitter = "each"  # segment sampling: one random offset for each segment, or one shared by all
+
+
+def resize(frames: torch.Tensor, height: int, width: int, antialias: bool = True) -> torch.Tensor:
+    """uint8 (T, H, W, C) to (T, height, width, C), bilinear with pixel centres at halves.
+
+    With `antialias` a shrunk picture averages all pixels that it covers, as Pillow does; without, it reads
+    the nearest two in each direction, as PyTorch's and OpenCV's defaults do. Values agree with the exactly
+    rounded result within 1 of 255.
+    """
+    if tuple(frames.shape[1:3]) == (height, width):
+        return frames
+    pixels = frames.permute(0, 3, 1, 2)
+    if frames.device.type == "cpu":  # the kernels that take bytes as they are exist here only
+        shaped = F.interpolate(pixels, (height, width), mode="bilinear", antialias=antialias)
+    else:
+        exact = F.interpolate(pixels.float(), (height, width), mode="bilinear", antialias=antialias)
+        shaped = exact.round_().clamp_(0, 255).to(torch.uint8)
+    return shaped.permute(0, 2, 3, 1)
+
+
+def resize_short(frames: torch.Tensor, side: int, antialias: bool = True) -> torch.Tensor:
+    """Scale (T, H, W, C) until the short side is `side` pixels; the long one follows, rounded down.
+
+    Of a frame more than 8 times as long as wide, only the middle 8 short sides are kept.
+    """
+    longest = LONGEST * min(frames.shape[1:3])
+    height, width = (min(extent, longest) for extent in frames.shape[1:3])
+    frames = crop(frames, _middle(frames.shape[1], height), _middle(frames.shape[2], width), height, width)
+    short = min(height, width)
+    return resize(frames, side * height // short, side * width // short, antialias)
+
+
+def crop(frames: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
+    """The window of (T, H, W, C) as a view; ValueError where it leaves the frame (slicing would hide it)."""
+    inside = top >= 0 and left >= 0 and top + height <= frames.shape[1] and left + width <= frames.shape[2]
+    if not inside:
+        raise ValueError(f"window {height}x{width} at ({top}, {left}) leaves {tuple(frames.shape[1:3])}")
+    return frames[:, top : top + height, left : left + width]
+
+
+def center_crop(frames: torch.Tensor, size: int) -> torch.Tensor:
+    """The middle (T, size, size, C)."""
+    return crop(frames, _middle(frames.shape[1], size), _middle(frames.shape[2], size), size, size)
+
+
+def three_crops(frames: torch.Tensor, size: int) -> torch.Tensor:
+    """(3, T, size, size, C): beginning, middle and end of the longer side, in the middle of the shorter."""
+    height, width = frames.shape[1:3]
+    top, left = _middle(height, size), _middle(width, size)
+    if height > width:
+        corners = [(0, left), (top, left), (height - size, left)]
+    else:
+        corners = [(top, 0), (top, left), (top, width - size)]
+    return torch.stack([crop(frames, *corner, size, size) for corner in corners])
+
+
+def random_crop(frames: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
+    """A (T, size, size, C) window, every place equally likely."""
+    top = int(rng.integers(0, frames.shape[1] - size + 1))
+    left = int(rng.integers(0, frames.shape[2] - size + 1))
+    return crop(frames, top, left, size, size)
+
+
+def multi_scale_crop(
+    frames: torch.Tensor, size: int, rng: np.random.Generator, scales: Sequence[float] = SCALES
+) -> torch.Tensor:
+    """TSN's crop: one of the sizes of `crop_sizes` at one of the 13 `crop_offsets`, resized to a square."""
+    height, width = frames.shape[1:3]
+    sizes = crop_sizes(min(height, width), size, scales)
+    h, w = sizes[int(rng.integers(len(sizes)))]
+    offsets = crop_offsets(height - h, width - w)
+    top, left = offsets[int(rng.integers(len(offsets)))]
+    return resize(crop(frames, top, left, h, w), size, size)
+
+
+def crop_sizes(short: int, size: int, scales: Sequence[float] = SCALES) -> list[tuple[int, int]]:
+    """All (height, width) of a multi-scale crop of a frame with that short side, in pixels.
+
+    Each side is one of the scales, at most one step apart, so the shape is never far from a square. A side
+    less than 3 pixels from `size` becomes `size`, which saves a resize that would only blur.
+    """
+    sides = [max(1, int(short * scale)) for scale in scales]
+    sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
+    return [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+
+
+def crop_offsets(spare_height: int, spare_width: int) -> list[tuple[int, int]]:
+    """The 13 (top, left) of a multi-scale crop: a 3 x 3 grid and the four places half way to its corners."""
+    down, right = spare_height // 4, spare_width // 4
+    grid = [(i * down, j * right) for i in (0, 2, 4) for j in (0, 2, 4)]
+    return grid + [(i * down, j * right) for i in (1, 3) for j in (1, 3)]
+
+
+def flip(frames: torch.Tensor) -> torch.Tensor:
+    """The mirror image, left for right, of (..., W, C)."""
+    return frames.flip(-2)
+
+
+def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: float) -> torch.Tensor:
+    """Scale brightness, saturation and contrast of (T, H, W, 3), each by a factor within 1 +- `strength`."""
+    brightness, saturation, contrast = rng.uniform(1 - strength, 1 + strength, 3).tolist()
+    pixels = frames.float() * brightness
+    grey = (pixels @ pixels.new_tensor(LUMA)).unsqueeze(-1)
+    pixels = torch.lerp(grey, pixels, saturation)
+    pixels = torch.lerp(grey.mean(), pixels, contrast)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def train_transform(
+    frames: torch.Tensor, spec: ClipSpec, augment: Augment, rng: np.random.Generator
+) -> torch.Tensor:
+    """A random training clip (T, S, S, C) of uint8 frames (T, H, W, C): one crop and one colour for all T."""
+    out = _train_crop(frames, spec, augment, rng)
+    if augment.flip and rng.random() < 0.5:
+        out = flip(out)
+    if augment.colour > 0:
+        out = colour_jitter(out, rng, augment.colour)
+    return out.contiguous()
+
+
+def test_transform(frames: torch.Tensor, spec: ClipSpec, crops: int = 1) -> torch.Tensor:
+    """Test crops (crops, T, S, S, C) of uint8 frames (T, H, W, C): the middle, or three along the length."""
+    if crops not in (1, 3):
+        raise UsageError(
+            "crops", f"{crops} crops are not defined", "1 is the centre, 3 left, centre and right"
+        )
+    shaped = resize_short(frames, spec.resize)
+    if crops == 3:
+        return three_crops(shaped, spec.size)
+    return center_crop(shaped, spec.size).unsqueeze(0).contiguous()
+
+
+def to_clip(frames: torch.Tensor, spec: ClipSpec, device: torch.device | str | None = None) -> torch.Tensor:
+    """uint8 (B, T, H, W, C) to the normalised float clip (B, C, T, H, W), a view of the same memory order.
+
+    The one copy is the conversion to float. Folding time into the batch afterwards gives channels-last
+    pictures without another one.
+    """
+    pixels = frames.to(device).contiguous().float()
+    pixels.sub_(255 * pixels.new_tensor(spec.mean)).div_(255 * pixels.new_tensor(spec.std))
+    return pixels.permute(0, 4, 1, 2, 3)
+
+
+def _train_crop(
+    frames: torch.Tensor, spec: ClipSpec, augment: Augment, rng: np.random.Generator
+) -> torch.Tensor:
+    if augment.crop == "multiscale":
+        return multi_scale_crop(frames, spec.size, rng)
+    if augment.crop == "center":
+        return center_crop(resize_short(frames, spec.resize), spec.size)
+    # SlowFast's rule: 256 to 320 pixels where the test resizes to 256
+    side = int(rng.integers(spec.resize, spec.resize * 5 // 4 + 1))
+    return random_crop(resize_short(frames, side), spec.size, rng)
+
+
+def _middle(extent: int, size: int) -> int:
+    return round((extent - size) / 2)

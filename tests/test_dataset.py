@@ -1,0 +1,286 @@
+"""Real videos become batches: the right frames, the same for any number of workers, bad files by name."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from foveate.clip import ClipSpec
+from foveate.data import workers
+from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader
+from foveate.data.entry import Entry
+from foveate.errors import DataError, UsageError
+from foveate.video.sample import clip_indices, segments, views
+from foveate.video.transform import Augment
+from make_bad_videos import encode, read_index
+
+SPEC = ClipSpec(
+    frames=4, size=64, resize=64
+)  # as high as the videos, so that the middle keeps 5 of 8 bar bits
+LENGTHS = (24, 20, 16, 12, 9, 3)
+
+
+def bars(index: int) -> np.ndarray:
+    """A square picture with its index as a bar code."""
+    rgb = np.full((64, 64, 3), 90, np.uint8)
+    for bit in range(8):
+        rgb[:16, bit * 8 : bit * 8 + 8] = 255 if index >> (7 - bit) & 1 else 0
+    return rgb
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory) -> list[Entry]:
+    """Six H.264 videos of 24 to 3 frames and three classes."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number, length in enumerate(LENGTHS):
+        encode(folder / f"{number}.mp4", size=(64, 64), n=length, image=bars)
+    return [Entry(str(folder / f"{number}.mp4"), (number % 3,)) for number in range(len(LENGTHS))]
+
+
+@pytest.fixture
+def broken(tmp_path) -> Entry:
+    path = tmp_path / "page.mp4"
+    path.write_text("<html>not a video</html>")
+    return Entry(str(path), (0,))
+
+
+def numbers(clip: torch.Tensor) -> list[int]:
+    """The bar codes of (T, S, S, C)."""
+    return [read_index(frame.numpy()) for frame in clip]
+
+
+def training(entries, **fields) -> VideoDataset:
+    return VideoDataset(entries, SPEC, 3, augment=Augment(crop="center", flip=False), **fields)
+
+
+def batches(dataset, **fields) -> list[Batch]:
+    settings = {"batch": 2, "epoch": 0, "seed": 0, "shuffle": True, "workers": 0} | fields
+    return list(make_loader(dataset, **settings))
+
+
+def test_a_test_sample_holds_the_middle_frames_of_each_part(entries):
+    dataset = VideoDataset(entries, SPEC, 3)
+    for index, length in enumerate(LENGTHS):
+        sample = dataset[0, index]
+        assert sample.frames.shape == (1, 4, 64, 64, 3)
+        assert sample.frames.dtype == torch.uint8
+        assert numbers(sample.frames[0]) == segments(length, 4)
+        assert (sample.label.item(), sample.index, sample.bad) == (index % 3, index, None)
+        assert sample.label.dtype == torch.int64
+
+
+def test_views_are_clips_times_crops(entries):
+    dataset = VideoDataset(entries, replace(SPEC, size=48), 3, clips=2, crops=3)
+    assert dataset[0, 0].frames.shape == (6, 4, 48, 48, 3)
+    whole = VideoDataset(entries, SPEC, 3, clips=2)[0, 0].frames
+    assert [numbers(clip) for clip in whole] == views(24, SPEC, 2)
+
+
+def test_a_training_sample_is_a_function_of_seed_epoch_and_index(entries):
+    dataset = training(entries, seed=7)
+    rng = np.random.default_rng((7, 2, 0))
+    assert numbers(dataset[2, 0].frames[0]) == clip_indices(24, SPEC, rng)
+    later = [dataset[2, index].frames for index in (3, 0)][1]
+    assert torch.equal(later, training(entries, seed=7)[2, 0].frames)
+    others = [dataset[epoch, 0] for epoch in range(5)] + [
+        training(entries, seed=seed)[2, 0] for seed in range(5)
+    ]
+    assert len({tuple(numbers(sample.frames[0])) for sample in others}) > 5
+
+
+def test_shared_jitter_reaches_the_sampling(entries):
+    dataset = VideoDataset(entries, SPEC, 3, augment=Augment(crop="center", flip=False, jitter="shared"))
+    for epoch in range(5):
+        assert set(np.diff(numbers(dataset[epoch, 0].frames[0]))) == {6}
+
+
+def test_a_part_of_a_video_shifts_its_frames(entries):
+    path = entries[0].path
+    parts = [
+        Entry(path, (0,), start=4, end=12),
+        Entry(path, (0,), start=20),
+        Entry(path, (0,), frames=8),
+        Entry(path, (0,), start_s=1.0, end_s=1.5),  # 12 frames a second
+        Entry(path, (0,), start_s=1.5, end_s=99.0),
+    ]
+    dataset = VideoDataset(parts, SPEC, 1)
+    got = [numbers(dataset[0, index].frames[0]) for index in range(5)]
+    assert got == [[5, 7, 9, 11], [20, 21, 22, 23], [1, 3, 5, 7], [12, 14, 15, 17], [18, 20, 21, 23]]
+
+
+def test_labels_of_one_or_many_classes(entries):
+    dataset = VideoDataset(
+        [replace(entries[0], labels=(0, 2)), replace(entries[0], labels=())], SPEC, 4, True
+    )
+    assert dataset[0, 0].label.tolist() == [1, 0, 1, 0]
+    assert dataset[0, 1].label.tolist() == [0, 0, 0, 0]
+    assert VideoDataset([replace(entries[0], labels=())], SPEC, 4)[0, 0].label.item() == -1
+
+
+@pytest.mark.parametrize(("labels", "cause"), [((3,), "label 3"), ((-1,), "label -1"), ((0, 1), "2 labels")])
+def test_impossible_labels_are_refused_before_reading(entries, labels, cause):
+    with pytest.raises(DataError, match=cause) as caught:
+        VideoDataset([replace(entries[0], labels=labels)], SPEC, 3)
+    assert caught.value.subject == entries[0].path
+
+
+def test_impossible_views_are_refused_before_reading(entries):
+    for fields in ({"crops": 2}, {"clips": 0}, {"clips": 2, "augment": Augment()}):
+        with pytest.raises(UsageError):
+            VideoDataset(entries, SPEC, 3, **fields)
+
+
+def test_bad_files_are_named_and_nothing_takes_their_place(entries, broken):
+    missing = Entry(str(Path(broken.path).with_name("gone.mp4")), (1,))
+    too_long = replace(entries[1], frames=40)  # 20 in truth
+    empty = replace(entries[1], start=20)
+    dataset = VideoDataset([entries[0], broken, entries[2], missing, too_long, empty], SPEC, 3)
+    batch = collate([dataset[0, index] for index in range(6)])
+    assert batch.indices.tolist() == [0, 2]
+    assert batch.labels.tolist() == [0, 2]
+    assert len(batch) == len(batch.frames) == 2
+    assert [bad.path for bad in batch.bad] == [broken.path, missing.path, too_long.path, empty.path]
+    assert all(bad.cause and bad.path not in bad.cause for bad in batch.bad)
+
+
+def test_a_file_that_vanishes_between_two_epochs_is_bad(entries, tmp_path):
+    path = tmp_path / "short-lived.mp4"
+    path.write_bytes(Path(entries[0].path).read_bytes())
+    dataset = training([Entry(str(path), (0,))])
+    assert dataset[0, 0].bad is None
+    path.unlink()
+    assert "no such file" in dataset[1, 0].bad.cause.lower()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_batch_of_bad_files_has_no_rows(broken, multi_label):
+    dataset = VideoDataset([broken, broken], SPEC, 3, multi_label, clips=2)
+    (batch,) = batches(dataset)
+    assert batch.frames.shape == (0, 2, 4, 64, 64, 3)
+    assert batch.frames.dtype == torch.uint8
+    assert batch.labels.shape == ((0, 3) if multi_label else (0,))
+    assert (len(batch), len(batch.bad)) == (0, 2)
+
+
+def test_the_data_do_not_depend_on_the_number_of_workers(entries, broken):
+    dataset = VideoDataset([*entries, broken], SPEC, 3, augment=Augment(colour=0.2))
+    alone, one, two = (batches(dataset, epoch=3, workers=count) for count in (0, 1, 2))
+    assert len(alone) == len(one) == len(two) == 4
+    for a, b, c in zip(alone, one, two, strict=True):
+        assert torch.equal(a.frames, b.frames)
+        assert torch.equal(a.frames, c.frames)
+        assert a.indices.tolist() == b.indices.tolist() == c.indices.tolist()
+        assert a.bad == b.bad == c.bad
+
+
+def test_loading_leaves_the_generators_of_the_process_alone(entries):
+    before = torch.get_rng_state()
+    numpy_before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    batches(training(entries), workers=1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert numpy_before == np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+def test_a_resumed_epoch_is_the_rest_of_the_unbroken_one(entries):
+    dataset = training(entries)
+    for world, rank in ((1, 0), (2, 1)):
+        whole = batches(dataset, batch=1, epoch=5, world=world, rank=rank)
+        rest = batches(dataset, batch=1, epoch=5, world=world, rank=rank, start_batch=2)
+        assert len(rest) == len(whole) - 2
+        for a, b in zip(whole[2:], rest, strict=True):
+            assert torch.equal(a.frames, b.frames)
+    assert batches(dataset, start_batch=9) == []
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    orders = {(seed, epoch): list(EpochSampler(50, epoch, seed)) for seed in range(3) for epoch in range(3)}
+    for (seed, epoch), order in orders.items():
+        assert sorted(order) == [(epoch, index) for index in range(50)]
+        assert order == list(EpochSampler(50, epoch, seed))
+    assert len({tuple(index for _, index in order) for order in orders.values()}) == 9
+    assert list(EpochSampler(4, 1, shuffle=False)) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_shares_are_disjoint_and_equal_or_complete(world):
+    for even in (True, False):
+        samplers = [EpochSampler(17, 0, rank=rank, world=world, even=even) for rank in range(world)]
+        shares = [set(sampler) for sampler in samplers]
+        assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
+        assert sum(map(len, shares)) == len(set.union(*shares)) == (17 - 17 % world if even else 17)
+        assert max(map(len, shares)) - min(map(len, shares)) <= (0 if even else 1)
+    with pytest.raises(UsageError, match="process 2 of 2"):
+        EpochSampler(17, 0, rank=2, world=2)
+
+
+def test_drop_last_and_length(entries):
+    dataset = VideoDataset(entries, SPEC, 3)
+    assert [len(batch) for batch in batches(dataset, batch=4)] == [4, 2]
+    assert [len(batch) for batch in batches(dataset, batch=4, drop_last=True)] == [4]
+    assert len(make_loader(dataset, 4, 0, 0, shuffle=False, workers=0)) == 2
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_clips_of_different_length_are_a_clear_error(entries, count):
+    dataset = VideoDataset(entries, replace(SPEC, frames=100, sampling="all"), 3)
+    assert [batch.frames.shape[2] for batch in batches(dataset, batch=1, shuffle=False)] == list(LENGTHS)
+    with pytest.raises(UsageError, match="batches of one"):
+        batches(dataset, shuffle=False, workers=count)
+
+
+class Hostile(VideoDataset):
+    """A data set whose third video does to its process what a broken decoder can do."""
+
+    harm = "none"
+
+    def __getitem__(self, item):
+        if item[1] == 2:
+            if self.harm == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.harm == "hang":
+                time.sleep(60)
+            if self.harm == "bug":
+                raise RuntimeError("a bug, not a file")
+        return super().__getitem__(item)
+
+
+@pytest.mark.parametrize(("harm", "cause"), [("kill", "process died"), ("hang", "not read within 2 s")])
+def test_a_lost_worker_is_an_error_that_names_its_file(entries, harm, cause):
+    dataset = Hostile(entries, SPEC, 3)
+    dataset.harm = harm
+    loader = make_loader(dataset, 1, 0, 0, shuffle=False, workers=2, timeout_s=2)
+    seen = []
+    with pytest.raises(DataError, match=cause) as caught:
+        for batch in loader:
+            seen += batch.indices.tolist()
+            time.sleep(0.5)  # the death falls into this code, which must not notice it
+    assert seen == [0, 1][: len(seen)], "a dying process may take the batch with it that it has just made"
+    assert caught.value.subject == entries[2].path
+
+
+def test_a_bug_in_a_worker_stays_a_bug(entries):
+    dataset = Hostile(entries, SPEC, 3)
+    dataset.harm = "bug"
+    with pytest.raises(RuntimeError, match="a bug, not a file"):
+        batches(dataset, workers=1)
+
+
+def test_the_signal_handlers_of_the_process_stay(entries):
+    before = signal.getsignal(signal.SIGCHLD)
+    batches(VideoDataset(entries[:2], SPEC, 3), workers=1)
+    assert signal.getsignal(signal.SIGCHLD) == before
+
+
+class Threads(torch.utils.data.Dataset):
+    def __getitem__(self, item):
+        return torch.get_num_threads()
+
+
+def test_workers_use_one_thread_each():
+    order = EpochSampler(2, 0)
+    assert list(workers.WatchedLoader(Threads(), ["a", "b"], order, sum, workers=2)) == [1, 1]

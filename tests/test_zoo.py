@@ -1,0 +1,127 @@
+"""Every model of the zoo: finite, trainable to the last parameter, re-headed, saved and loaded the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveate.errors import ModelFileError, UsageError
+from foveate.models.base import VideoModel
+from foveate.models.zoo import MODELS, create_model, list_models
+from foveate.weights.file import read_card, read_model, save_model
+
+CLASSES, FRAMES, SIDE = 5, 2, 48
+
+
+def small(name: str) -> VideoModel:
+    torch.manual_seed(0)
+    return create_model(name, CLASSES)
+
+
+def clip(batch: int = 2, frames: int = FRAMES) -> torch.Tensor:
+    return torch.randn(batch, 3, frames, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_forward_backward_and_file(name: str, tmp_path: Path) -> None:
+    model = small(name).train()
+    logits = model(clip())
+    assert logits.shape == (2, CLASSES) and logits.isfinite().all()
+    logits.square().sum().backward()
+    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not silent
+    model.labels = tuple("abcde")
+    save_model(model.eval(), tmp_path / "m.safetensors", {"epochs": 1})
+    loaded, card = read_model(tmp_path / "m.safetensors")
+    with torch.inference_mode():
+        assert torch.equal(loaded(clip()), model(clip()))
+    assert (card.name, card.labels, card.spec) == (name, tuple("abcde"), model.spec)
+    assert (loaded.name, loaded.labels, loaded.config) == (name, model.labels, model.config)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_new_head_and_free_number_of_frames(name: str) -> None:
+    model = small(name)
+    model.reset_head(7)
+    assert model.num_classes == 7 == model.config.num_classes
+    with torch.inference_mode():
+        for frames in (1, 3):
+            assert model.eval()(clip(1, frames)).shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_trace_agrees_with_forward(name: str) -> None:
+    model = small(name).eval()
+    with torch.inference_mode():
+        assert torch.allclose(model.trace(clip()).logits, model(clip()), atol=1e-5)
+
+
+def test_channels_last_input_gives_the_same() -> None:
+    model, plain = small("tsm_r18_8").eval(), clip()
+    decoder_order = plain.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    with torch.inference_mode():
+        assert torch.allclose(model(plain), model(decoder_order), atol=1e-4)
+
+
+def test_names_and_patterns() -> None:
+    assert list_models() == sorted(MODELS)
+    assert all(name.startswith("tsm_") for name in list_models("tsm_*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("tsm_r5O_8", {}, "tsm_r50_8"),
+        ("tsm_r50_8", {"shift_dif": 4}, "shift_div"),
+        ("tsm_r50_8", {"shift": "sideways"}, "sideways"),
+        ("tsm_r50_8", {"frames": "8"}, "expected int"),
+        ("tsm_mnv2_8", {"temporal_pool": True}, "ResNets"),
+        ("tsm_r50_8", {"size": 300}, "smaller than the crop"),
+    ],
+)
+def test_wrong_requests_name_the_cause(name: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_model(name, **fields)
+
+
+def damaged(good: bytes, kind: str) -> bytes:
+    size = int.from_bytes(good[:8], "little")
+    return {
+        "empty": b"",
+        "text": b"these are not weights",
+        "cut": good[: len(good) // 2],
+        "long": good + b"more",
+        "huge header": (1 << 62).to_bytes(8, "little") + good[8:],
+        "duplicate key": (size + 6).to_bytes(8, "little")
+        + b'{"a":1,"a":2,'
+        + good[9 : 8 + size]
+        + good[8 + size :],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "long", "huge header", "duplicate key"])
+def test_damaged_files_are_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(small("tsn_r10_8"), path)
+    path.write_bytes(damaged(path.read_bytes(), kind))
+    with pytest.raises(ModelFileError, match=r"m\.safetensors"):
+        read_model(path)
+
+
+def test_not_a_number_is_refused(tmp_path: Path) -> None:
+    model = small("tsn_r10_8")
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[3] = float("nan")
+    save_model(model, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match="not finite"):
+        read_model(tmp_path / "m.safetensors")
+
+
+def test_the_spec_travels_in_the_file(tmp_path: Path) -> None:
+    model = small("tsn_r10_8")
+    model.spec = replace(model.spec, frames=3, size=80, resize=80)
+    save_model(model, tmp_path / "m.safetensors")
+    assert read_card(tmp_path / "m.safetensors").spec == model.spec
