@@ -16,7 +16,7 @@ from foveate.data.lists import read_list
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.video.decode import open_video
 from foveate.video.transform import resize_short
-from make_bad_videos import encode, read_index
+from make_bad_videos import encode, read_index, zeroed_middle
 
 
 @pytest.fixture
@@ -129,10 +129,7 @@ def test_parts_and_limits(videos, tmp_path):
 
 def test_of_a_damaged_video_the_frames_that_are_there_are_kept(videos, tmp_path):
     path = Path(videos.entries[0].path)
-    data = bytearray(path.read_bytes())
-    middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
-    data[middle : middle + 200] = bytes(200)
-    path.write_bytes(data)
+    zeroed_middle(path)
     for _ in range(2):  # the second time from the copy of the first
         cached = cache_videos(VideoList((Entry(str(path), (0,)),), ("a",), "jsonl"), tmp_path / "cache", 32)
         (copy,) = arrays(cached)

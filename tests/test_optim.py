@@ -163,7 +163,7 @@ def test_nesterov_needs_momentum() -> None:
 def test_parts_of_a_batch() -> None:
     config = TrainConfig(batch=24, accumulate=3)
     assert (config.part(), config.part(4)) == (8, 2)
-    with pytest.raises(ValueError, match="5 processes"):
+    with pytest.raises(UsageError, match="batch: 24 clips do not divide by 5 processes x 3 parts"):
         config.part(5)
 
 

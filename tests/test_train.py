@@ -347,6 +347,14 @@ def test_a_batch_of_bad_files_only_teaches_nothing(tmp_path: Path) -> None:
     assert sum("loss" in record for record in records(tmp_path, "step")) == toy.VIDEOS - 1
 
 
+def test_too_large_a_batch_names_its_size(tmp_path: Path) -> None:
+    def greedy(model: nn.Module, batch: toy.Clips) -> dict[str, Tensor]:
+        return {"loss": torch.empty(1 << 50).sum()}
+
+    with pytest.raises(FoveateError, match=r"batch: too little memory for 4 clips at once \(lower batch"):
+        train(tmp_path, objective=greedy)
+
+
 def test_no_batch_is_an_error(tmp_path: Path) -> None:
     with Run(tmp_path, {}) as run, pytest.raises(DataError, match="gives no batch"):
         fit(toy.make_model(), lambda e, s: [], Classification(toy.SPEC), CONFIG, run, batches_per_epoch=0)
@@ -434,7 +442,7 @@ def test_killed_thrice_it_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_signal_finishes_the_step_and_saves(tmp_path: Path) -> None:
     stopped = tmp_path / "stopped"
-    done = child(stopped, "--at", "9", "--signal", "SIGTERM")
+    done = child(stopped, "--at", "9", "--by", "SIGTERM")
     assert done.returncode == 143
     assert (
         "last.ckpt: stopped by SIGTERM after step 5; everything is saved (continue with --re" in done.stderr
@@ -555,9 +563,7 @@ def test_one_of_two_processes_is_hit(tmp_path: Path, name: str) -> None:
     """A batch norm, dropout and a bad file on two processes: resumed, the pair ends with the same bits."""
     assert two_children(tmp_path / "whole").returncode == 0
     for attempt in range(3):
-        done = two_children(
-            tmp_path / "hit", "--at", "9", "--signal", name, *(["--resume"] if attempt else [])
-        )
+        done = two_children(tmp_path / "hit", "--at", "9", "--by", name, *(["--resume"] if attempt else []))
         assert done.returncode != 0
         assert name != "SIGTERM" or "stopped by SIGTERM after step" in done.stderr
     done = two_children(tmp_path / "hit", "--resume")

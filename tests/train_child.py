@@ -1,4 +1,4 @@
-"""A tiny training that can be killed: `python train_child.py FOLDER [--resume] [--at PASS --signal NAME]`.
+"""A tiny training that can be killed: `python train_child.py FOLDER [--resume] [--at PASS --by NAME]`.
 
 Its data are 24 noise videos of 2 frames, as a data set without files. Number 5 is unreadable. Prints the
 SHA-256 of the final weights.
@@ -137,11 +137,11 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--at", type=int, default=0)
-    parser.add_argument("--signal", default="SIGKILL")
+    parser.add_argument("--by", default="SIGKILL")
     options = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        signum = signal.Signals[options.signal]
+        signum = signal.Signals[options.by]
         print(train(options.folder, options.resume, options.at, signum, options.plain))
     except FoveateError as error:
         print(f"error: {error}", file=sys.stderr)

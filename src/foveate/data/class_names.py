@@ -72,7 +72,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
 def _from_json(path: Path, text: str) -> list[str]:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(path, f"not readable as JSON: {error}") from error
     if isinstance(data, list):
         return [_unquoted(str(name)) for name in data]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from foveate.data.folders import VIDEO_SUFFIXES, has_suffix
 from foveate.data.table import Row, Source, Table, whole_number
 from foveate.errors import DataError
 
@@ -71,6 +72,8 @@ def _row(fields: list[str], layout: Layout, line: int, source: Source) -> Row:
     if not path:
         raise DataError(source.at(line), "the path is empty")
     if not layout.columns:
+        if path[-1].isdigit() and _ends_in_number(path):
+            raise DataError(source.at(line), f"{path}: more numbers than expected", f"expected {layout}")
         return Row(line, path, tuple(fields[1:]))
     if layout.columns == "frames":
         return Row(line, path, tuple(fields[2:]), _number(fields[1], "number of frames", line, source))
@@ -79,6 +82,12 @@ def _row(fields: list[str], layout: Layout, line: int, source: Source) -> Row:
     if not 1 <= first <= last:  # such lists count images from 1 and include the last
         raise DataError(source.at(line), f"frames {first} to {last} are no range counted from 1")
     return Row(line, path, tuple(fields[3:]), start=first - 1, end=last)
+
+
+def _ends_in_number(path: str) -> bool:
+    """Whether a number follows the name of a video file, which is then one more label."""
+    name, _, number = path.rpartition(" ")
+    return has_suffix(name, VIDEO_SUFFIXES) and whole_number(number) is not None
 
 
 def _number(text: str, meaning: str, line: int, source: Source) -> int:

@@ -1,4 +1,4 @@
-"""Which layout a plain text list has, from a look at its first lines.
+"""Which layout a plain text list has, from a look at some of its lines.
 
 The look decides by what most lines have in common, so that a line which does not fit is later refused by
 its number and does not turn the whole list into something else.
@@ -10,20 +10,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import takewhile
 
 from foveate.data.columns import Format, Layout, read_columns
 from foveate.data.folders import VIDEO_SUFFIXES, has_suffix
 from foveate.data.table import Reader, whole_number
 
-SAMPLE = 400  # lines looked at
+SAMPLE = 400  # lines looked at, spread over the list
 
 
 class Look:
-    """What the first lines of a list have in common."""
+    """What some lines of a list have in common."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        sample = list(islice((line.strip() for line in lines if line.strip()), SAMPLE))
+        spread = lines[:: len(lines) // SAMPLE + 1]
+        sample = [line.strip() for line in spread if line.strip()]
         self.separator = _separator(sample)
         self.fields = [line.split(self.separator) for line in sample]
         runs = [_trailing_numbers(fields) for fields in self.fields]
@@ -39,20 +40,19 @@ class Look:
         self.bare = _most(len(f) == 1 or has_suffix(f[-1], VIDEO_SUFFIXES) for f in self.fields)
 
 
-def guess_format(lines: Sequence[str], csv: bool) -> Format:
-    """The format of a plain list; the suffix csv tells PySlowFast's lists from those that look the same."""
+def guess_format(lines: Sequence[str]) -> Format:
+    """The format of a plain list; where two read the same, the one with fewer demands."""
     look = Look(lines)
-    if look.separator is not None and look.numbers < 2:
-        return "adafocus" if look.separator == "," and look.varied else "pyslowfast"
     if look.separator is not None:
-        return "adafocus" if look.separator == "," else "ibm"
-    if look.varied and (look.videos or look.fewest == 1):
+        several = look.numbers > 1 or look.varied
+        return ("adafocus" if look.separator == "," else "ibm") if several else "pyslowfast"
+    if look.varied and (look.videos or look.numbers == 1):
         return "mmaction2"
     if look.whole_sources or (look.numbers >= 3 and look.ranges):
         return "ibm"
-    if look.numbers == 2 and not csv and not look.varied:
+    if look.numbers == 2 and not (look.varied and look.fewest == 2):
         return "tsm"
-    return "pyslowfast" if csv and look.numbers < 3 else "mmaction2"
+    return "pyslowfast" if look.numbers < 2 else "mmaction2"
 
 
 def plain(layout: Callable[[Look], Layout]) -> Reader:
@@ -70,11 +70,10 @@ def pyslowfast_layout(look: Look) -> Layout:
 
 def mmaction2_layout(look: Look) -> Layout:
     """`video label [label ..]` or `folder frames label [label ..]`."""
-    if look.numbers < 2 and not look.varied:
-        return replace(pyslowfast_layout(look), format="mmaction2")
-    frames = not look.videos and look.fewest >= 2
-    many = look.varied or look.numbers > (2 if frames else 1)
-    return Layout("mmaction2", look.separator, "frames" if frames else "", "many" if many else "one")
+    if look.numbers == 0 and look.bare:
+        return Layout("mmaction2", look.separator, labels="none")
+    frames = look.numbers >= 2 and not look.videos
+    return Layout("mmaction2", look.separator, "frames" if frames else "", "many")
 
 
 def tsm_layout(look: Look) -> Layout:

@@ -10,8 +10,7 @@ from foveate.data.entry import Entry
 from foveate.data.table import Row, Source
 from foveate.errors import DataError
 
-FRAMES, START, TEMPLATE = map(Row._fields.index, ("frames", "start", "template"))
-WHOLE = (None,) * (TEMPLATE - START)
+WHOLE = (None, None, None, None)  # the range of a row that is a whole video
 
 
 class Folder:
@@ -49,11 +48,11 @@ def gather(
                 source.at(row.line), f"{row.path}: leaves the folder {folder.path}", "omit the root"
             )
         name = os.path.normpath(path) if unusual else path
-        part = row[START:TEMPLATE]
+        part = (row.start, row.end, row.start_s, row.end_s)
         first = first_row.setdefault(name if part == WHOLE else (name, part), row)
         if first is row:
             template = row.template or source.template
-            entries.append(Entry(path, labels, *row[FRAMES:TEMPLATE], template))
+            entries.append(Entry(path, labels, row.frames, *part, template))
         elif set(labels) == set(indices[first.labels]):
             repeated.append(row)
         else:

@@ -20,18 +20,9 @@ from foveate.data.table import Row, Source, Table
 from foveate.errors import DataError, OutputError
 
 VERSION = 1
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "path": str,
-    "labels": list,
-    "frames": int,
-    "start": int,
-    "end": int,
-    "start_s": (int, float),
-    "end_s": (int, float),
-    "template": str,
-}
-_NUMBERS = ("frames", "start", "end", "start_s", "end_s")
-_ROW_KEYS = (*_NUMBERS, "template")
+_FRAME_KEYS = ("frames", "start", "end")
+_SECOND_KEYS = ("start_s", "end_s")
+_ROW_KEYS = (*_FRAME_KEYS, *_SECOND_KEYS, "template")
 
 
 def is_jsonl(lines: Sequence[str]) -> bool:
@@ -42,25 +33,23 @@ def is_jsonl(lines: Sequence[str]) -> bool:
 def read_jsonl(source: Source) -> Table:
     """The videos of an own list; a line that is no object, or a value of the wrong kind, raises DataError."""
     records = read_records(source)
-    _, header = next(records)
-    classes = header.get("classes") or []
+    _, first = next(records)
+    classes = first.get("classes") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError(source.at(1), "classes is not a list of names")
     if source.names and tuple(classes) != source.names[: len(classes)]:
         raise DataError(source.at(1), "its classes are others than those given", "leave the given ones out")
     rows = [_row(record, line, source) for line, record in records]
-    return Table(
-        rows, class_names=tuple(classes) or None, base=0, multi_label=bool(header.get("multi_label"))
-    )
+    return Table(rows, class_names=tuple(classes) or None, base=0, multi_label=bool(first.get("multi_label")))
 
 
-def read_records(source: Source) -> Iterator[tuple[int, dict[str, object]]]:
+def read_records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and object of every line, the header first."""
     lines = ((number, line) for number, line in enumerate(source.lines, 1) if line.strip())
     for position, (number, line) in enumerate(lines):
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(source.at(number), f"not readable as JSON: {error}") from error
         if not isinstance(record, dict):
             raise DataError(source.at(number), "is not a JSON object")
@@ -76,28 +65,26 @@ def write_jsonl(videos: VideoList, path: str | Path) -> None:
     Paths below the folder of the list are written relative to it, so both can move together.
     """
     path = Path(path)
-    write_records(path, header(videos), (entry_record(entry, path.parent) for entry in videos.entries))
+    folder = path.parent.absolute()
+    write_records(path, header(videos), (entry_record(entry, folder) for entry in videos.entries))
 
 
-def header(videos: VideoList) -> dict[str, object]:
+def header(videos: VideoList) -> dict[str, Any]:
     """The first line of a list."""
     return {"foveate": VERSION, "classes": list(videos.class_names), "multi_label": videos.multi_label}
 
 
-def entry_record(entry: Entry, folder: Path) -> dict[str, object]:
-    """The line of one video in a list that lies in `folder`."""
-    record: dict[str, object] = {"path": portable(entry.path, folder), "labels": list(entry.labels)}
-    values = {key: getattr(entry, key) for key in _ROW_KEYS}
-    return record | {key: value for key, value in values.items() if value is not None}
+def entry_record(entry: Entry, folder: Path) -> dict[str, Any]:
+    """The line of one video in a list that lies in `folder`, an absolute path."""
+    whole, base = os.path.abspath(entry.path), f"{folder}{os.sep}"  # noqa: PTH100 (a Path a line is slow)
+    record = {"path": whole.removeprefix(base), "labels": entry.labels}
+    for key in _ROW_KEYS:
+        if (value := getattr(entry, key)) is not None:
+            record[key] = value
+    return record
 
 
-def portable(path: str, folder: Path) -> str:
-    """`path` relative to `folder` where it lies below it, else absolute."""
-    whole, base = os.path.abspath(path), os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118
-    return whole[len(base) :] if whole.startswith(base) else whole
-
-
-def write_records(path: Path, first: Mapping[str, object], rest: Iterable[Mapping[str, object]]) -> None:
+def write_records(path: Path, first: Mapping[str, Any], rest: Iterable[Mapping[str, Any]]) -> None:
     """Write objects a line each beside the target and move them there; a failure raises OutputError."""
     part = path.with_name(f".{path.name}.part")
     try:
@@ -113,26 +100,27 @@ def write_records(path: Path, first: Mapping[str, object], rest: Iterable[Mappin
         part.unlink(missing_ok=True)
 
 
-def _row(record: Mapping[str, object], line: int, source: Source) -> Row:
-    for key, value in record.items():
-        kind = _KINDS.get(key)
-        if kind and value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise DataError(source.at(line), f"{key} is {value!r}")
-        if key in _NUMBERS and value is not None and not 0 <= float(str(value)) < float("inf"):
-            raise DataError(source.at(line), f"{key} is {value}")
-    path = record.get("path")
+def _row(record: Mapping[str, Any], line: int, source: Source) -> Row:
+    path, labels = record.get("path"), record.get("labels", [])
     if not isinstance(path, str) or not path or "\0" in path:
         raise DataError(source.at(line), f"its path is {path!r}")
-    values: dict[str, Any] = {key: record.get(key) for key in _ROW_KEYS}
-    row = Row(line, path, tuple(map(str, _labels(record))), **values)
+    if not isinstance(labels, list):
+        raise DataError(source.at(line), f"labels is {labels!r}", "write a list of class numbers")
+    values = {key: record[key] for key in _ROW_KEYS if record.get(key) is not None}
+    for key, value in values.items():
+        if not _is_possible(key, value):
+            raise DataError(source.at(line), f"{key} is {value!r}")
+    row = Row(line, path, tuple(map(str, labels)), **values)
     if _empty(row.start, row.end) or _empty(row.start_s, row.end_s):
         raise DataError(source.at(line), "its part ends before it starts")
     return row
 
 
-def _labels(record: Mapping[str, object]) -> list[object]:
-    labels = record.get("labels")
-    return labels if isinstance(labels, list) else []
+def _is_possible(key: str, value: object) -> bool:
+    if key == "template":
+        return isinstance(value, str)
+    kinds = int if key in _FRAME_KEYS else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def _empty(start: float | None, end: float | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from foveate.data.class_names import MAX_CLASSES, known_class_names, suggest
-from foveate.data.table import Source, Table, whole_number
+from foveate.data.table import Source, Table, like_number, whole_number
 from foveate.errors import DataError
 
 Labels = tuple[str, ...]
@@ -58,7 +58,7 @@ class _Resolver:
         """Whether labels of a format of numbers are class names; numerals may be names as well."""
         if self.names is None:
             return False
-        return texts <= set(self.names) or all(whole_number(text) is None for text in texts)
+        return texts <= set(self.names) or not any(map(like_number, texts))
 
     def _by_name(self, distinct: list[Labels], texts: set[str]) -> Classes:
         names, notes = (self.names, ()) if self.names else _find_names(texts, self.table.known)

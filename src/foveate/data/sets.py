@@ -29,7 +29,7 @@ def read_something_v2(source: Source) -> Table:
     """A JSON list of {"id", "template", ..}: `id.webm`, or the folder `id` when images have a template."""
     try:
         items = json.loads("\n".join(source.lines))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(source.path, f"not readable as JSON: {error}") from error
     if not isinstance(items, list):
         raise DataError(source.path, "is not a JSON list of videos")

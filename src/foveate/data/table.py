@@ -96,3 +96,8 @@ def _place(path: Path, data: bytes, position: int) -> str:
 def whole_number(text: str) -> int | None:
     """The number that plain ASCII digits write, else None: no sign, point, exponent or underscore."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 19 else None
+
+
+def like_number(text: str) -> bool:
+    """Whether a text is meant as a number, of whatever kind, or is nothing at all."""
+    return text.lstrip("+-").replace(".", "", 1).isdecimal() or not text

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 
-from foveate.data.table import Row, Source, Table, whole_number
+from foveate.data.table import Row, Source, Table, like_number, whole_number
 from foveate.errors import DataError, UsageError
 
 PATH_COLUMNS = ("path", "video", "video_path", "file", "filename")
@@ -55,7 +55,7 @@ def read_table(source: Source) -> Table:
             raise DataError(source.at(line), "the path is empty")
         rows.append(Row(line, record[path_column], (record[label_column],) if label_column else ()))
     labels = {row.labels[0] for row in rows if row.labels}
-    named = labels and not any(_like_number(label) for label in labels)
+    named = labels and not any(like_number(label) for label in labels)
     notes = [] if label_column else ["no column label: videos without labels"]
     return Table(rows, "names" if named else "numbers", notes=notes)
 
@@ -108,7 +108,3 @@ def _second(record: Record, column: str, place: str) -> int:
     if second is None:
         raise DataError(place, f"{column} '{record[column]}' is not a whole number")
     return second
-
-
-def _like_number(text: str) -> bool:
-    return text == "" or text.lstrip("+-").replace(".", "", 1).isdecimal()

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -58,35 +59,52 @@ class WatchedLoader(Generic[T]):
         return len(self._loader)
 
     def __iter__(self) -> Iterator[T]:
+        self._reading.fill_(-1)
         batches = _start(self._loader)
+        try:
+            while isinstance(batch := self._next(batches), _Made):
+                yield batch.value
+        finally:
+            # the workers that still hear stop and clear their notes; the note of a lost one stays
+            del batches
+        if isinstance(batch, FoveateError):
+            raise batch
+        if isinstance(batch, _Lost):
+            raise self._named(batch)
+
+    def _next(self, batches: Iterator[_Made[T] | FoveateError]) -> _Made[T] | FoveateError | _Lost | None:
+        """The next batch, or what came instead; None at the end."""
         since = time.monotonic()
         while True:
             try:
-                batch = next(batches)
-            except StopIteration:
-                return
+                return next(batches, None)
             except RuntimeError as error:
                 message = str(error)
                 if not message.startswith("DataLoader"):
                     raise
-                late = message.startswith("DataLoader timed out")
-                if late and time.monotonic() - since < self.timeout_s:
-                    continue
-            else:
-                if isinstance(batch, FoveateError):
-                    raise batch
-                yield batch
-                since = time.monotonic()
-                continue
-            del batches  # stops the healthy workers, which clears their notes: what stays is the lost one's
-            raise self._lost(
-                f"not read within {self.timeout_s:g} s" if late else "a worker process died on it"
-            )
+            if not message.startswith("DataLoader timed out"):
+                return _Lost("a worker process died on it")
+            if time.monotonic() - since > self.timeout_s:
+                return _Lost(f"not read within {self.timeout_s:g} s")
 
-    def _lost(self, cause: str) -> DataError:
+    def _named(self, lost: _Lost) -> DataError:
         names = [self.paths[index] for index in self._reading.tolist() if index >= 0]
-        subject = ", ".join(names) if names else "a file not known"
-        return DataError(subject, cause, "check it with `foveate data check`, or take it off the list")
+        hint = "check it with `foveate data check`, or take it off the list"
+        return DataError(", ".join(names) or "a file not known", lost.cause, hint)
+
+
+@dataclass(frozen=True)
+class _Made(Generic[T]):
+    """A batch that came as it should."""
+
+    value: T
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """A batch that will never come."""
+
+    cause: str
 
 
 class _Noting(Dataset[Any]):
@@ -113,9 +131,9 @@ class _Carrying(Generic[T]):
     def __init__(self, collate: Callable[[list[Any]], T]) -> None:
         self.collate = collate
 
-    def __call__(self, samples: list[Any]) -> T | FoveateError:
+    def __call__(self, samples: list[Any]) -> _Made[T] | FoveateError:
         try:
-            return self.collate(samples)
+            return _Made(self.collate(samples))
         except FoveateError as error:
             return error
 

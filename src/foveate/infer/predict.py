@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -92,7 +93,7 @@ class Predictor:
             )
 
     def predict_all(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
-        """One prediction for each path, in order; a bad file gives one with status refused, never an error."""
+        """One prediction for each path, in order; a bad file gives one of status refused, not an error."""
         for path in paths:
             try:
                 yield self.predict(path)
@@ -109,7 +110,7 @@ class Predictor:
             return [(0, frames)]
         count = max(1, round(frames / length))
         edges = [i * frames // count for i in range(count + 1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def _macs(self, clip: Tensor) -> int:
         """Multiply-adds of the model on this clip; counted once a shape where they cannot differ."""

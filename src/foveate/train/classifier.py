@@ -19,8 +19,8 @@ from foveate.errors import UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import World, open_world
-from foveate.train.evaluate import evaluate
+from foveate.train.distributed import ALONE, World, open_world
+from foveate.train.evaluate import Average, evaluate
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
@@ -74,19 +74,24 @@ def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
 def _fit(
     job: TrainJob, model: VideoModel, lists: Sequence[VideoList], run: Run, world: World, device: torch.device
 ) -> Outcome:
-    data = [_dataset(job, model, videos, training=i == 0) for i, videos in enumerate(lists)]
+    seed, several = job.train.seed, lists[0].multi_label
+    data = VideoDataset(lists[0].entries, model.spec, lists[0].num_classes, several, job.augment, seed=seed)
+
+    def judge(judged: torch.nn.Module) -> dict[str, float]:
+        return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
+
     part = job.train.part(world.size)
-    per_epoch = len(_loader(job, data[0], part, world)(0, 0))
-    training = {"model": job.model, "from": job.weights, "videos": len(data[0]), "epochs": job.train.epochs}
+    per_epoch = len(_loader(job, data, part, world)(0, 0))
+    training = {"model": job.model, "from": job.weights, "videos": len(data), "epochs": job.train.epochs}
     objective = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
     return fit(
         model,
-        _loader(job, data[0], part, world),
+        _loader(job, data, part, world),
         objective,
         job.train,
         run,
         batches_per_epoch=per_epoch,
-        evaluate=partial(_judge, job, data[1], world) if len(data) > 1 else None,
+        evaluate=judge if len(lists) > 1 else None,
         save_best=partial(_save, training),
         fingerprint=fingerprint(lists),
         world=world,
@@ -137,8 +142,8 @@ def _read_lists(job: TrainJob) -> list[VideoList]:
     _check_loss(job, train)
     if job.val is None:
         return [train]
-    classes = job.classes or train.class_names
-    val = read_list(job.val, job.format, job.root, classes, job.template, job.val_split, 1 if train.label_base else 0)
+    classes, base = job.classes or train.class_names, 1 if train.label_base else 0
+    val = read_list(job.val, job.format, job.root, classes, job.template, job.val_split, base)
     if val.class_names != train.class_names:
         raise UsageError(
             job.val,
@@ -159,13 +164,6 @@ def _check_loss(job: TrainJob, videos: VideoList) -> None:
         )
 
 
-def _dataset(job: TrainJob, model: VideoModel, videos: VideoList, training: bool) -> VideoDataset:
-    how: dict[str, Any] = {"augment": job.augment} if training else {"clips": job.clips, "crops": job.crops}
-    return VideoDataset(
-        videos.entries, model.spec, videos.num_classes, videos.multi_label, seed=job.train.seed, **how
-    )
-
-
 def _loader(job: TrainJob, data: VideoDataset, part: int, world: World) -> Any:
     def batches(epoch: int, start_batch: int) -> Any:
         return make_loader(
@@ -184,9 +182,22 @@ def _loader(job: TrainJob, data: VideoDataset, part: int, world: World) -> Any:
     return batches
 
 
-def _judge(job: TrainJob, data: VideoDataset, world: World, model: torch.nn.Module) -> dict[str, float]:
-    loader = make_loader(data, job.train.batch, 0, 0, False, job.workers, 0, world.rank, world.size)
-    return evaluate(model, loader, data.num_classes, data.multi_label, world=world)
+def judge_list(
+    model: torch.nn.Module,
+    videos: VideoList,
+    clips: int = 1,
+    crops: int = 1,
+    batch: int = 16,
+    workers: int = 2,
+    world: World = ALONE,
+    average: Average = "logits",
+) -> dict[str, float]:
+    """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
+    assert isinstance(model, VideoModel)
+    count, several = videos.num_classes, videos.multi_label
+    data = VideoDataset(videos.entries, model.spec, count, several, clips=clips, crops=crops)
+    loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
+    return evaluate(model, loader, count, several, average=average, world=world)
 
 
 def _save(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from foveate.config import to_dict
+from foveate.errors import UsageError
 
 GroupStyle = Literal["plain", "no_norm_decay", "no_norm_bias_decay", "tsm"]
 Loss = Literal["cross_entropy", "soft_cross_entropy", "bce"]
@@ -85,13 +86,11 @@ class TrainConfig:
         return self.batch / self.reference_batch if self.reference_batch else 1.0
 
     def part(self, processes: int = 1) -> int:
-        """Clips that one process computes at once; ValueError if the batch does not divide so."""
-        parts = self.accumulate * processes
-        if self.batch % parts:
-            raise ValueError(
-                f"batch {self.batch} does not divide by {processes} processes x {self.accumulate}"
-            )
-        return self.batch // parts
+        """Clips that one process computes at once; UsageError if the batch does not divide so."""
+        if self.batch % (self.accumulate * processes):
+            cause = f"{self.batch} clips do not divide by {processes} processes x {self.accumulate} parts"
+            raise UsageError("batch", cause, "choose a multiple")
+        return self.batch // (self.accumulate * processes)
 
     def identity(self) -> dict[str, Any]:
         """Plain data of all fields that have a part in the weights: what a resumed run must repeat."""

@@ -63,11 +63,9 @@ class World:
         if self.size == 1:
             return
         norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.training]
-        both = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
-        running = [statistic for statistic in both if statistic is not None]
-        _all_reduce(running)
-        for statistic in running:
-            statistic.div_(self.size)
+        every = [s for norm in norms for s in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
+        statistics = [statistic for statistic in every if statistic is not None]
+        _all_reduce(statistics, 1 / self.size)
 
     @torch.no_grad()
     def share_state(self, module: nn.Module) -> None:
@@ -82,11 +80,13 @@ class World:
 ALONE = World()
 
 
-def _all_reduce(tensors: Sequence[Tensor]) -> None:
+def _all_reduce(tensors: Sequence[Tensor], factor: float = 1.0) -> None:
+    """Replace each tensor by its sum over the processes, times `factor`."""
     if not tensors:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message instead of hundreds
     dist.all_reduce(flat)
+    flat.mul_(factor)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view(tensor.shape))
 

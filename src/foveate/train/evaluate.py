@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,10 @@ def score(
             rows |= dict(zip(batch.indices.tolist(), zip(scores, batch.labels, strict=True), strict=True))
     shares = world.gather((rows, bad))
     everything = {index: row for share, _ in shares for index, row in share.items()}
-    return _in_order(everything, [file for _, share in shares for file in share])
+    unread = [file for _, share in shares for file in share]
+    for file in unread if world.main else ():
+        log.warning("%s: %s (left out of the evaluation)", file.path, file.cause)
+    return _in_order(everything, unread)
 
 
 def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dict[str, float]:
@@ -129,8 +132,7 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
 def _score_batch(model: nn.Module, frames: Tensor, average: Average, at_once: int) -> Tensor:
     """(B, V, T, S, S, C) to (B, C) on the CPU, in float32."""
     device = next(model.parameters()).device
-    spec = model.spec
-    assert isinstance(spec, ClipSpec)  # every model of the library has one
+    spec = cast(ClipSpec, model.spec)
     parts = frames.flatten(0, 1).split(at_once)
     logits = torch.cat([model(to_clip(part, spec, device)).float().cpu() for part in parts])  # (B*V, C)
     scores = logits.softmax(1) if average == "softmax" else logits
@@ -138,8 +140,6 @@ def _score_batch(model: nn.Module, frames: Tensor, average: Average, at_once: in
 
 
 def _in_order(rows: dict[int, tuple[Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:
-    for file in bad:
-        log.warning("%s: %s (left out of the evaluation)", file.path, file.cause)
     if not rows:
         raise DataError("evaluation list", f"no video could be read ({len(bad)} failed)")
     indices = sorted(rows)

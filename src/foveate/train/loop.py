@@ -121,8 +121,9 @@ class _Training(Generic[B]):
             if self.world.main:
                 self.run.rewind(saved["written"])
         else:
-            for copy in {self.state.model, self.state.judged}:
-                self.world.share_state(copy)
+            self.world.share_state(self.state.model)
+            if self.state.ema:
+                self.world.share_state(self.state.ema.model)
             self.save()
 
     def open_displays(self, console: Console | None) -> Displays:

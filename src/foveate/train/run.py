@@ -101,13 +101,21 @@ class Run:
 
     def record(self, record: Record) -> None:
         """Add a line to metrics.jsonl; a number that JSON does not know (NaN, infinity) becomes null."""
-        self._append(self.metrics, [_finite(record)])
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(record)) + "\n")
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise OutputError(self.metrics, cause, "make room, then resume") from error
 
     def report_bad(self, files: Iterable[BadFile]) -> None:
         """Add those files to bad_files.jsonl that are not in it."""
-        known = {json.loads(line)["path"] for line in _lines(self.bad_files)}
+        old = self.bad_files.read_text(encoding="utf-8") if self.bad_files.exists() else ""
+        known = {json.loads(line)["path"] for line in old.splitlines()}
         fresh = {file.path: file.cause for file in files if file.path not in known}
-        self._append(self.bad_files, [{"path": path, "cause": cause} for path, cause in fresh.items()])
+        if fresh:
+            new = [json.dumps({"path": path, "cause": cause}) + "\n" for path, cause in fresh.items()]
+            write_atomic(self.bad_files, (old + "".join(new)).encode())
 
     def written(self) -> int:
         """Length of metrics.jsonl in bytes, to be kept in a checkpoint."""
@@ -118,25 +126,6 @@ class Run:
         if self.written() > length:
             with self.metrics.open("rb+") as file:
                 file.truncate(length)
-
-    def _append(self, path: Path, records: Iterable[Record]) -> None:
-        text = "".join(json.dumps(dict(record)) + "\n" for record in records)
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise OutputError(
-                path, (error.strerror or str(error)).lower(), "make room, then resume"
-            ) from error
-
-
-def _lines(path: Path) -> list[str]:
-    """Whole lines; what a killed process left behind the last of them is not one."""
-    if not path.exists():
-        return []
-    return [
-        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
 
 
 def _finite(record: Record) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import UsageError
+from foveate.errors import FoveateError, UsageError
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import World
 from foveate.train.optim import set_rate
@@ -79,11 +80,25 @@ def _backward(
         count = len(part.labels)
         if not count:
             continue
-        with torch.autocast(device, DTYPES[config.precision], enabled=config.precision != "fp32"):
-            values = objective(state.model, part)
-        state.scaler.scale(values["loss"] * (count / clips)).backward()
+        with _memory_for(count):
+            with torch.autocast(device, DTYPES[config.precision], enabled=config.precision != "fp32"):
+                values = objective(state.model, part)
+            state.scaler.scale(values["loss"] * (count / clips)).backward()
         sums.append({name: float(value.detach()) * count for name, value in values.items()})
     return _added(sums)
+
+
+@contextmanager
+def _memory_for(clips: int) -> Iterator[None]:
+    """Say what to change when the memory does not suffice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not typed and "allocate memory" not in str(error):  # the CPU allocator has no error of its own
+            raise
+        cause = f"too little memory for {clips} clips at once"
+        raise FoveateError("batch", cause, "lower batch, or raise accumulate") from error
 
 
 def _update(state: TrainState, config: TrainConfig, world: World) -> None:

@@ -35,10 +35,13 @@ class ArrayVideo(Video):
         return np.arange(self.info.frames) / self.info.fps
 
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.asarray(self._frames[self._wanted(indices)])
+        wanted = self._wanted(indices)
+        self.frames_decoded += len(wanted)
+        return np.asarray(self._frames[wanted])
 
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         for position in range(self.info.frames):
+            self.frames_decoded += 1
             yield position / self.info.fps, np.array(self._frames[position])
 
     def scan(self) -> Scan:

@@ -64,6 +64,7 @@ class Video(ABC):
 
     info: VideoInfo
     damage: list[str]  # what was found broken while opening and reading, one line each
+    frames_decoded: int = 0  # by all reading so far, including frames on the way to those asked for
     tick_s: float = 0.0  # the grid to which the container rounded its times
 
     @property
@@ -112,7 +113,10 @@ class Video(ABC):
 
     def _wanted(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The positions asked for, shape (N,), after checking that each exists."""
-        asked = np.asarray(indices, dtype=np.int64).reshape(-1)
+        asked = np.asarray(indices).reshape(-1)
+        if asked.size and asked.dtype.kind not in "iu":
+            raise TypeError(f"frame positions are whole numbers, not {asked.dtype}")
+        asked = asked.astype(np.int64)
         self._require(asked)
         return asked
 

@@ -1,7 +1,7 @@
 """A video in a container file: frames by position at the cost of the key-frame groups they lie in.
 
-Asked frames are sorted and decoded in one pass; a seek happens only where it skips a whole group, and
-only in files whose packet times name their frames. Every frame is checked against that index. The first
+Asked frames are sorted and decoded in one pass; a seek happens only where it saves decoding, and only in
+files whose packet times name their frames. Every frame is checked against that index. The first
 frame that disagrees ends the shortcut: the file is decoded once from start to end, what came out is the
 index from then on, and what went missing is reported as damage.
 """
@@ -9,6 +9,7 @@ index from then on, and what went missing is reported as damage.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import dropwhile
 from pathlib import Path
@@ -40,14 +41,15 @@ class ContainerVideo(Video):
         self.damage = []
         with Decoder(path, limits) as decoder:
             packets = read_packets(decoder, limits)
-            if packets.frame is None:
-                raise DecodeError(path, _empty(len(packets.times), decoder.errors), "copy the file again")
+            if packets.frame is None or not packets.times:
+                raise decoder.nothing(len(packets.times))
             width, height = Canvas.upright(packets.frame)
             self.info = VideoInfo(path, 0, width, height, 0.0, 0.0, decoder.stream.codec_context.name)
             self.tick_s = decoder.tick_s
             self._last_ticks = packets.last_ticks
             self._promise = Promise.of(decoder, packets, self._stamp.size)
             self._number(index_packets(packets, decoder))
+            self.frames_decoded = decoder.decoded
             certain = pairs_off(packets, decoder) and self._promise.kept()
         if not certain:
             self._survey()
@@ -77,10 +79,15 @@ class ContainerVideo(Video):
         size = info.width, info.height
         return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
 
-    def _open(self) -> Decoder:
+    @contextmanager
+    def _open(self) -> Iterator[Decoder]:
         if regular(self.info.path) != self._stamp:
             raise DecodeError(self.info.path, "the file changed after it was opened", "open it again")
-        return Decoder(self.info.path, self._limits)
+        with Decoder(self.info.path, self._limits) as decoder:
+            try:
+                yield decoder
+            finally:
+                self.frames_decoded += decoder.decoded
 
     def _collect(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Decode what it takes to reach sorted, distinct positions and convert only those."""
@@ -106,9 +113,8 @@ class ContainerVideo(Video):
         try:
             return self._collect(wanted)
         except _Astray:
-            raise DecodeError(
-                self.info.path, "two passes decode differently", "copy the file again"
-            ) from None
+            cause = "two passes decode differently"
+            raise DecodeError(self.info.path, cause, "copy the file again") from None
 
     def _follow(self, decoder: Decoder, start: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield the frames at `start` to `last`; raises _Astray when one is missing or another one."""
@@ -118,7 +124,6 @@ class ContainerVideo(Video):
             first = int(pts[start])
             decoder.seek(first)
             frames = dropwhile(lambda frame: frame.pts is not None and frame.pts < first, frames)
-        position = start - 1
         for position, frame in enumerate(frames, start):
             named = pts is None or (position < len(pts) and frame.pts == pts[position])
             if not named or (decoder.errors and self._verdict is None):
@@ -137,9 +142,7 @@ class ContainerVideo(Video):
                 yield frame
             survey.errors = len(decoder.errors)
             if not survey.times:
-                raise DecodeError(
-                    self.info.path, _empty(self._promise.packets, decoder.errors), "copy the file again"
-                )
+                raise decoder.nothing(self._promise.packets)
             self._verdict = find_damage(self._promise, survey)
             self._report(self._verdict)
             if self._verdict or len(survey.times) != len(self._index):
@@ -162,10 +165,3 @@ class ContainerVideo(Video):
     def _report(self, line: str) -> None:
         if line and line not in self.damage:
             self.damage.append(line)
-
-
-def _empty(packets: int, errors: list[str]) -> str:
-    """Say why a file gives no frame at all."""
-    if not packets:
-        return "0 frames: the picture data is missing"
-    return f"0 of {packets} frames can be decoded" + (f": {errors[0].lower()}" if errors else "")

@@ -104,7 +104,7 @@ def _many(count: int, thing: str, state: str) -> str:
 
 def _ends_early(promise: Promise) -> bool:
     slack = max(2 / promise.rate if promise.rate else 0.0, 0.1)
-    return 0 < promise.header_s - slack > promise.end_s
+    return promise.end_s < promise.header_s - slack
 
 
 def _too_few(promise: Promise, count: int) -> bool:

@@ -22,23 +22,9 @@ from foveate.video.content import ALONE, STILL, name_content
 from foveate.video.files import explain
 
 FORMATS = (
-    *(
-        "mov",
-        "matroska",
-        "avi",
-        "mpegts",
-        "mpeg",
-        "mpegvideo",
-        "m4v",
-        "h263",
-        "h264",
-        "hevc",
-        "vvc",
-        "obu",
-        "ivf",
-    ),
-    *("flv", "live_flv", "asf", "ogg", "rm", "mxf", "nut", "dv", "dhav", "wtv", "gif"),
-)
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "obu"),
+    *("ivf", "flv", "live_flv", "asf", "ogg", "rm", "mxf", "nut", "dv", "dhav", "wtv", "gif"),
+)  # names of FFmpeg's demultiplexers
 CODECS = (
     *("h261", "h263", "h263i", "h263p", "h264", "hevc", "vvc", "av1", "libdav1d", "vp3", "vp4", "vp5", "vp6"),
     *("vp6a", "vp6f", "vp7", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpegvideo"),
@@ -57,13 +43,14 @@ class Decoder:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self.errors: list[str] = []  # what each undecodable packet said
+        self.decoded = 0  # frames
         self._limits = limits
         self.container = _open(path, limits)
         try:
             self.stream = self._video_stream()
             context = self.stream.codec_context
             context.thread_count = limits.threads
-            context.options = {"max_pixels": str(limits.max_pixels)}
+            context.options = {"max_pixels": _roof(limits)}
         except BaseException:
             self.container.close()
             raise
@@ -104,13 +91,30 @@ class Decoder:
     def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
         """Return the frames that a packet completes; none for a damaged packet, which is counted."""
         try:
-            return self.stream.codec_context.decode(packet)
-        except (av.error.ArgumentError, MemoryError) as error:
-            cause = f"a picture is larger than {self._limits.max_pixels} pixels, or claims to be"
-            raise DecodeError(self.path, cause, "shrink the video") from error
+            frames = self.stream.codec_context.decode(packet)
+        except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
+            raise self._too_large() from error
         except FAILURES as error:
             self.errors.append(getattr(error, "strerror", None) or str(error))
             return []
+        self.decoded += len(frames)
+        if any(frame.width * frame.height > self._limits.max_pixels for frame in frames):
+            raise self._too_large()
+        return frames
+
+    def nothing(self, packets: int) -> DecodeError:
+        """The error of a file that gives no frame at all out of so many packets."""
+        context = self.stream.codec_context
+        if context.width * context.height > self._limits.max_pixels:
+            return self._too_large()
+        cause = "0 frames: the picture data is missing"
+        if packets:
+            cause = ": ".join([f"0 of {packets} frames can be decoded", *self.errors[:1]]).lower()
+        return DecodeError(self.path, cause, "copy the file again")
+
+    def _too_large(self) -> DecodeError:
+        cause = f"a picture is larger than {self._limits.max_pixels} pixels, or claims to be"
+        return DecodeError(self.path, cause, "shrink the video")
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame from here to the end."""
@@ -156,12 +160,17 @@ def _quarters(frame: av.VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
+def _roof(limits: Limits) -> str:
+    """FFmpeg's own limit: above ours, because it counts the margin that a codec puts round a picture."""
+    return str(limits.max_pixels + limits.max_pixels // 4 + (1 << 16))
+
+
 def _open(path: Path, limits: Limits) -> av.container.InputContainer:
     options = {
         "format_whitelist": ",".join(FORMATS),
         "codec_whitelist": ",".join(CODECS),
         "protocol_whitelist": "file",
-        "max_pixels": str(limits.max_pixels),
+        "max_pixels": _roof(limits),
     }
     try:
         return av.open(str(path.absolute()), options=options, metadata_errors="replace")

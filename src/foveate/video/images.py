@@ -83,6 +83,7 @@ class ImageVideo(Video):
 
     def _load(self, file: Path) -> Image.Image:
         regular(file)
+        self.frames_decoded += 1
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 if picture.width * picture.height > self._limits.max_pixels:

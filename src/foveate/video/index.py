@@ -20,6 +20,7 @@ from foveate.video.ffmpeg import Decoder
 NO_TIME = np.iinfo(np.int64).min
 CLOCKED = {"mov", "matroska", "flv"}  # containers whose packets carry the times that their frames show
 REORDER = 32  # no codec shows a frame more packets away from where it is stored
+SEEK_COST = 8  # frames; what a decoder holds back is decoded in vain when it is sent elsewhere
 NOT_CODED = 19  # bytes; MPEG-4 packets up to this size may stand for no picture at all
 
 
@@ -37,9 +38,10 @@ class FrameIndex:
         return len(self.seconds)
 
     def runs(self, wanted: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-        """Split sorted positions where a whole key-frame group can be skipped; each run with its start."""
+        """Split sorted positions where a seek skips a group or many frames; return (start, positions)."""
         groups = np.searchsorted(self.starts, wanted, side="right") - 1
-        cuts = np.flatnonzero(np.diff(groups, prepend=-1) > 1)
+        skipped = self.starts[groups] - np.concatenate([[-1], wanted[:-1]])[: len(wanted)] - 1
+        cuts = np.flatnonzero((np.diff(groups, prepend=-1) > 1) | (skipped > SEEK_COST))
         runs = [run for run in np.split(wanted, cuts) if len(run)]
         return [(int(self.starts[self.starts <= run[0]][-1]), run) for run in runs]
 
@@ -59,7 +61,8 @@ class Packets:
     smallest: int = 1 << 31  # bytes
     corrupt: bool = False  # some packet is marked
     cut: bool = False  # the last packet is marked
-    last_ticks: int = 0  # duration of the packet shown last
+    latest: int = NO_TIME
+    last_ticks: int = 0  # duration of the packet shown latest
     end_s: float = 0.0  # latest time in any stream
 
     def add(self, packet: av.Packet) -> None:
@@ -68,8 +71,8 @@ class Packets:
             self.hidden += 1
             return
         time = NO_TIME if packet.pts is None else packet.pts
-        if not self.times or time >= max(self.times[-1], self.times[0]):
-            self.last_ticks = packet.duration or 0
+        if time >= self.latest:
+            self.latest, self.last_ticks = time, packet.duration or 0
         self.times.append(time)
         self.keys.append(packet.is_keyframe)
         self.smallest = min(self.smallest, packet.size)
@@ -87,9 +90,8 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
         if packet.size:
             seen.add(packet)
         if len(seen.times) > limits.max_frames:
-            raise DecodeError(
-                decoder.path, f"more than {limits.max_frames} frames", "cut it into shorter videos"
-            )
+            cause = f"more than {limits.max_frames} frames"
+            raise DecodeError(decoder.path, cause, "cut it into shorter videos")
         if seen.frame is None:
             seen.frame = next(iter(decoder.decode(packet)), None)
     return seen

@@ -79,7 +79,10 @@ def every(total: int, limit: int | None = None) -> list[int]:
 def clip_indices(
     total: int, spec: ClipSpec, rng: np.random.Generator | None = None, jitter: Jitter = "each"
 ) -> list[int]:
-    """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all"."""
+    """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all".
+
+    `spec.short` and `jitter` concern segments; dense clips of short videos always wrap.
+    """
     if spec.sampling == "segments":
         return segments(total, spec.frames, rng, spec.short, jitter)
     if spec.sampling == "dense":

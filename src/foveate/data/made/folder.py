@@ -8,6 +8,7 @@ folder from mixing two seeds or configurations.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -79,6 +80,8 @@ def make_folder(
     """
     if wrong := [name for name, count in counts.items() if count < 0]:
         raise UsageError(wrong[0], f"{counts[wrong[0]]} videos asked for", "give 0 or more")
+    if recipe.seed < 0:
+        raise UsageError("seed", f"is {recipe.seed}", "give 0 or more")
     _claim(folder, recipe)
     jobs = {split: _jobs(folder / split, recipe, make, count) for split, count in counts.items() if count}
     total = sum(map(len, jobs.values()))
@@ -115,13 +118,15 @@ def _run(folder: Path, jobs: Sequence[_Job], workers: int) -> Iterator[None]:
         yield from map(_Job.run, jobs)
         return
     # Spawned rather than forked: the caller may already hold PyTorch's threads and their locks.
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    # They leave Ctrl-C to the caller, who then drops what has not begun.
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, signal.signal, quiet) as pool:
         try:
             yield from pool.map(_Job.run, jobs, chunksize=4)
         except BrokenProcessPool as error:
-            raise OutputError(
-                folder, "a worker process died", "run again with workers=1 to continue"
-            ) from error
+            hint = 'run again with workers=1 to continue; a script needs an `if __name__ == "__main__"` guard'
+            raise OutputError(folder, "a worker process died", hint) from error
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

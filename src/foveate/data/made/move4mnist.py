@@ -41,15 +41,16 @@ class Move4MnistConfig:
     canvas: int = 64  # side of the square frame, in pixels, even
     movers: float = 0.5  # share of the frames that show the moving digit, on average
     step: float = 0.5  # pixels moved from one appearance to the next
-    still: Literal["start", "anywhere"] = (
-        "start"  # place of the resting digit: the mover's start gives a hint
-    )
+    # Where the resting digit lies; at the mover's start it hints at the direction.
+    still: Literal["start", "anywhere"] = "start"
     fps: int = 16
     crf: float = 18
 
     def __post_init__(self) -> None:
         if self.frames < 8 or not 0 < self.movers < 1:
             raise UsageError("Move4MnistConfig", "frames must be at least 8 and movers lie between 0 and 1")
+        if self.step <= 0:
+            raise UsageError("Move4MnistConfig.step", f"is {self.step}", "give a number above 0")
         if self.canvas % 2 or self.canvas < _DIGIT + self.longest_path:
             need = _DIGIT + self.longest_path
             raise UsageError(
@@ -59,7 +60,8 @@ class Move4MnistConfig:
     @property
     def most_movers(self) -> int:
         """The largest number of frames that can show the moving digit."""
-        return min(round(self.frames * self.movers) + self.frames // 16, self.frames - 3)
+        most = round(self.frames * self.movers) + self.frames // 16
+        return int(np.clip(most, 2, self.frames - 3))
 
     @property
     def longest_path(self) -> int:

@@ -1,0 +1,125 @@
+"""Decode every video of a list once, before it costs a night of training: what is fine, what is not and why.
+
+A bad file is a row with its cause, never the end of the run and never a silent gap. The rows of a list make a
+manifest: a list of Foveate's own format that one trains from, whose lines also hold what the check found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from foveate.data.children import Died, map_in_children
+from foveate.data.entry import Entry, VideoList
+from foveate.data.jsonl import entry_record, header, write_records
+from foveate.data.stamp import Stamp, fingerprint, stamp
+from foveate.errors import DataError, UsageError
+from foveate.video.decode import Scan, scan
+
+ROW_KEYS = ("path", "status", "cause", "frames", "width", "height", "fps", "duration_s")
+
+
+class Job(NamedTuple):
+    """A video to check."""
+
+    path: str
+    template: str | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check found out about one video; zeros where nothing could be decoded."""
+
+    path: str
+    status: Literal["ok", "partial", "refused"]
+    cause: str  # empty when the status is "ok"
+    frames: int = 0
+    width: int = 0  # pixels, as shown
+    height: int = 0
+    fps: float = 0.0
+    duration_s: float = 0.0
+    bytes: int | None = None  # None for the last three: there is no file to look at
+    mtime: float | None = None
+    fingerprint: str | None = None  # SHA-256 of the content, hexadecimal
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data under ROW_KEYS; a file name that is not UTF-8 is shown with escapes."""
+        row = {key: getattr(self, key) for key in ROW_KEYS}
+        return row | {"path": self.path.encode("utf-8", "backslashreplace").decode()}
+
+
+def check_videos(
+    videos: VideoList | Iterable[str | Path], workers: int = 1, timeout_s: float = 3600.0
+) -> Iterator[Checked]:
+    """What decoding shows about each video of a list or of paths, in order, every source decoded once.
+
+    With more than one worker, child processes decode, and a file that crashes the decoder, or keeps it for
+    more than `timeout_s` seconds, is refused like any other bad file. With one, this process decodes, and
+    would crash or wait itself. Fewer raise UsageError.
+    """
+    if workers < 1:
+        raise UsageError("workers", f"is {workers}", "at least 1 process has to decode")
+    if isinstance(videos, VideoList):
+        jobs = dict.fromkeys(Job(entry.path, entry.template) for entry in videos.entries)
+    else:
+        jobs = dict.fromkeys(Job(str(path)) for path in videos)
+    return map(check_video, jobs) if workers == 1 else _in_children(list(jobs), workers, timeout_s)
+
+
+def check_video(job: Job) -> Checked:
+    """Decode one video to its end; whatever is wrong with it is in the result."""
+    path = Path(job.path)
+    before = stamp(path)
+    try:
+        found = scan(path, job.template)
+    except DataError as error:
+        found = Scan("refused", error.cause)
+    if stamp(path) != before:
+        found = Scan("refused", "changed while it was checked")
+    return Checked(job.path, **asdict(found), **_of(before), fingerprint=fingerprint(path))
+
+
+def _in_children(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
+    results = map_in_children(check_video, jobs, workers, timeout_s)
+    for job, result in zip(jobs, results, strict=True):
+        if isinstance(result, Died):
+            cause = f"decoding came to no end: {result.cause}"
+            yield Checked(job.path, "refused", cause, **_of(stamp(Path(job.path))))
+        else:
+            yield result
+
+
+def _of(found: Stamp | None) -> dict[str, Any]:
+    return found._asdict() if found else {}
+
+
+def cause_table(rows: Iterable[Checked]) -> list[tuple[str, str, int]]:
+    """Status, cause and number of videos, the most frequent first; numbers in a cause stand as N."""
+    counts = Counter((row.status, re.sub(r"\d+(\.\d+)?", "N", row.cause)) for row in rows)
+    return [(status, cause, count) for (status, cause), count in counts.most_common()]
+
+
+def write_manifest(rows: Iterable[Checked], path: str | Path, videos: VideoList | None = None) -> None:
+    """Write what a check found as a list, with the labels, classes and parts of the list that was checked.
+
+    Where that list gave another number of frames than was counted, its number is kept as listed_frames. A
+    video that was not checked raises UsageError, a file that cannot be written OutputError.
+    """
+    path, by_path = Path(path), {row.path: row for row in rows}
+    if videos is None:
+        videos = VideoList(tuple(map(Entry, by_path)), (), "paths")
+    for entry in videos.entries:
+        if entry.path not in by_path:
+            raise UsageError(entry.path, "was not checked")
+    folder = path.parent.absolute()
+    records = (_record(entry, by_path[entry.path], folder) for entry in videos.entries)
+    write_records(path, header(videos), records)
+
+
+def _record(entry: Entry, row: Checked, folder: Path) -> dict[str, Any]:
+    listed = {} if entry.frames in (None, row.frames) else {"listed_frames": entry.frames}
+    return asdict(row) | entry_record(entry, folder) | {"frames": row.frames} | listed

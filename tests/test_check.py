@@ -1,0 +1,246 @@
+"""Checking a list decodes every file once and loses none: each is fine, or named with what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foveate.data.check import ROW_KEYS, cause_table, check_videos, write_manifest
+from foveate.data.children import Died, map_in_children
+from foveate.data.entry import Entry
+from foveate.data.lists import read_list
+from foveate.data.manifest import changed_since, with_status
+from foveate.errors import DataError, UsageError
+
+
+@pytest.fixture
+def videos(tmp_path: Path, clips: dict[str, Path], corpus: tuple[Path, dict]) -> Path:
+    """A folder with one class of good files and one of others."""
+    bad, manifest = corpus
+    cut = next(entry["file"] for entry in manifest["files"] if entry["policy"] == "partial")
+    folder = tmp_path / "videos"
+    for name in ("good", "other"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(clips["carphone_pristine.mp4"], folder / "good/real.mp4")
+    np.save(folder / "good/array.npy", np.zeros((3, 16, 24, 3), np.uint8))
+    (folder / "good/images").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (24, 16)).save(folder / f"good/images/{number:05d}.jpg")
+    shutil.copy(bad / cut, folder / f"other/cut{Path(cut).suffix}")
+    (folder / "other/text.mp4").write_text("no video")
+    (folder / "other/gone.mp4").symlink_to("nowhere")
+    return folder
+
+
+def test_rows_say_what_every_file_is(videos):
+    listed = read_list(videos)
+    rows = {os.path.relpath(row.path, videos): row for row in check_videos(listed)}
+    assert len(rows) == len(listed) == 6
+    real = rows["good/real.mp4"].to_dict()
+    assert tuple(real) == ROW_KEYS
+    assert (real["status"], real["cause"], real["frames"]) == ("ok", "", 120)
+    assert (real["width"], real["height"], round(real["fps"], 2)) == (176, 144, 29.97)
+    assert real["duration_s"] == pytest.approx(120 / 29.97, rel=1e-3)
+    assert (rows["good/array.npy"].frames, rows["good/images"].frames) == (3, 2)
+    assert [rows[f"other/{name}"].status for name in ("text.mp4", "gone.mp4")] == ["refused", "refused"]
+    assert all(row.cause for name, row in rows.items() if name.startswith("other"))
+    assert json.loads(json.dumps(real, allow_nan=False)) == real
+
+
+def test_fingerprints_are_those_of_the_contents(videos):
+    paths = [videos / "good/real.mp4", videos / "good/images", videos / "other/gone.mp4"]
+    real, images, gone = check_videos(paths)
+    assert real.fingerprint == hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    assert (real.bytes, real.mtime) == (paths[0].stat().st_size, paths[0].stat().st_mtime)
+    assert (gone.bytes, gone.mtime, gone.fingerprint) == (None, None, None)
+    shutil.copytree(paths[1], videos / "copy")
+    copied = next(check_videos([videos / "copy"]))
+    assert (copied.fingerprint, copied.bytes) == (images.fingerprint, images.bytes)
+    (videos / "copy/00001.jpg").rename(videos / "copy/00003.jpg")
+    assert next(check_videos([videos / "copy"])).fingerprint != images.fingerprint
+
+
+def test_every_source_is_decoded_once(videos):
+    path = str(videos / "good/real.mp4")
+    parts = [Entry(path, (0,), start=0, end=9), Entry(path, (1,), start=9, end=20)]
+    listed = dataclasses.replace(read_list(videos), entries=tuple(parts))
+    assert [row.path for row in check_videos(listed)] == [path]
+
+
+def test_processes_give_the_same_rows_in_the_same_order(videos):
+    listed = read_list(videos)
+    assert list(check_videos(listed, workers=2)) == list(check_videos(listed))
+    with pytest.raises(UsageError, match="at least 1"):
+        check_videos(listed, workers=0)
+
+
+def test_the_whole_corpus_is_checked_without_an_exception(corpus):
+    folder, manifest = corpus
+    accepted = {"accept": ("ok",), "partial": ("partial", "refused"), "refuse": ("refused",)}
+    small = [entry for entry in manifest["files"] if entry["policy"] in ("partial", "refuse")]
+    rows = list(check_videos([folder / entry["file"] for entry in small]))
+    wrong = [
+        (entry["kind"], row.status)
+        for entry, row in zip(small, rows, strict=True)
+        if row.status not in accepted[entry["policy"]] or not row.cause
+    ]
+    assert not wrong
+
+
+def test_a_file_that_kills_the_decoder_is_refused_by_name(videos, clips):
+    paths = [videos / f"long{number}.mp4" for number in range(2)]
+    for path in paths:
+        shutil.copy(clips["bigbuckbunny.mp4"], path)
+    rows = []
+    thread = threading.Thread(target=lambda: rows.extend(check_videos(paths, workers=2)))
+    thread.start()
+    victim = wait_until_busy()
+    os.kill(victim, signal.SIGKILL)
+    thread.join()
+    assert [row.path for row in rows] == list(map(str, paths))
+    killed = [row for row in rows if row.status == "refused"]
+    assert [row.cause for row in killed] == ["decoding came to no end: killed by SIGKILL"]
+    assert killed[0].bytes == paths[0].stat().st_size
+    assert [row.frames for row in rows if row.status == "ok"] == [132]
+
+
+def wait_until_busy() -> int:
+    """Process id of a child of ours that has begun to compute, not only to start."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    while True:
+        for child in multiprocessing.active_children():
+            try:
+                files = os.listdir(f"/proc/{child.pid}/fd")
+                opened = [os.readlink(f"/proc/{child.pid}/fd/{number}") for number in files]
+            except OSError:
+                continue
+            if any(name.endswith(".mp4") for name in opened):
+                return child.pid
+        time.sleep(1 / ticks)
+
+
+def fate(item: str) -> str:
+    if item == "abort":
+        os.abort()
+    if item == "leave":
+        os._exit(3)
+    if item == "hang":
+        time.sleep(600)
+    if item == "raise":
+        raise DataError("x.mp4", "broken", "mend it")
+    return item.upper()
+
+
+def test_children_that_die_cost_their_own_item_only():
+    items = ["a", "abort", "b", "leave", "hang", "c"]
+    a, abort, b, leave, hang, c = map_in_children(fate, items, 2, timeout_s=2)
+    assert (a, b, c) == ("A", "B", "C")
+    assert [abort, leave] == [Died("killed by SIGABRT"), Died("exit code 3")]
+    assert hang == Died("no result within 2 s")
+
+
+def test_an_exception_in_a_child_is_raised_here_and_ends_the_children():
+    with pytest.raises(DataError, match=r"x\.mp4: broken \(mend it\)"):
+        list(map_in_children(fate, ["a", "raise", "b"], 2, timeout_s=60))
+    assert not multiprocessing.active_children()
+
+
+def test_cause_table_counts_like_with_like(videos):
+    rows = list(
+        check_videos([videos / "good/real.mp4", videos / "other/text.mp4", videos / "other/gone.mp4"])
+    )
+    first, second = (dataclasses.replace(rows[1], cause=f"{n} of 24 frames") for n in (22, 23))
+    table = cause_table([*rows, first, second])
+    assert table[0] == ("refused", "N of N frames", 2)
+    assert {count for _, _, count in table[1:]} == {1}
+    assert sum(count for *_, count in table) == 5
+
+
+def test_a_manifest_is_a_list_to_train_from(videos, tmp_path):
+    listed = read_list(videos)
+    rows = list(check_videos(listed))
+    write_manifest(rows, tmp_path / "manifest.jsonl", listed)
+    again = read_list(tmp_path / "manifest.jsonl")
+    assert [(e.path, e.labels) for e in again.entries] == [(e.path, e.labels) for e in listed.entries]
+    assert again.class_names == listed.class_names
+    parted = with_status(tmp_path / "manifest.jsonl")
+    assert [row for row in rows if row.status == "refused"] == list(parted.refused)
+    assert len(parted.videos) + len(parted.refused) == len(listed)
+    assert {e.path: e.frames for e in parted.videos.entries} == {
+        row.path: row.frames for row in rows if row.status != "refused"
+    }
+    whole = with_status(tmp_path / "manifest.jsonl", accept=("ok",))
+    assert {Path(e.path).parent.name for e in whole.videos.entries} == {"good"}
+
+
+def test_a_manifest_keeps_what_the_list_said(videos, tmp_path):
+    (videos / "list.txt").write_text("good/images 9 0\ngood/array.npy 3 1\n")
+    listed = read_list(videos / "list.txt")
+    write_manifest(check_videos(listed), tmp_path / "m.jsonl", listed)
+    records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()[1:]]
+    assert [(record["frames"], record.get("listed_frames")) for record in records] == [(2, 9), (3, None)]
+    assert any(
+        "1 videos have another number" in note for note in with_status(tmp_path / "m.jsonl").videos.notes
+    )
+
+
+def test_a_manifest_of_paths_and_an_incomplete_one(videos, tmp_path):
+    rows = list(check_videos([videos / "good/real.mp4"]))
+    write_manifest(rows, tmp_path / "m.jsonl")
+    assert [entry.path for entry in read_list(tmp_path / "m.jsonl").entries] == [
+        str(videos / "good/real.mp4")
+    ]
+    with pytest.raises(UsageError, match="was not checked"):
+        write_manifest(rows, tmp_path / "m.jsonl", read_list(videos))
+
+
+def test_nothing_usable_and_nothing_checked_are_errors(videos, tmp_path):
+    rows = list(check_videos([videos / "other/text.mp4", videos / "other/gone.mp4"]))
+    write_manifest(rows, tmp_path / "m.jsonl")
+    with pytest.raises(DataError, match="none of 2 videos is usable"):
+        with_status(tmp_path / "m.jsonl")
+    (tmp_path / "m.jsonl").write_text('{"foveate": 1}\n{"path": "a.mp4"}\n')
+    with pytest.raises(DataError, match=r"m\.jsonl:2: has no status"):
+        with_status(tmp_path / "m.jsonl")
+
+
+def test_files_that_changed_since_are_named(videos, tmp_path):
+    listed = read_list(videos)
+    write_manifest(check_videos(listed), tmp_path / "m.jsonl", listed)
+    assert changed_since(tmp_path / "m.jsonl") == {}
+    (videos / "good/real.mp4").unlink()
+    (videos / "good/images/00002.jpg").unlink()
+    os.utime(videos / "good/array.npy", (1, 1))
+    (videos / "other/text.mp4").write_text("grown text")
+    changes = {
+        os.path.relpath(path, videos): cause for path, cause in changed_since(tmp_path / "m.jsonl").items()
+    }
+    assert changes == {
+        "good/real.mp4": "is gone since it was checked",
+        "good/images": changes["good/images"],
+        "good/array.npy": "changed since it was checked: modified",
+        "other/text.mp4": "changed since it was checked: 8 bytes became 10",
+    }
+    assert "bytes became" in changes["good/images"]
+
+
+def test_names_that_are_not_utf8_are_checked_and_kept(videos, clips, tmp_path):
+    path = os.fsdecode(os.fsencode(videos) + b"/good/\xff.mp4")
+    shutil.copy(clips["carphone_pristine.mp4"], path)
+    rows = list(check_videos([path], workers=2))
+    assert (rows[0].path, rows[0].status) == (path, "ok")
+    assert rows[0].to_dict()["path"].endswith("good/\\udcff.mp4")
+    write_manifest(rows, tmp_path / "m.jsonl")
+    assert read_list(tmp_path / "m.jsonl").entries[0].path == path
