@@ -32,6 +32,19 @@ def weight(key: str, shape: list[int], dtype: str) -> torch.Tensor:
     return torch.from_numpy(np.asarray(value, np.float32))
 
 
+def override(state: dict[str, torch.Tensor], which: str, what: object) -> None:
+    """Apply one line such as "keys ending in bn3.weight": "the table value times 0.2"."""
+    ending = which.removeprefix("keys ending in ")
+    for key in [k for k in state if k == which or (ending != which and k.endswith(ending))]:
+        if isinstance(what, list):
+            state[key] = torch.tensor(what, dtype=torch.float32)
+        elif str(what).startswith("the table value times "):
+            state[key] = state[key] * np.float32(str(what).split()[-1])
+    if which.endswith(".*") and str(what).startswith("the same values as "):
+        for key in [k for k in state if k.startswith(which[:-1])]:
+            state[key] = state[key.replace("policy_old", "policy")]
+
+
 class ParityCase:
     """One case: its description, and weights, inputs and expected outputs as tensors."""
 
@@ -42,16 +55,29 @@ class ParityCase:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         state = {key: weight(key, shape, dtype) for key, shape, dtype in self.info.get("state_dict", [])}
-        for key, factor in self.info.get("overrides", {}).get("scale", {}).items():
+        overrides = self.info.get("overrides", {})
+        for key, factor in overrides.get("scale", {}).items():
             state[key] = state[key] * np.float32(factor)
+        for which, what in overrides.items():
+            override(state, which, what)
         return state
 
     def input(self, index: int = 0) -> torch.Tensor:
         name, shape = self.info["inputs"][index]
+        if "input frames" in self.info.get("overrides", {}):
+            return waves(name, shape)
         return torch.from_numpy(stream(f"input/{name}").standard_normal(shape).astype(np.float32))
 
     def expected(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.arrays[name])
+
+
+def waves(name: str, shape: list[int]) -> torch.Tensor:
+    """Smooth pictures: white noise would make a bilinear crop a test of rounding."""
+    p = stream(f"input/{name}").standard_normal((*shape[:2], 4))[..., None, None]
+    y, x = np.mgrid[: shape[2], : shape[3]]
+    value = np.sin(2 * np.pi * (p[:, :, 0] * y + p[:, :, 1] * x) / 112 + p[:, :, 2]) + 0.5 * p[:, :, 3]
+    return torch.from_numpy(value.astype(np.float32))
 
 
 def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:

@@ -106,7 +106,7 @@ def test_a_file_that_kills_the_decoder_is_refused_by_name(videos, clips):
     rows = []
     thread = threading.Thread(target=lambda: rows.extend(check_videos(paths, workers=2)))
     thread.start()
-    victim = wait_until_busy()
+    victim = wait_until_busy(thread)
     os.kill(victim, signal.SIGKILL)
     thread.join()
     assert [row.path for row in rows] == list(map(str, paths))
@@ -116,10 +116,9 @@ def test_a_file_that_kills_the_decoder_is_refused_by_name(videos, clips):
     assert [row.frames for row in rows if row.status == "ok"] == [132]
 
 
-def wait_until_busy() -> int:
-    """Process id of a child of ours that has begun to compute, not only to start."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    while True:
+def wait_until_busy(thread: threading.Thread) -> int:
+    """Process id of a child of ours that has opened its video."""
+    while thread.is_alive():
         for child in multiprocessing.active_children():
             try:
                 files = os.listdir(f"/proc/{child.pid}/fd")
@@ -128,7 +127,8 @@ def wait_until_busy() -> int:
                 continue
             if any(name.endswith(".mp4") for name in opened):
                 return child.pid
-        time.sleep(1 / ticks)
+        time.sleep(0.01)
+    raise AssertionError("no child was seen at work")
 
 
 def fate(item: str) -> str:

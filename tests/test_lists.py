@@ -156,6 +156,11 @@ def test_ucf101_counts_from_one_and_checks_names_against_numbers(tmp_path):
         listed(tmp_path, UCF, "trainlist01.txt")
 
 
+def test_a_list_of_ucf101_that_counts_from_zero_is_a_plain_one(tmp_path):
+    found = listed(tmp_path, "Archery/v_Archery_g01_c01.avi 0\nYoYo/v_YoYo_g01_c02.avi 2\n")
+    assert (found.format, [entry.labels for entry in found.entries]) == ("pyslowfast", [(0,), (2,)])
+
+
 def test_hmdb51_splits(tmp_path):
     for name in ("wave", "clap"):
         marks = f"{name}_a.avi 1 \n{name} b.avi 2 \n{name}_c.avi 0 \n"
@@ -178,7 +183,7 @@ def touch(*paths: Path) -> None:
 
 def test_folder_per_class_with_videos_and_folders_of_images(tmp_path):
     touch(tmp_path / "walk/b.MP4", tmp_path / "walk/deep/a.npy", tmp_path / "run/clip/img_00001.jpg")
-    touch(tmp_path / "run/notes.txt", tmp_path / "run/thumb.jpg")
+    touch(tmp_path / "run/notes.txt", tmp_path / "run/thumb.jpg", tmp_path / ".trash/old.mp4")
     (tmp_path / "idle").mkdir()
     found = read_list(tmp_path)
     assert found.class_names == ("idle", "run", "walk")
@@ -187,7 +192,7 @@ def test_folder_per_class_with_videos_and_folders_of_images(tmp_path):
         ("walk/b.MP4", (2,), None),
         ("walk/deep/a.npy", (2,), None),
     ]
-    assert any("2 files left out" in note and ".txt (1)" in note for note in found.notes)
+    assert any("3 left out" in note and ".txt (1)" in note for note in found.notes)
     assert find_videos(tmp_path) == [entry.path for entry in found.entries]
 
 
@@ -361,6 +366,8 @@ def test_a_validation_list_understands_the_classes_of_its_training_list(tmp_path
     assert (train.label_base, train.class_names) == (1, ("1", "2", "3", "4", "5"))
     val = listed(tmp_path, "x.mp4 4\ny.mp4 2\n", classes=train.class_names)
     assert [entry.labels for entry in val.entries] == [(3,), (1,)]
+    write_jsonl(val, tmp_path / "val.jsonl")
+    assert read_list(tmp_path / "val.jsonl", classes=train.class_names).entries == val.entries
 
 
 def test_class_names_work_as_labels_when_they_are_known(tmp_path):
@@ -368,6 +375,10 @@ def test_class_names_work_as_labels_when_they_are_known(tmp_path):
     assert [entry.labels for entry in found.entries] == [(1,), (0,)]
     with pytest.raises(DataError, match=r"list.txt:2: .*unknown class name 'wallk' \(did you mean walk\?\)"):
         listed(tmp_path, "a.mp4 run\nb.mp4 wallk\n", classes=["run", "walk"])
+
+
+def test_a_list_of_one_class_is_noted(tmp_path):
+    assert "all videos have the same labels" in listed(tmp_path, "a.mp4 1\nb.mp4 1\n").notes
 
 
 def test_a_repeated_line_counts_once_and_is_noted(tmp_path):
@@ -399,7 +410,13 @@ def test_no_path_leaves_a_root_that_was_named(path, tmp_path):
 
 
 def test_wrong_arguments_are_usage_errors(tmp_path):
-    for options in ({"format": "tsn"}, {"format": "folder"}, {"split": "val"}, {"classes": "kinetics"}):
+    for options in (
+        {"format": "tsn"},
+        {"format": "folder"},
+        {"split": "val"},
+        {"classes": "kinetics"},
+        {"label_base": 2},
+    ):
         with pytest.raises(UsageError):
             listed(tmp_path, "a.mp4 0\n", **options)
     with pytest.raises(UsageError, match="is a folder"):

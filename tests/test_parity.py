@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from foveate.layers import temporal
+from foveate.layers.fold import fold_time
+from foveate.layers.patch import sample_patches
 from foveate.measure.cost import count_macs
+from foveate.models.zoo import create_model
+from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 from foveate.weights import convert
+from foveate.weights.official import TABLES
+from foveate.weights.rename import rename
 from parity_cases import CASES, ParityCase, relative_error
 
 TOLERANCE = 1e-4
@@ -57,4 +63,140 @@ def run_layer(case: ParityCase) -> dict[str, torch.Tensor]:
     return {"y": layer(case.input(), case.how["num_frames"])}
 
 
-RUNS = {"frames": run_frames, "steps": run_steps, "maps": run_layer}
+def part_of(case: ParityCase) -> torch.nn.Module:
+    """The named model with the weights of the case in the part that it is about."""
+    how = case.how
+    model = create_model(how["name"], how["num_classes"], **how.get("fields", {})).eval()
+    renamed = rename(case.state_dict(), TABLES[how["origin"]], how["name"])
+    assert renamed.keys() <= model.state_dict().keys()
+    model.load_state_dict(renamed, strict=False)
+    return model
+
+
+def run_glance(case: ParityCase) -> dict[str, torch.Tensor]:
+    model = part_of(case)
+    seen = model.glance_at(case.input().transpose(0, 1).unsqueeze(0))  # four frames of one clip
+    return {
+        "feature": seen.features[0],
+        "logits": model.glance_head(seen.features[0]),
+        "feature_map_mean_channels": seen.maps[0].mean(1),
+    }
+
+
+def run_local(case: ParityCase) -> dict[str, torch.Tensor]:
+    model = part_of(case)
+    feature = model.patch_features(case.input())
+    return {"feature": feature, "logits": model.local_head(feature)}
+
+
+def run_classifier_gru(case: ParityCase) -> dict[str, torch.Tensor]:
+    logits, _ = part_of(case).classifier(case.input())
+    return {"logits": logits, "last_logits": logits[:, -1]}
+
+
+def run_classifier_mean(case: ParityCase) -> dict[str, torch.Tensor]:
+    log_probs, _ = part_of(case).classifier(case.input())
+    return {"log_probs": log_probs[:, -1], "probs": log_probs[:, -1].exp()}
+
+
+def run_policy(case: ParityCase) -> dict[str, torch.Tensor]:
+    with torch.inference_mode(False), torch.enable_grad():
+        policy = part_of(case).policy
+        decision = policy(case.input())
+        choice = torch.distributions.Categorical(logits=decision.logits)
+        actions = decision.logits.argmax(-1)
+        log_probs = choice.log_prob(actions)
+        config = PPOConfig()
+        returns = normalised(discounted_returns(0.1 * case.input(1), config.gamma))
+        old = log_probs.detach() + 0.3 * case.input(2)
+        loss = ppo_loss(log_probs, old, decision.value, returns, choice.entropy(), config)
+        loss.backward()
+    order = ("encoder.0.weight", "encoder.3.weight", "encoder.3.bias", "gru.weight_ih_l0", "gru.weight_hh_l0")
+    order += (
+        "gru.bias_ih_l0",
+        "gru.bias_hh_l0",
+        "actor.weight",
+        "actor.bias",
+        "critic.weight",
+        "critic.bias",
+    )
+    named = dict(policy.named_parameters())
+    assert torch.equal(actions, case.expected("actions").long())
+    return {
+        "action_probs": choice.probs.detach(),
+        "values": decision.value.detach(),
+        "log_probs": log_probs.detach(),
+        "entropy": choice.entropy().detach(),
+        "returns": returns,
+        "ppo_loss": loss.detach().reshape(1),
+        "grad_norms": torch.stack([named[name].grad.norm() for name in order]),
+    }
+
+
+def clip_input(case: ParityCase, index: int = 0) -> torch.Tensor:
+    return case.input(index).unflatten(1, (-1, 3)).transpose(1, 2)
+
+
+def run_focus(case: ParityCase) -> dict[str, torch.Tensor]:
+    model = convert(case.state_dict(), case.how["origin"], case.how["name"], case.how["num_classes"])
+    clip = clip_input(case)
+    assert count_macs(model, clip).total == pytest.approx(case.info["flops"], rel=1e-3)
+    trace = model.trace(clip)
+    decision = model.policy(model.glance_at(clip).maps)
+    assert torch.equal(decision.logits.argmax(-1), case.expected("actions").long())
+    assert torch.equal(trace.corners, case.expected("coordinates").long())
+    return {
+        "action_probs": decision.logits.softmax(-1),
+        "logits": trace.step_logits,
+        "last_logits": trace.logits,
+    }
+
+
+def run_focus_v2(case: ParityCase) -> dict[str, torch.Tensor]:
+    how = case.how
+    model = convert(case.state_dict(), how["origin"], how["name"], how["num_classes"], **how["fields"])
+    clip = clip_input(case)
+    assert count_macs(model, clip).total == pytest.approx(case.info["flops"], rel=1e-3)
+    seen = model.glance_at(clip)
+    fractions, _ = model.policy(seen.maps)
+    looks = model.look(clip, seen, fractions)
+    patches = sample_patches(fold_time(clip), fractions.flatten(0, 1), model.config.patch)
+    return {
+        "actions": fractions,
+        "logits": looks.step_logits,
+        "last_logits": model(clip),
+        "global_logits": looks.glance_logits,
+        "local_logits": looks.local_logits,
+        "patch_corner": patches[None, :, :, :4, :4],
+    }
+
+
+def run_focus_tsm(case: ParityCase) -> dict[str, torch.Tensor]:
+    model = convert(case.state_dict(), case.how["origin"], case.how["name"], case.how["num_classes"])
+    clips = clip_input(case), clip_input(case, 1)
+    assert count_macs(model, *clips, call=model.trace_frames).total == pytest.approx(
+        case.info["flops"], rel=1e-3
+    )
+    trace = model.trace_frames(*clips)
+    assert torch.equal(trace.corners[:, 0], case.expected("coordinates").long())
+    return {
+        "action": trace.fractions,
+        "glance_logits": trace.glance_logits,
+        "local_logits": trace.local_logits,
+        "logits": trace.logits,
+    }
+
+
+RUNS = {
+    "frames": run_frames,
+    "steps": run_steps,
+    "maps": run_layer,
+    "glance": run_glance,
+    "local": run_local,
+    "classifier_gru": run_classifier_gru,
+    "classifier_mean": run_classifier_mean,
+    "policy": run_policy,
+    "focus": run_focus,
+    "focus_v2": run_focus_v2,
+    "focus_tsm": run_focus_tsm,
+}

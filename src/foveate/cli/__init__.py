@@ -2,83 +2,129 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
+import io
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import tyro
 
-from foveate.cli import data, models, training, use
-from foveate.errors import FoveateError, OutputError
+from foveate import __version__
+from foveate.cli.show import library_remarks, plain
+from foveate.config import nearest
+from foveate.errors import FoveateError, OutputError, UsageError
 
-VERBS: dict[str, Callable[..., int]] = {
-    "demo": training.demo,
-    "train": training.train,
-    "eval": use.evaluate,
-    "predict": use.predict,
-    "profile": models.profile,
-    "models": models.models,
-    "convert": models.convert,
-    "doctor": models.doctor,
-}
-DATA_VERBS: dict[str, Callable[..., int]] = {
-    "check": data.check,
-    "make": data.make,
-    "list": data.convert_list,
-    "cache": data.cache,
+
+class Verb(NamedTuple):
+    """Where a verb lives, below foveate.cli, and what it does."""
+
+    module: str
+    function: str
+    summary: str
+
+
+VERBS = {  # imported when used: the list of verbs then does not wait for PyTorch
+    "demo": Verb("demo", "demo", "make videos, train on them, evaluate, predict: the whole road in minutes"),
+    "train": Verb("training", "train", "train or fine-tune on a list of videos or a folder"),
+    "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
+    "predict": Verb("use", "predict", "name what videos show"),
+    "models": Verb("models", "models", "list the models, with input, cost and published accuracy"),
+    "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
+    "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),
+    "data check": Verb("data", "check", "decode every video once; say what is damaged and why"),
+    "data make": Verb("data", "make", "make a labelled data set"),
+    "data list": Verb("data", "convert_list", "turn any list format into Foveate's own"),
+    "data cache": Verb("data", "cache", "shrink videos once, to train without decoding"),
+    "doctor": Verb("doctor", "doctor", "say what is installed and what this machine offers"),
 }
 ABOUT = "Recognise human actions in video, spending computation only where the information is."
+PLAIN = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)  # options in their simplest form
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one verb and leave with its exit code: 0 fine, 1 bug, 2 usage, 3 data, 4 model file, 5 output."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and leave with its exit code.
+
+    0 fine, 1 a bug, 2 usage, 3 input data, 4 model file, 5 output, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = _dispatch(words)
+        with library_remarks():
+            code = _run([word for word in words if word != "--debug"])
         sys.stdout.flush()
-    except FoveateError as error:
-        code = _report(error, error.exit_code, debug)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
-    except OSError as error:
-        code = _report(OutputError(error.filename or "system", error.strerror or str(error)), 5, debug)
-    except Exception as error:  # a bug: say so in one line, and how to see more
-        code = _report(
-            FoveateError("bug", f"{type(error).__name__}: {error}", "--debug shows where"), 1, debug
-        )
+    except Exception as error:
+        code = _report(error, debug)
     sys.exit(code)
 
 
-def _dispatch(words: list[str]) -> int:
-    table: dict[str, Callable[..., Any]] = {**VERBS, "data": _data_help}
-    if words[:1] == ["data"]:
-        return _run(DATA_VERBS, words[1:], "foveate data", "Check, make, convert and shrink data.")
-    return _run(table, words, "foveate", ABOUT)
+def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        sys.stdout.write(f"foveate {__version__}\n")
+        return 0
+    name = " ".join(words[: 2 if words[:1] == ["data"] else 1])
+    if name not in VERBS:
+        return _help(words)
+    verb = VERBS[name]
+    function: Callable[..., int] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
+    options = words[len(name.split()) :]
+    if name == "train":
+        return tyro.cli(_with_defaults(function, options), args=options, prog="foveate train")
+    return tyro.cli(function, args=options, prog=f"foveate {name}", config=PLAIN)
 
 
-def _run(table: dict[str, Callable[..., Any]], words: list[str], program: str, about: str) -> int:
-    return int(
-        tyro.extras.subcommand_cli_from_dict(
-            table, args=words or ["--help"], prog=program, description=about, sort_subcommands=False
-        )
-    )
+def _with_defaults(train: Callable[..., int], options: list[str]) -> Callable[..., int]:
+    """`train` with the settings of the `--config` file in place of its own defaults."""
+    from foveate.cli.training import read_job
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    path = parser.parse_known_args(options)[0].config
+    return train if path is None else functools.partial(train, job=read_job(path))
 
 
-def _data_help() -> int:
-    """Check, make, convert and shrink data: `foveate data --help`."""
+def _help(words: list[str]) -> int:
+    """The verbs, all of them or those about data; an unknown one raises UsageError with the nearest."""
+    group = "data" if words[:1] == ["data"] else ""
+    rest = words[1:] if group else words
+    if rest and rest[0] not in ("-h", "--help"):
+        known = [name.removeprefix("data ") for name in VERBS if name.startswith(group)]
+        raise UsageError(rest[0], f"no verb of foveate {group}".rstrip(), nearest(rest[0], known))
+    lines = [f"  {name:<12}{verb.summary}" for name, verb in VERBS.items() if name.startswith(group)]
+    sys.stdout.write(f"usage: foveate {group or 'VERB'} {'VERB ' if group else ''}[OPTIONS]\n\n{ABOUT}\n\n")
+    sys.stdout.write("\n".join(lines) + "\n\n`foveate VERB --help` lists the options of a verb.\n")
+    sys.stdout.write("--debug anywhere shows where an error arose; `foveate --version` prints the version.\n")
     return 0
 
 
-def _report(error: FoveateError, code: int, debug: bool) -> int:
+def _report(error: Exception, debug: bool) -> int:
+    """One line for any error, and the traceback on request; the exit code."""
     if debug:
-        traceback.print_exc()
-    sys.stderr.write(f"error: {error}\n")
-    return code
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        error = OutputError(error.filename or "system", (error.strerror or str(error)).lower())
+    if not isinstance(error, FoveateError):
+        hint = "a bug of Foveate; --debug shows where"
+        error = FoveateError("bug", f"{type(error).__name__}: {error}", hint)
+    sys.stderr.write(f"error: {plain(str(error))}\n")
+    return error.exit_code
+
+
+def _terminated(signum: int, frame: Any) -> NoReturn:
+    """End as after an error, so that nothing half-written stays."""
+    sys.exit(128 + signum)

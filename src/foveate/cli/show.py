@@ -1,41 +1,103 @@
-"""What the verbs print: rich tables for people, JSON for programs."""
+"""What the verbs print: tables for people, JSON for programs, remarks on standard error."""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-console = Console(soft_wrap=True)
-notes = Console(stderr=True, soft_wrap=True)
+WIDE = 1000  # columns where no terminal limits the line: nothing is folded in a file or a pipe
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; columns whose name ends in '#' are numbers, flush right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """A table on standard output; columns whose name ends in '#' are flush right."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for column in columns:
         right = column.endswith("#")
         table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
-    console.print(table, markup=False)
+        table.add_row(*map(_cell, row))
+    if title:
+        print_line(title)
+    _console().print(table)
+
+
+def print_line(line: str) -> None:
+    """A line on standard output, never broken."""
+    _console().print(plain(line), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on one line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON value on one line of standard output; NaN and infinity, which JSON lacks, become null."""
+    readable = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=not readable, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def say(line: str) -> None:
     """A remark on standard error, which leaves standard output to results."""
-    notes.print(line, markup=False, highlight=False)
+    _console(stderr=True).print(plain(line), soft_wrap=True)
 
 
-def _text(cell: object) -> str:
-    text = f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-    return text.encode("utf-8", "backslashreplace").decode()
+def plain(text: str) -> str:
+    """The text with everything escaped that would break a line or steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives report(done, total), which moves a bar on standard error; nothing where that is no terminal."""
+    console = _console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
+        bar = bars.add_task(title, total=None)
+
+        def report(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def library_remarks() -> Iterator[None]:
+    """What the library logs is said, too."""
+    logger, handler = logging.getLogger("foveate"), _Remarks()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Remarks(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage())
+
+
+def _console(stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foveate.data.table import Row, Source, Table
 from foveate.errors import DataError, UsageError
+from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     """.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .m2v .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv .dv
     .h264 .264 .h265 .hevc .mjpeg .gif .npy""".split()  # noqa: SIM905
 )
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 SPLITS = ("train", "val", "validation", "test")
 
 
-def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+def has_suffix(name: str, suffixes: Set[str]) -> bool:
     """Whether a file name ends in one of the suffixes, in capitals or not."""
     return os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 (a Path per line of a list is slow)
 
@@ -130,7 +130,9 @@ class _Walk:
                 yield from self._item(item, os.path.join(folder, item.name), above | {here})  # noqa: PTH118
 
     def _item(self, item: os.DirEntry[str], name: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        if _is_folder(item):
+        if _is_folder(item) and item.name.startswith("."):
+            self.left_out["hidden folders"] += 1
+        elif _is_folder(item):
             yield from self._inside(name, above)
         elif has_suffix(item.name, VIDEO_SUFFIXES):
             yield name
@@ -141,4 +143,4 @@ class _Walk:
         if not self.left_out:
             return []
         kinds = ", ".join(f"{kind} ({count})" for kind, count in self.left_out.most_common(5))
-        return [f"{self.left_out.total()} files left out, no videos by their names: {kinds}"]
+        return [f"{self.left_out.total()} left out, no videos by their names: {kinds}"]

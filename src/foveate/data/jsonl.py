@@ -106,14 +106,14 @@ def _row(record: Mapping[str, Any], line: int, source: Source) -> Row:
         raise DataError(source.at(line), f"its path is {path!r}")
     if not isinstance(labels, list):
         raise DataError(source.at(line), f"labels is {labels!r}", "write a list of class numbers")
-    values = {key: record[key] for key in _ROW_KEYS if record.get(key) is not None}
+    values = {key: record[key] for key in record.keys() & _ROW_KEYS if record[key] is not None}
     for key, value in values.items():
         if not _is_possible(key, value):
             raise DataError(source.at(line), f"{key} is {value!r}")
-    row = Row(line, path, tuple(map(str, labels)), **values)
-    if _empty(row.start, row.end) or _empty(row.start_s, row.end_s):
-        raise DataError(source.at(line), "its part ends before it starts")
-    return row
+    for start, end in (("start", "end"), ("start_s", "end_s")):
+        if end in values and values[end] <= values.get(start, 0):
+            raise DataError(source.at(line), "its part ends before it starts")
+    return Row(line, path, tuple(map(str, labels)), **values)
 
 
 def _is_possible(key: str, value: object) -> bool:
@@ -121,7 +121,3 @@ def _is_possible(key: str, value: object) -> bool:
         return isinstance(value, str)
     kinds = int if key in _FRAME_KEYS else int | float
     return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
-def _empty(start: float | None, end: float | None) -> bool:
-    return end is not None and end <= (start or 0)

@@ -7,7 +7,7 @@ searched for only when there is an error to report.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foveate.data.class_names import MAX_CLASSES, known_class_names, suggest
 from foveate.data.table import Source, Table, like_number, whole_number
@@ -42,33 +42,44 @@ class _Resolver:
     names: tuple[str, ...] | None
 
     def classes(self, base: int | None) -> Classes:
-        distinct = list(
-            dict.fromkeys(row.labels for row in self.table.rows)
-        )  # the first bad line comes first
+        # in the order of the lines, so that the first bad one is named
+        distinct = list(dict.fromkeys(row.labels for row in self.table.rows))
         if distinct == [()]:
             return Classes({(): ()}, self.names or (), 0, ("the list has no labels",))
         if () in distinct and not self.table.multi_label:
             raise self._error((), "has no label, others have")
         texts = {text for labels in distinct for text in labels}
-        if self.table.labels == "names" or self._are_names(texts):
-            return self._by_name(distinct, texts)
-        return self._by_number(distinct, base if base is not None else self.table.base)
+        found = self._indices(distinct, texts, self.table.base if base is None else base)
+        alone = ("all videos have the same labels",) if len(distinct) == 1 < len(self.table.rows) else ()
+        return replace(found, notes=found.notes + alone)
 
-    def _are_names(self, texts: set[str]) -> bool:
-        """Whether labels of a format of numbers are class names; numerals may be names as well."""
+    def _indices(self, distinct: list[Labels], texts: set[str], base: int | None) -> Classes:
+        if self.table.labels == "names" or self._are_names(texts, base):
+            return self._by_name(distinct, texts)
+        return self._by_number(distinct, base)
+
+    def _are_names(self, texts: set[str], base: int | None) -> bool:
+        """Whether labels are names; those of classes without a name are numerals."""
         if self.names is None:
             return False
-        return texts <= set(self.names) or not any(map(like_number, texts))
+        return not any(map(like_number, texts)) or (base is None and texts <= set(self.names))
 
     def _by_name(self, distinct: list[Labels], texts: set[str]) -> Classes:
-        names, notes = (self.names, ()) if self.names else _find_names(texts, self.table.known)
+        names, note = (self.names, "labels are class names") if self.names else self._find_names(texts)
         index = {name: number for number, name in enumerate(names)}
         for labels in distinct:
             for text in labels:
                 if text not in index:
                     raise self._error(labels, f"unknown class name '{text}'", suggest(text, names))
         indices = {labels: _unique(index[text] for text in labels) for labels in distinct}
-        return Classes(indices, names, self.table.base or 0, notes)
+        return Classes(indices, names, self.table.base or 0, (note,))
+
+    def _find_names(self, texts: set[str]) -> tuple[tuple[str, ...], str]:
+        for data_set in self.table.known:
+            names = known_class_names(data_set)
+            if texts <= set(names):
+                return names, f"class order of {data_set}"
+        return tuple(sorted(texts)), f"classes are the {len(texts)} names in this list, sorted"
 
     def _by_number(self, distinct: list[Labels], base: int | None) -> Classes:
         numbers = {labels: [self._number(text, labels) for text in labels] for labels in distinct}
@@ -96,21 +107,12 @@ class _Resolver:
         if whole_number(text.removeprefix("-")) is not None:
             raise self._error(labels, f"label {text} is negative")
         hint = "" if self.names else "give the class names to use names as labels"
-        raise self._error(
-            labels, f"label '{text}' is not a whole number" if text else "a label is empty", hint
-        )
+        cause = f"label '{text}' is not a whole number" if text else "a label is empty"
+        raise self._error(labels, cause, hint)
 
     def _error(self, labels: Labels, cause: str, hint: str = "") -> DataError:
         row = next(row for row in self.table.rows if row.labels == labels)
         return DataError(self.source.at(row.line), f"{row.path}: {cause}", hint)
-
-
-def _find_names(texts: set[str], known: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    for data_set in known:
-        names = known_class_names(data_set)
-        if texts <= set(names):
-            return names, (f"class order of {data_set}",)
-    return tuple(sorted(texts)), (f"classes are the {len(texts)} names in this list, sorted",)
 
 
 def _guess_base(used: set[int], names: tuple[str, ...] | None) -> tuple[int, tuple[str, ...]]:

@@ -114,7 +114,7 @@ def read_list(
     classes: str | Path | Sequence[str] | None = None,
     template: str | None = None,
     split: str | None = None,
-    label_base: Literal[0, 1] | None = None,
+    label_base: int | None = None,
 ) -> VideoList:
     """Read a list of videos, or a folder that takes its place.
 
@@ -132,6 +132,8 @@ def read_list(
     chosen = _chosen_format(path, lines, format)
     if split and chosen not in SPLIT_FORMATS:
         raise UsageError(path, f"split '{split}' is asked of format {chosen}", "it has no splits")
+    if label_base not in (None, 0, 1):
+        raise UsageError("label_base", f"is {label_base}", "labels count from 0 or from 1")
     names, origin = _class_names(path, chosen, classes)
     source = Source(path, lines, names, split, _checked_template(template))
     table = READERS[chosen](source)
@@ -190,7 +192,7 @@ def _checked_template(template: str | None) -> str | None:
     braces = re.sub(r"%(0\d+)?d", lambda found: f"{{:{found[1] or ''}d}}", template)
     try:
         names = {braces.format(1), braces.format(2)}
-    except (IndexError, KeyError, ValueError):
+    except (AttributeError, IndexError, KeyError, ValueError):
         names = set()
     if len(names) != 2:
         raise UsageError(template, "no template for numbered images", "write img_{:05d}.jpg")

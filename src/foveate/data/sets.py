@@ -61,8 +61,8 @@ def read_something_v1(source: Source) -> Table:
 
 
 def is_ucf101(lines: Sequence[str]) -> bool:
-    """Whether most of the first lines are `Class/v_video.avi`, alone or with a number."""
-    return _most_match(_UCF_LINE, lines)
+    """Whether most of the first lines are `Class/v_video.avi`, alone or with a number, never 0."""
+    return _most_match(_UCF_LINE, lines) and not any(line.rstrip().endswith(" 0") for line in lines)
 
 
 def _most_match(pattern: re.Pattern[str], lines: Sequence[str]) -> bool:

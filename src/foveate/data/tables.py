@@ -33,7 +33,8 @@ def read_kinetics(source: Source) -> Table:
         raise DataError(source.at(1), f"is no header with {', '.join(KINETICS_COLUMNS)}")
     rows = []
     for line, record in _chosen(source):
-        start, end = (_second(record, column, source.at(line)) for column in ("time_start", "time_end"))
+        start = _second(record, "time_start", line, source)
+        end = _second(record, "time_end", line, source)
         label = record.get("label")
         path = f"{record['youtube_id']}_{start:06d}_{end:06d}.mp4"
         rows.append(Row(line, path, () if label is None else (label,)))
@@ -77,7 +78,8 @@ def _chosen(source: Source) -> Iterator[tuple[int, Record]]:
 
 def _records(source: Source) -> Iterator[tuple[int, Record]]:
     columns = _columns(source.lines[0])
-    reader = csv.reader(StringIO("\n".join(source.lines)), delimiter=_delimiter(source.lines[0]), strict=True)
+    text, delimiter = StringIO("\n".join(source.lines)), _delimiter(source.lines[0])
+    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
     try:
         for values in reader:
@@ -85,7 +87,7 @@ def _records(source: Source) -> Iterator[tuple[int, Record]]:
                 cause = f"{len(values)} columns where the header has {len(columns)}"
                 raise DataError(source.at(line), cause, ", ".join(columns))
             if values and line > 1:
-                yield line, dict(zip(columns, map(str.strip, values), strict=True))
+                yield line, dict(zip(columns, values, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(source.at(line), f"not readable as CSV: {error}") from error
@@ -103,8 +105,8 @@ def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _second(record: Record, column: str, place: str) -> int:
+def _second(record: Record, column: str, line: int, source: Source) -> int:
     second = whole_number(record[column])
     if second is None:
-        raise DataError(place, f"{column} '{record[column]}' is not a whole number")
+        raise DataError(source.at(line), f"{column} '{record[column]}' is not a whole number")
     return second

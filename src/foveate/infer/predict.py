@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from foveate.data.dataset import cause_of, frame_range
+from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
-from foveate.infer.result import Guess, Prediction, Segment, Spent
+from foveate.infer.result import Guess, Prediction, Spent
+from foveate.infer.windows import Window, cut, join
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.video.decode import Limits, Video, open_video
@@ -20,8 +25,7 @@ from foveate.video.sample import views
 from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model
 
-LONG = 20.0  # seconds; a longer video gets labels over time
-WINDOW = 5.0  # seconds for each of them
+Source = str | Path | Entry  # a video, or a part of one
 
 
 class Predictor:
@@ -29,6 +33,7 @@ class Predictor:
 
     top: classes to name. clips, crops: views of each window, whose logits are averaged. window: seconds for
     one label over time; 0 takes the video as one, None cuts videos longer than 20 s into windows of 5 s.
+    Numbers that cannot be raise UsageError here, before any video is opened.
     """
 
     def __init__(
@@ -41,115 +46,113 @@ class Predictor:
         device: str | torch.device = "cpu",
         limits: Limits | None = None,
     ) -> None:
-        if window is not None and window < 0:
-            raise UsageError(
-                "window", f"{window} s is negative", "seconds for one label, or 0 for the whole video"
-            )
         self.model = (load_model(model) if isinstance(model, str | Path) else model).to(device).eval()
+        self.labels = self.model.labels or tuple(f"class {i}" for i in range(self.model.num_classes))
         self.top = min(top, self.model.num_classes)
         self.clips, self.crops = clips, crops
         self.window = window
         self.device = torch.device(device)
         self.limits = limits or Limits()
-        self._known_cost: dict[tuple[int, ...], int] = {}
+        self._known_macs: dict[tuple[int, ...], int] = {}
+        self._check()
 
-    @torch.inference_mode()
-    def predict(self, path: str | Path, template: str | None = None) -> Prediction:
+    def _check(self) -> None:
+        if self.top < 1:
+            raise UsageError("top", f"is {self.top}", "at least one class is named")
+        if self.window is not None and not 0 <= self.window < float("inf"):
+            raise UsageError(
+                "window", f"is {self.window} s", "seconds for one label, or 0 for the whole video"
+            )
+        spec = self.model.spec
+        views(spec.frames, spec, self.clips)
+        test_transform(torch.zeros(1, spec.resize, spec.resize, 3, dtype=torch.uint8), spec, self.crops)
+
+    def predict(self, source: Source) -> Prediction:
         """Name what one video shows. A file that cannot be used raises DataError; damage is in the status."""
-        clock = _Clock()
-        logits, macs, used = [], 0, 0
-        with clock("decode"):
-            video = open_video(path, template, self.limits)
+        entry = source if isinstance(source, Entry) else Entry(str(source))
+        watch = _Watch()
+        with watch("decode"):
+            video = open_video(entry.path, entry.template, self.limits)
         with video:
+            seen = self._look_until_settled(entry, video, watch)
             info = video.info
-            for start, end in self._windows(info.frames, info.fps):
-                clip_indices = views(end - start, self.model.spec, self.clips)
-                wanted = [start + index for indices in clip_indices for index in indices]
-                with clock("decode"):
-                    frames = torch.from_numpy(video.read(wanted))  # (clips*T, H, W, C) uint8
-                with clock("transform"):
-                    batch = torch.cat(
-                        [
-                            test_transform(clip, self.model.spec, self.crops)
-                            for clip in frames.split(len(clip_indices[0]))
-                        ]
-                    )  # (clips*crops, T, S, S, C)
-                    clip = to_clip(batch, self.model.spec, self.device)  # (views, 3, T, S, S)
-                macs += self._macs(clip)
-                with clock("model"):
-                    logits.append(self.model(clip).mean(0).float().cpu())
-                used += len(set(wanted))
             return Prediction(
-                video=str(path),
+                video=entry.path,
                 model=self.model.name,
                 duration_s=info.duration_s,
                 fps=info.fps,
                 status="partial" if video.damage else "ok",
                 cause="; ".join(video.damage) or None,
-                predictions=self._guesses(torch.stack(logits).mean(0)),
-                segments=self._segments(torch.stack(logits), video),
-                cost=Spent(macs / 1e9, video.frames_decoded, used),
-                timing_ms=clock.milliseconds,
+                predictions=self._guesses(seen.logits.mean(0)),
+                segments=join(seen.windows, seen.logits.softmax(1), self.labels),
+                cost=Spent(seen.macs / 1e9, video.frames_decoded, seen.frames, seen.patches),
+                timing_ms=watch.milliseconds,
             )
 
-    def predict_all(self, paths: Iterable[str | Path]) -> Iterator[Prediction]:
-        """One prediction for each path, in order; a bad file gives one of status refused, not an error."""
-        for path in paths:
+    def predict_all(self, sources: Iterable[Source]) -> Iterator[Prediction]:
+        """One prediction for each video, in order; a bad file gives one of status refused, not an error."""
+        for source in sources:
             try:
-                yield self.predict(path)
-            except DataError as error:
-                yield Prediction(str(path), self.model.name, status="refused", cause=error.cause)
+                yield self.predict(source)
+            except (DataError, OSError) as error:
+                path = source.path if isinstance(source, Entry) else str(source)
+                yield Prediction(path, self.model.name, status="refused", cause=cause_of(error))
 
-    def _windows(self, frames: int, fps: float) -> list[tuple[int, int]]:
-        """First and one-past-last frame of each stretch that gets a label of its own."""
-        seconds = self.window
-        if seconds is None:
-            seconds = WINDOW if fps > 0 and frames / fps > LONG else 0
-        length = round(seconds * fps)
-        if length < 1 or length >= frames:
-            return [(0, frames)]
-        count = max(1, round(frames / length))
-        edges = [i * frames // count for i in range(count + 1)]
-        return list(pairwise(edges))
+    def _look_until_settled(self, entry: Entry, video: Video, watch: _Watch) -> _Seen:
+        """Look, and look again where reading has shown that the video has fewer frames than it promised."""
+        promised = video.info.frames
+        try:
+            seen = self._look(entry, video, watch)
+        except DataError:
+            if video.info.frames == promised:
+                raise
+        else:
+            if video.info.frames == promised:
+                return seen
+        return self._look(entry, video, watch)
 
-    def _macs(self, clip: Tensor) -> int:
-        """Multiply-adds of the model on this clip; counted once a shape where they cannot differ."""
-        if self.model.dynamic:
-            return count_macs(self.model, clip).total
+    @torch.inference_mode()
+    def _look(self, entry: Entry, video: Video, watch: _Watch) -> _Seen:
+        """Every window through the model."""
+        first, total = _part(entry, video)
+        times, end = video.times, first + total
+        end_s = float(times[end]) if end < len(times) else video.info.duration_s
+        seen = _Seen(cut(times[first:end], end_s, self.window))
+        for window in seen.windows:
+            indices = views(window.end - window.first, self.model.spec, self.clips)
+            wanted = [first + window.first + index for index in chain.from_iterable(indices)]
+            with watch("decode"):
+                frames = torch.from_numpy(video.read(wanted))  # (clips*T, H, W, C) uint8
+            with watch("transform"):
+                clip = self._to_clip(frames)  # (views, 3, T, S, S)
+            with watch("model"):
+                trace, macs = self._run(clip)
+            seen.add(trace, macs, len(set(wanted)))
+        return seen
+
+    def _to_clip(self, frames: Tensor) -> Tensor:
+        spec = self.model.spec
+        crops = [test_transform(clip, spec, self.crops) for clip in frames.chunk(self.clips)]
+        return to_clip(torch.cat(crops), spec, self.device)
+
+    def _run(self, clip: Tensor) -> tuple[Any, int]:
+        """The model's trace of a clip and its multiply-adds, which are counted as it runs.
+
+        That slows a call down, so a number that cannot change is counted once for each shape.
+        """
         shape = tuple(clip.shape)
-        if shape not in self._known_cost:
-            self._known_cost[shape] = count_macs(self.model, clip).total
-        return self._known_cost[shape]
-
-    def _label(self, index: int) -> str:
-        return self.model.labels[index] if self.model.labels else f"class {index}"
+        if shape in self._known_macs:
+            return self.model.trace(clip), self._known_macs[shape]
+        traces: list[Any] = []
+        cost = count_macs(self.model, clip, call=lambda clip: traces.append(self.model.trace(clip)))
+        if not self.model.dynamic:
+            self._known_macs[shape] = cost.total
+        return traces[0], cost.total
 
     def _guesses(self, logits: Tensor) -> tuple[Guess, ...]:
         scores, indices = logits.softmax(0).topk(self.top)
-        return tuple(
-            Guess(rank, self._label(index), index, score)
-            for rank, (index, score) in enumerate(
-                zip(indices.tolist(), scores.tolist(), strict=True), start=1
-            )
-        )
-
-    def _segments(self, logits: Tensor, video: Video) -> tuple[Segment, ...]:
-        """Neighbouring windows of one label joined. logits: (windows, classes)."""
-        info = video.info
-        per_frame = info.duration_s / max(info.frames, 1)
-        spans = self._windows(info.frames, info.fps)
-        runs: list[tuple[int, int, int, list[float]]] = []
-        for (start, end), row in zip(spans, logits.softmax(1), strict=True):
-            index = int(row.argmax())
-            if runs and runs[-1][2] == index:
-                first, _, _, scores = runs.pop()
-                runs.append((first, end, index, [*scores, float(row[index])]))
-            else:
-                runs.append((start, end, index, [float(row[index])]))
-        return tuple(
-            Segment(first * per_frame, last * per_frame, self._label(index), index, sum(scores) / len(scores))
-            for first, last, index, scores in runs
-        )
+        ranked = enumerate(zip(indices.tolist(), scores.tolist(), strict=True), start=1)
+        return tuple(Guess(rank, self.labels[index], index, score) for rank, (index, score) in ranked)
 
 
 def predict(model: VideoModel | str | Path, path: str | Path, top: int = 5) -> Prediction:
@@ -157,7 +160,43 @@ def predict(model: VideoModel | str | Path, path: str | Path, top: int = 5) -> P
     return Predictor(model, top).predict(path)
 
 
-class _Clock:
+def _part(entry: Entry, video: Video) -> tuple[int, int]:
+    """First frame and number of frames to look at; where a damaged video ends early, those that are left.
+
+    Raises DataError if none is, or if a whole video has not the frames that the entry names.
+    """
+    first, total = frame_range(replace(entry, frames=None), video)
+    left = min(total, video.info.frames - first)
+    if left < 1 or (left < total and not video.damage):
+        cause = f"frames {first} to {first + total} are asked for, and it has {video.info.frames}"
+        raise DataError(entry.path, cause)
+    return first, left
+
+
+@dataclass
+class _Seen:
+    """What came of looking at a video."""
+
+    windows: list[Window]
+    answers: list[Tensor] = field(default_factory=list)  # logits (classes,) of each window
+    macs: int = 0
+    frames: int = 0  # different ones that were looked at
+    patches: int = 0
+
+    def add(self, trace: Any, macs: int, frames: int) -> None:
+        """The next window. trace: of its views, with `logits` (views, classes)."""
+        self.answers.append(trace.logits.mean(0).float().cpu())
+        self.macs += macs
+        self.frames += frames
+        self.patches += int(trace.looked.sum()) if hasattr(trace, "looked") else 0
+
+    @property
+    def logits(self) -> Tensor:
+        """(windows, classes)."""
+        return torch.stack(self.answers)
+
+
+class _Watch:
     """Milliseconds spent in each named part of the work."""
 
     def __init__(self) -> None:
@@ -166,5 +205,7 @@ class _Clock:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        self.milliseconds[part] += 1000 * (time.perf_counter() - start)
+        try:
+            yield
+        finally:
+            self.milliseconds[part] += 1000 * (time.perf_counter() - start)

@@ -33,7 +33,9 @@ class RecurrentPolicy(nn.Module):
     channels, side: of the glance's feature map. actions: size of the actor's output.
     """
 
-    def __init__(self, channels: int, side: int, actions: int, squeeze: int = 32, width: int = 1024) -> None:
+    def __init__(
+        self, channels: int, side: int, squeeze: int = 32, width: int = 1024, *, actions: int
+    ) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, squeeze, 1, bias=False),
@@ -47,14 +49,14 @@ class RecurrentPolicy(nn.Module):
         self.critic = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
-        """maps: (B, T, C, h, w), kept as they are: no gradient reaches the glance. state: of an earlier call."""
+        """maps: (B, T, C, h, w); no gradient reaches the glance. state: of an earlier call."""
         seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
         hidden, state = self.gru(seen, state)
         return Decision(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
 
 
 class SmoothPolicy(nn.Module):
-    """The policy of AdaFocusV2: tanh and batch norm throughout, a position in [0, 1] x [0, 1] for each frame."""
+    """The policy of AdaFocusV2: tanh and batch norm throughout, a real position for each frame."""
 
     def __init__(self, channels: int, side: int, squeeze: int = 64, width: int = 2048) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class SmoothPolicy(nn.Module):
         self.position = nn.Linear(width, 2)
 
     def forward(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """maps: (B, T, C, h, w), detached inside. Returns fractions (B, T, 2), row then column, and the state."""
+        """maps: (B, T, C, h, w), detached inside. Returns fractions (B, T, 2) in [0, 1] and the state."""
         seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])
         hidden, state = self.gru(seen, state)
         return torch.sigmoid(self.position(hidden)), state

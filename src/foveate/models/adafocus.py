@@ -3,29 +3,30 @@
 A cheap network f_G sees the frames, a recurrent policy pi picks a patch in each, a strong network f_L looks
 at the patch alone, and a recurrent classifier f_C reads both and answers after every frame (Wang et al.,
 "Adaptive Focus for Efficient Video Recognition", ICCV 2021, section 3). AdaFocus+ adds a second policy that
-leaves f_L out of frames that do not need it (section 3.4); it is built here from the paper's words, since no
-code of it was released. Where this code differs: the policy sees only glances, so a clip is taken in three
-batched calls instead of frame by frame; skipped frames are really not computed.
+leaves f_L out of frames that do not need it; no code of it was released, so it is built from the paper's
+words. Where this code differs: the policy sees glances only, so a clip takes three batched calls instead of
+a loop over frames; skipped frames are not computed; reading can stop once the answer is sure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone, map_side
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
-from foveate.layers.patch import crop_patches, grid_corners
+from foveate.layers.patch import crop_patches, grid_corners, random_corners
 from foveate.layers.policy import RecurrentPolicy
 from foveate.layers.steps import MeanClassifier, RecurrentClassifier
-from foveate.models.base import VideoModel
-from foveate.models.order import coarse_to_fine
+from foveate.models.early_exit import read_until_sure
+from foveate.models.focus import FocusModel, FocusTrace, Order
+
+Where = Literal["learned", "centre", "random"]
 
 
 @dataclass(frozen=True)
@@ -39,155 +40,91 @@ class AdaFocusConfig:
     glance_size: int = 224  # G, side of the frame that f_G sees, pixels
     patch: int = 128  # P, side of a patch, pixels
     grid: int = 7  # n, the policy chooses among n x n positions
+    policy: Where = "learned"  # the others are what it must beat; a random patch differs at every call
     skip: bool = False  # AdaFocus+: a second policy leaves f_L out of some frames
+    skip_threshold: float = 0.5  # probability from which f_L runs; higher is cheaper
+    exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all
     classifier: Literal["gru", "mean"] = "gru"  # f_C
     policy_squeeze: int = 32  # channels of the policy's 1x1 convolution
     policy_width: int = 1024  # of its GRU
     classifier_width: int = 1024  # of f_C's GRU
     dropout: float = 0.5  # in front of f_C's linear layer
-    order: Literal["time", "coarse_to_fine"] = "time"  # in which frames are read
+    order: Order = "time"  # in which frames are read
     pool: Literal["average", "max"] = "average"  # over space, of both networks' maps
-    glance_width: float = 1.0  # multipliers of the channels
+    glance_width: float = 1.0  # multiplier of the channels
     local_width: float = 1.0
-    stem: Stem = "large"  # of ResNets: small for images of 48 to 112 pixels
+    glance_stem: Stem = "large"  # of a ResNet: small for images of 48 to 112 pixels
+    local_stem: Stem = "large"
 
     def __post_init__(self) -> None:
-        if self.patch > self.size:
-            raise ValueError(f"a patch of {self.patch} does not fit into a frame of {self.size} pixels")
+        check_sizes(self.size, self.resize, self.glance_size, self.patch)
         if self.grid < 2:
-            raise ValueError(f"a grid of {self.grid} x {self.grid} leaves nothing to choose")
-        if self.glance_size > self.size:
-            raise ValueError(f"the glance, {self.glance_size} pixels, is larger than the frame, {self.size}")
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
+            raise ValueError(f"a grid of {self.grid} x {self.grid} positions leaves nothing to choose")
+        if self.grid > self.size - self.patch + 1 > 1:
+            room = self.size - self.patch
+            raise ValueError(f"a grid of {self.grid} does not fit: a patch can move by {room} pixels only")
+        if self.skip and self.policy != "learned":
+            raise ValueError("skip needs the learned policy")
 
     def build(self) -> AdaFocus:
         """The untrained model."""
-        glance = build_backbone(self.glance, self.glance_width, self._stem(self.glance))
-        local = build_backbone(self.local, self.local_width, self._stem(self.local))
-        side = map_side(self.glance_size, self._stem(self.glance))
-        policy = RecurrentPolicy(
-            glance.channels, side, self.grid**2, self.policy_squeeze, self.policy_width
-        )
-        skip = RecurrentPolicy(glance.channels, side, 1, self.policy_squeeze, self.policy_width)
+        glance = build_backbone(self.glance, self.glance_width, self.glance_stem)
+        local = build_backbone(self.local, self.local_width, self.local_stem)
+        side = map_side(self.glance_size, self.glance_stem)
+        size = (glance.channels, side, self.policy_squeeze, self.policy_width)
+        policy = RecurrentPolicy(*size, actions=self.grid**2) if self.policy == "learned" else None
+        skip = RecurrentPolicy(*size, actions=1) if self.skip else None
         features = glance.channels + local.channels
         classifier: RecurrentClassifier | MeanClassifier
         if self.classifier == "gru":
-            classifier = RecurrentClassifier(
-                features, self.num_classes, self.classifier_width, self.dropout
-            )
+            width = self.classifier_width
+            classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
         else:
             classifier = MeanClassifier(features, self.num_classes, self.dropout)
-        spec = ClipSpec(
-            self.frames, size=self.size, resize=self.resize, mean=glance.mean, std=glance.std, short="repeat_last"
-        )
-        return AdaFocus(glance, policy, local, classifier, skip if self.skip else None, spec, self)
-
-    def _stem(self, backbone: Backbone2D) -> Stem:
-        return self.stem if backbone.startswith("resnet") else "large"
+        spec = focus_spec(self.frames, self.size, self.resize, glance)
+        return AdaFocus(glance, policy, local, classifier, skip, spec, self)
 
 
-class Glance(NamedTuple):
-    """What f_G found. maps: (B, T, C, h, w). features: (B, T, C), pooled over space."""
+class AdaFocus(FocusModel):
+    """Glance, policy, local network, classifier; with a skip policy, AdaFocus+."""
 
-    maps: Tensor
-    features: Tensor
-
-
-@dataclass(frozen=True)
-class FocusTrace:
-    """Where the model looked and what it said, frame by frame, in the order of the clip.
-
-    logits: (B, classes). step_logits: (B, T, classes), after each frame in the order read. corners:
-    (B, T, 2), row and column of the patch in pixels of the clip. patch: its side. looked: (B, T), whether
-    the local network ran. order: (T,), the place in the clip of each frame read.
-    """
-
-    logits: Tensor
-    step_logits: Tensor
-    corners: Tensor
-    patch: int
-    looked: Tensor
-    order: Tensor
-
-
-class AdaFocus(VideoModel):
-    """Glance, policy, local network and classifier; any network with maps can be glance or local."""
+    config: AdaFocusConfig
 
     def __init__(
         self,
         glance: FrameNet,
-        policy: RecurrentPolicy,
+        policy: RecurrentPolicy | None,
         local: FrameNet,
         classifier: RecurrentClassifier | MeanClassifier,
         skip_policy: RecurrentPolicy | None,
         spec: ClipSpec,
         config: AdaFocusConfig,
     ) -> None:
-        super().__init__()
-        self.glance = glance
+        super().__init__(glance, local, classifier, spec, config)
         self.policy = policy
-        self.local = local
-        self.classifier = classifier
         self.skip_policy = skip_policy
-        self.glance_head = nn.Linear(glance.channels, config.num_classes)  # of stage 0
-        self.local_head = nn.Linear(local.channels, config.num_classes)
-        self.spec = spec
-        self.config = config
-        self.dynamic = skip_policy is not None
-        self.skip_threshold = 0.5  # probability of looking from which f_L runs; higher is cheaper
-
-    @property
-    def num_classes(self) -> int:
-        return self.glance_head.out_features
-
-    @property
-    def room(self) -> int:
-        """S - P, pixels that a patch can move."""
-        return self.config.size - self.config.patch
-
-    def reset_head(self, num_classes: int) -> None:
-        self.glance_head = nn.Linear(self.glance_head.in_features, num_classes)
-        self.local_head = nn.Linear(self.local_head.in_features, num_classes)
-        self.classifier.reset(num_classes)
-        self.config = replace(self.config, num_classes=num_classes)
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, S, S). Returns the logits after the last frame, (B, classes)."""
-        return self.trace(clip).logits
+        self.dynamic = skip_policy is not None or bool(config.exits)
 
     def trace(self, clip: Tensor) -> FocusTrace:
-        """The prediction after every frame, where the model looked and where it did not. clip as in forward."""
-        order = self.reading_order(clip.shape[2], clip.device)
-        clip = clip[:, :, order] if self.config.order != "time" else clip
+        """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""
+        clip, order = self.in_order(clip)
+        if self.config.exits and not self.training:
+            return read_until_sure(self.step, clip, order, self.config.exits)
         seen = self.glance_at(clip)
         corners = self.choose(seen.maps)
         looked = self.choose_frames(seen.maps)
         local = self.look_at(clip, corners, looked)
         step_logits, _ = self.classify(seen.features, local)
-        return FocusTrace(step_logits[:, -1], step_logits, corners, self.config.patch, looked, order)
-
-    def reading_order(self, frames: int, device: torch.device) -> Tensor:
-        """The place in the clip of each frame read, (T,)."""
-        order = coarse_to_fine(frames) if self.config.order == "coarse_to_fine" else range(frames)
-        return torch.tensor(list(order), device=device)
-
-    def glance_at(self, clip: Tensor) -> Glance:
-        """Run f_G on all frames, shrunk to the glance size. clip: (B, 3, T, S, S)."""
-        frames = shrink(fold_time(clip), self.config.glance_size)  # (B*T, 3, G, G)
-        maps = self.glance(frames, clip.shape[2])  # (B*T, C, h, w)
-        split = (clip.shape[0], clip.shape[2])
-        return Glance(maps.unflatten(0, split), self.pool(maps).unflatten(0, split))
+        steps = torch.full((len(clip),), clip.shape[2])
+        return FocusTrace(step_logits[:, -1], step_logits, corners, self.config.patch, looked, order, steps)
 
     def choose(self, maps: Tensor) -> Tensor:
-        """The most probable position of every frame as corners (B, T, 2). maps: (B, T, C, h, w)."""
-        return grid_corners(self.policy(maps).logits.argmax(-1), self.config.grid, self.room)
+        """Corners (B, T, 2) of the patch in every frame, the most probable ones. maps: (B, T, C, h, w)."""
+        return self._choose(maps, None)[0]
 
     def choose_frames(self, maps: Tensor) -> Tensor:
         """Whether each frame deserves a close look, (B, T) of True and False."""
-        if self.skip_policy is None:
-            return torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device)
-        return self.skip_policy(maps).logits.squeeze(-1).sigmoid() > self.skip_threshold
+        return self._choose_frames(maps, None)[0]
 
     def look_at(self, clip: Tensor, corners: Tensor, looked: Tensor | None = None) -> Tensor:
         """Features (B, T, F) of f_L on the patches; zeros where a frame is skipped, which costs nothing.
@@ -196,9 +133,8 @@ class AdaFocus(VideoModel):
         """
         frames, places = fold_time(clip), corners.flatten(0, 1)
         if looked is None or bool(looked.all()):
-            return self.patch_features(crop_patches(frames, places, self.config.patch)).unflatten(
-                0, corners.shape[:2]
-            )
+            features = self.patch_features(crop_patches(frames, places, self.config.patch))
+            return features.unflatten(0, corners.shape[:2])
         chosen = looked.flatten()
         features = frames.new_zeros(len(chosen), self.local.channels)
         if bool(chosen.any()):
@@ -206,45 +142,53 @@ class AdaFocus(VideoModel):
             features[chosen] = self.patch_features(patches).to(features.dtype)
         return features.unflatten(0, corners.shape[:2])
 
-    def patch_features(self, patches: Tensor) -> Tensor:
-        """f_L and its pool. patches: (N, 3, P, P). Returns (N, F)."""
-        return self.pool(self.local(patches, 1))
+    def step(
+        self, frame: Tensor, kept: Sequence[Tensor | None] = ()
+    ) -> tuple[FocusTrace, list[Tensor | None]]:
+        """One frame of a stream, and what to pass as `kept` with the next; equals the clip frame by frame.
 
-    def pool(self, maps: Tensor) -> Tensor:
-        """Over space: (N, C, h, w) to (N, C)."""
-        return maps.mean((2, 3)) if self.config.pool == "average" else maps.amax((2, 3))
-
-    def classify(self, seen: Tensor, local: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """f_C on [glance, local] features, (B, T, C) and (B, T, F). Returns logits (B, T, classes) and state."""
-        return self.classifier(torch.cat([seen, local], dim=-1), state)
-
-    def step(self, frame: Tensor, kept: Sequence[Tensor | None] = ()) -> tuple[FocusTrace, list[Tensor | None]]:
-        """One frame of a stream and what to pass as `kept` with the next one; equals the clip, frame by frame.
-
-        frame: (B, 3, S, S).
+        frame: (B, 3, S, S). kept: (1 or B, ...) states of the policies and the classifier.
         """
         policy_state, skip_state, class_state = kept or (None, None, None)
         clip = frame.unsqueeze(2)  # (B, 3, 1, S, S)
         seen = self.glance_at(clip)
-        decision = self.policy(seen.maps, policy_state)
-        corners = grid_corners(decision.logits.argmax(-1), self.config.grid, self.room)
-        looked = torch.ones(corners.shape[:2], dtype=torch.bool, device=frame.device)
-        if self.skip_policy is not None:
-            skip = self.skip_policy(seen.maps, skip_state)
-            looked, skip_state = skip.logits.squeeze(-1).sigmoid() > self.skip_threshold, skip.state
+        corners, policy_state = self._choose(seen.maps, policy_state)
+        looked, skip_state = self._choose_frames(seen.maps, skip_state)
         local = self.look_at(clip, corners, looked)
         logits, class_state = self.classify(seen.features, local, class_state)
-        order = torch.zeros(1, dtype=torch.long)
-        trace = FocusTrace(logits[:, -1], logits, corners, self.config.patch, looked, order)
-        return trace, [decision.state, skip_state, class_state]
+        steps = torch.ones(len(frame), dtype=torch.long)
+        trace = FocusTrace(
+            logits[:, -1], logits, corners, self.config.patch, looked, torch.zeros(1, dtype=torch.long), steps
+        )
+        return trace, [policy_state, skip_state, class_state]
+
+    def _choose(self, maps: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        batch, frames = maps.shape[:2]
+        if self.policy is not None:
+            decision = self.policy(maps, state)
+            corners = grid_corners(decision.logits.argmax(-1), self.config.grid, self.room)
+            return corners, decision.state
+        if self.config.policy == "centre":
+            return torch.full((batch, frames, 2), self.room // 2, device=maps.device), None
+        return random_corners(batch * frames, self.room).to(maps.device).unflatten(0, (batch, frames)), None
+
+    def _choose_frames(self, maps: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.skip_policy is None:
+            return torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device), None
+        decision = self.skip_policy(maps, state)
+        return decision.logits.squeeze(-1).sigmoid() > self.config.skip_threshold, decision.state
 
 
-def shrink(images: Tensor, size: int) -> Tensor:
-    """Resize (N, 3, S, S) to (N, 3, size, size) by averaging; unchanged at the same size.
+def check_sizes(size: int, resize: int, glance_size: int, patch: int) -> None:
+    """ValueError unless patch and glance fit into the frame, and the frame into its source."""
+    if patch > size:
+        raise ValueError(f"a patch of {patch} pixels does not fit into a frame of {size}")
+    if glance_size > size:
+        raise ValueError(f"the glance, {glance_size} pixels, is larger than the frame, {size}")
+    if resize < size:
+        raise ValueError(f"resize {resize} is smaller than the crop, size {size}")
 
-    The released code takes the nearest pixel; averaging is kinder to small things, and no released model
-    shrinks its glance.
-    """
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+def focus_spec(frames: int, size: int, resize: int, glance: FrameNet) -> ClipSpec:
+    """Uniform frames; short videos repeat their last one, as the released code does."""
+    return ClipSpec(frames, size=size, resize=resize, mean=glance.mean, std=glance.std, short="repeat_last")

