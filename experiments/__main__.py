@@ -6,27 +6,32 @@ import argparse
 import sys
 
 from experiments import finetune
-from experiments.runner import Experiment, run_all, run_cell, write_table
+from experiments.runner import Experiment, run_all, write_table
+from foveate.errors import FoveateError
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (finetune.EXPERIMENT,)}
+EXPERIMENTS: dict[str, Experiment] = {
+    "finetune": finetune.EXPERIMENT,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("name", nargs="?", choices=EXPERIMENTS, help="one experiment; all if not given")
-    parser.add_argument("--only", default="*", help="shell pattern of variants to run")
-    parser.add_argument("--cell", nargs=2, metavar=("VARIANT", "SEED"), help="run one cell in this process")
+    parser.add_argument("--only", default="*", help="shell pattern of the variants to run")
     parser.add_argument("--table", action="store_true", help="only write tables and plots from what is there")
     arguments = parser.parse_args()
     chosen = [EXPERIMENTS[arguments.name]] if arguments.name else list(EXPERIMENTS.values())
-    if arguments.cell:
-        run_cell(chosen[0], arguments.cell[0], int(arguments.cell[1]))
-        return 0
-    if arguments.table:
+    failed = 0
+    try:
         for experiment in chosen:
-            write_table(experiment)
-        return 0
-    return min(1, sum(run_all(experiment, arguments.only) for experiment in chosen))
+            if arguments.table:
+                write_table(experiment)
+            else:
+                failed += run_all(experiment, arguments.only)
+    except FoveateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
 """Tables of (variant, seed) cells: each finished cell is a JSON file, kept and never run again.
 
 An experiment is one published claim. Its cells run one after the other in processes of their own, so that a
-killed one costs only itself and a peak of memory is its own; the table and the plot are made anew from the
-cells that are there. Every cell says the command, the settings, the versions and the machine that made it.
+killed one costs only itself, and its peak of memory is its own; the table is made anew from the cells that
+are there. Every cell says the command, the settings, the versions and the machine that made it.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
+import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
+from benchmarks.surroundings import machine, versions
 
-from foveate import __version__
+from foveate.errors import UsageError
 
 RESULTS = Path(__file__).parent / "results"
+WORK = Path("work/experiments")
 Numbers = dict[str, float]
 
 
@@ -39,28 +39,73 @@ class Column:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One claim, the variants that test it, and the function that trains and measures one of them."""
+    """One claim, the variants that test it, and the function that trains and measures one of them.
+
+    run: (variant, seed) -> numbers, at most 10 minutes on two cores.
+    """
 
     name: str
     claim: str  # one or two sentences, shown above the table
     variants: Sequence[str]
     columns: Sequence[Column]
-    run: Callable[[str, int], Numbers]  # (variant, seed) -> numbers, at most 10 minutes on two cores
+    run: Callable[[str, int], Numbers]
     settings: Mapping[str, Any]  # everything that the numbers depend on beside variant and seed
     seeds: Sequence[int] = (0, 1, 2)
     plot: tuple[str, str] | None = None  # keys of the horizontal and the vertical axis
     after: str = ""  # what was found, below the table
+    results: Path = RESULTS
+    work: Path = WORK
 
     @property
     def folder(self) -> Path:
-        return RESULTS / self.name
+        return self.results / self.name
+
+    @property
+    def command(self) -> str:
+        return f"python -m experiments {self.name}"
 
     def cell(self, variant: str, seed: int) -> Path:
         return self.folder / "cells" / f"{variant}-seed{seed}.json"
 
+    def scratch(self, variant: str, seed: int) -> Path:
+        """A folder where a cell keeps what it needs to go on after a kill; removed once it is finished."""
+        return self.work / self.name / f"{variant}-seed{seed}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant over the seeds that are finished. numbers: (mean, standard deviation) by key."""
+
+    variant: str
+    seeds: int
+    numbers: Mapping[str, tuple[float, float]]
+
+
+def run_all(experiment: Experiment, only: str = "*") -> int:
+    """Run the cells that are missing, each in a child process; returns how many failed.
+
+    only: shell pattern of variants. A finished cell of other settings raises UsageError before anything runs.
+    """
+    wanted = [(v, seed) for seed in experiment.seeds for v in experiment.variants if fnmatch(v, only)]
+    missing = [cell for cell in wanted if read_cell(experiment, *cell) is None]
+    failed = 0
+    for variant, seed in missing:
+        print(f"{experiment.name}: {variant}, seed {seed}", flush=True)
+        child = get_context("spawn").Process(target=run_cell, args=(experiment, variant, seed))
+        child.start()
+        child.join()
+        failed += child.exitcode != 0
+        write_table(experiment)
+    if not missing:
+        write_table(experiment)
+    return failed
+
 
 def run_cell(experiment: Experiment, variant: str, seed: int) -> None:
-    """Compute one cell in this process and keep it; the file appears whole or not at all."""
+    """Compute one cell in this process and keep it; its file appears whole or not at all."""
+    path, scratch = experiment.cell(variant, seed), experiment.scratch(variant, seed)
+    resumed = scratch.exists()
+    scratch.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     numbers = experiment.run(variant, seed)
     record = {
@@ -68,108 +113,73 @@ def run_cell(experiment: Experiment, variant: str, seed: int) -> None:
         "variant": variant,
         "seed": seed,
         "numbers": numbers,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - start, 1),  # of this process; a killed one had some before
+        "resumed": resumed,
         "settings": dict(experiment.settings),
-        "command": f"python -m experiments {experiment.name}",
-        "versions": {"foveate": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "command": experiment.command,
+        "versions": versions(),
+        "machine": machine(),
     }
-    path = experiment.cell(variant, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n")
     part.replace(path)
-
-
-def run_all(experiment: Experiment, only: str = "*") -> int:
-    """Run the cells that are missing, each in a child process. Returns how many failed."""
-    failed = 0
-    for seed in experiment.seeds:
-        for variant in experiment.variants:
-            if not Path(variant).match(only) or read_cell(experiment, variant, seed):
-                continue
-            print(f"{experiment.name}: {variant}, seed {seed}", flush=True)
-            words = [sys.executable, "-m", "experiments", experiment.name, "--cell", variant, str(seed)]
-            failed += subprocess.run(words, check=False).returncode != 0
-            write_table(experiment)
-    write_table(experiment)
-    return failed
+    shutil.rmtree(scratch)
 
 
 def read_cell(experiment: Experiment, variant: str, seed: int) -> dict[str, Any] | None:
-    """A finished cell, or None. One made with other settings stops everything: numbers must not mix."""
+    """A finished cell, or None. One of other settings raises UsageError: numbers must not mix."""
     path = experiment.cell(variant, seed)
     if not path.exists():
         return None
     record: dict[str, Any] = json.loads(path.read_text())
-    if record["settings"] != json.loads(json.dumps(dict(experiment.settings))):
-        sys.exit(f"error: {path}: made with other settings (move it away to run it again)")
+    settings = json.loads(json.dumps(dict(experiment.settings)))
+    other = [key for key in settings | record["settings"] if settings.get(key) != record["settings"].get(key)]
+    if other:
+        raise UsageError(path, f"was made with another {other[0]}", "move it away to run it again")
     return record
 
 
-def rows(experiment: Experiment) -> list[tuple[str, int, dict[str, tuple[float, float]]]]:
-    """(variant, seeds, key -> (mean, standard deviation over the seeds)) of what is there."""
+def rows(experiment: Experiment) -> list[Row]:
+    """What is there, in the order of the variants."""
     found = []
     for variant in experiment.variants:
         cells = [read_cell(experiment, variant, seed) for seed in experiment.seeds]
         numbers = [cell["numbers"] for cell in cells if cell]
         if numbers:
-            found.append((variant, len(numbers), {key: spread([n[key] for n in numbers]) for key in numbers[0]}))
+            spreads = {key: _spread([each[key] for each in numbers]) for key in numbers[0]}
+            found.append(Row(variant, len(numbers), spreads))
     return found
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def write_table(experiment: Experiment) -> None:
-    """results/NAME/README.md and plot.png from the finished cells."""
+    """README.md and, if the experiment has one, plot.png of its folder from the finished cells."""
     found = rows(experiment)
     if not found:
         return
-    head = ["variant", "seeds", *(column.title for column in experiment.columns)]
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    for variant, seeds, numbers in found:
-        cells = [_text(numbers.get(column.key), column) for column in experiment.columns]
-        lines.append(f"| {variant} | {seeds} | " + " | ".join(cells) + " |")
-    text = [f"# {experiment.name}", experiment.claim, "\n".join(lines), "Mean +- standard deviation over the seeds."]
-    if experiment.after:
-        text.append(experiment.after)
+    titles = ["variant", "seeds", *(column.title for column in experiment.columns)]
+    lines = ["| " + " | ".join(titles) + " |", "| --- |" + " ---: |" * (len(titles) - 1)]
+    for row in found:
+        cells = [_text(row.numbers.get(column.key), column) for column in experiment.columns]
+        lines.append(f"| {row.variant} | {row.seeds} | " + " | ".join(cells) + " |")
     settings = ", ".join(f"{key} {value}" for key, value in experiment.settings.items())
-    text.append(f"Command: `python -m experiments {experiment.name}`. Settings: {settings}.")
-    experiment.folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {experiment.name}", experiment.claim, "\n".join(lines)]
+    parts += ["Mean ± standard deviation over the seeds.", experiment.after]
+    parts += [f"Command: `{experiment.command}`. Settings: {settings}."]
+    parts += ["![plot](plot.png)"] if experiment.plot else []
+    (experiment.folder / "README.md").write_text("\n\n".join(filter(None, parts)) + "\n")
     if experiment.plot:
+        from experiments.plot import write_plot
+
         write_plot(experiment, found)
-        text.append("![plot](plot.png)")
-    (experiment.folder / "README.md").write_text("\n\n".join(text) + "\n")
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def _text(value: tuple[float, float] | None, column: Column) -> str:
-    if value is None:
+    if value is None:  # measured for other variants only
         return ""
     mean, deviation = (number * column.scale for number in value)
-    return f"{mean:.{column.digits}f} +- {deviation:.{column.digits}f}"
-
-
-def write_plot(experiment: Experiment, found: Sequence[tuple[str, int, dict[str, tuple[float, float]]]]) -> None:
-    """Every variant as a point with the spread over the seeds; the horizontal axis is logarithmic."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    assert experiment.plot
-    titles = {column.key: (column.title, column.scale) for column in experiment.columns}
-    (x_key, y_key) = experiment.plot
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    for variant, _, numbers in found:
-        (x, dx), (y, dy) = (tuple(v * titles[key][1] for v in numbers[key]) for key in (x_key, y_key))
-        axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", capsize=3)
-        axes.annotate(variant, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xlabel(titles[x_key][0])
-    axes.set_ylabel(titles[y_key][0])
-    axes.set_title(experiment.name)
-    axes.grid(alpha=0.3)
-    figure.savefig(experiment.folder / "plot.png", dpi=130)
-    plt.close(figure)
+    return f"{mean:.{column.digits}f} ± {deviation:.{column.digits}f}"

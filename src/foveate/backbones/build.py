@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Literal, Protocol
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from foveate.backbones.efficientnet_lite import EfficientNetLite
 from foveate.backbones.mobilenetv2 import MobileNetV2
 from foveate.backbones.parts import TemporalSlot, no_slot
-from foveate.backbones.resnet2d import ResNet2D
+from foveate.backbones.resnet2d import ResNet2D, Strides
 from foveate.layers.temporal import StreamMemory
 
 Backbone2D = Literal[
@@ -20,6 +21,7 @@ Backbone2D = Literal[
     "efficientnet_lite3", "efficientnet_lite4",
 ]  # fmt: skip
 Stem = Literal["large", "small"]
+STRIDES: Strides = (1, 2, 2, 2)
 
 
 class FrameNet(Protocol):
@@ -39,17 +41,17 @@ def build_backbone(
     slot: TemporalSlot = no_slot,
     whole: bool = False,
     pool_after: Collection[int] = (),
+    strides: Strides = STRIDES,
 ) -> ResNet2D | MobileNetV2 | EfficientNetLite:
     """An untrained network. ValueError for an option that it does not have.
 
-    width: multiplier of the channels (ResNets, MobileNetV2). stem, whole, pool_after: of ResNets.
+    width: multiplier of the channels (ResNets, MobileNetV2). stem, whole, pool_after, strides: of ResNets.
     """
     if name.startswith("resnet"):
-        return ResNet2D(int(name.removeprefix("resnet")), round(64 * width), stem, slot, whole, pool_after)
-    if stem != "large" or whole or pool_after:
-        raise ValueError(
-            f"stem, shift in front of the shortcut and temporal pool are for ResNets, not {name}"
-        )
+        depth = int(name.removeprefix("resnet"))
+        return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides)
+    if stem != "large" or whole or pool_after or strides != STRIDES:
+        raise ValueError(f"stem, strides, temporal pool and whole-block shift are for ResNets, not {name}")
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
     if width != 1:
@@ -57,7 +59,6 @@ def build_backbone(
     return EfficientNetLite(int(name[-1]), slot)
 
 
-def map_side(image: int, stem: Stem = "large") -> int:
-    """Side of the last feature map for images of `image` pixels: 1/32, or 1/16 with the small stem."""
-    stride = 32 if stem == "large" else 16
-    return -(-image // stride)
+def map_side(image: int, stem: Stem = "large", strides: Strides = STRIDES) -> int:
+    """Side of the last feature map for square images of `image` pixels."""
+    return math.ceil(image / ((4 if stem == "large" else 2) * math.prod(strides)))

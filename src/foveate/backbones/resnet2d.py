@@ -26,6 +26,9 @@ BLOCKS = {
 }
 
 
+Strides = tuple[int, int, int, int]
+
+
 class Block(nn.Module):
     """A residual unit. `temporal` feeds the residual branch only, or the whole unit if `whole`."""
 
@@ -111,6 +114,7 @@ class ResNet2D(nn.Module):
     slot: makes the temporal part of a block from (stage 1..4, block, channels).
     whole: the temporal part feeds the shortcut as well.
     pool_after: stages (1..4) after which every second frame is dropped by a temporal maximum.
+    strides: of the four stages; smaller ones keep small things apart in small images.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -123,6 +127,7 @@ class ResNet2D(nn.Module):
         slot: TemporalSlot = no_slot,
         whole: bool = False,
         pool_after: Collection[int] = (),
+        strides: Strides = (1, 2, 2, 2),
     ) -> None:
         super().__init__()
         kernel = 7 if stem == "large" else 3
@@ -132,10 +137,10 @@ class ResNet2D(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "large" else nn.Identity()
         block = BasicBlock if depth < 50 else Bottleneck
         self.channels = width
-        self.layer1 = self._stage(block, depth, 1, width, slot, whole)
-        self.layer2 = self._stage(block, depth, 2, width * 2, slot, whole)
-        self.layer3 = self._stage(block, depth, 3, width * 4, slot, whole)
-        self.layer4 = self._stage(block, depth, 4, width * 8, slot, whole)
+        self.layer1 = self._stage(block, depth, 1, width, strides[0], slot, whole)
+        self.layer2 = self._stage(block, depth, 2, width * 2, strides[1], slot, whole)
+        self.layer3 = self._stage(block, depth, 3, width * 4, strides[2], slot, whole)
+        self.layer4 = self._stage(block, depth, 4, width * 8, strides[3], slot, whole)
         self.pool_after = frozenset(pool_after)
         self.temporal_pool = TemporalPool()
         self._init_weights()
@@ -146,12 +151,13 @@ class ResNet2D(nn.Module):
         depth: int,
         stage: int,
         width: int,
+        first_stride: int,
         slot: TemporalSlot,
         whole: bool,
     ) -> Stage:
         blocks = []
         for index in range(BLOCKS[depth][stage - 1]):
-            stride = 2 if index == 0 and stage > 1 else 1
+            stride = first_stride if index == 0 else 1
             blocks.append(block(self.channels, width, stride, slot(stage, index, self.channels), whole))
             self.channels = width * block.expansion
         return Stage(blocks)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.progress import Progress
 
-from foveate.cli.show import console, notes, print_json, print_table, say
-from foveate.data.cache import cache_videos
-from foveate.data.check import cause_table, check_videos, write_manifest
+from foveate.cli.inputs import demand, demand_writable, is_list, videos_of
+from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
+from foveate.data.check import Checked, cause_table, check_videos, write_manifest
 from foveate.data.lists import Format, VideoList, read_list, write_jsonl
 from foveate.data.made import make_figures, make_move4mnist
 from foveate.errors import DataError
@@ -21,6 +20,7 @@ from foveate.errors import DataError
 def check(
     videos: tyro.conf.Positional[Path],
     out: Path | None = None,
+    usable: Path | None = None,
     format: Format = "auto",
     root: Path | None = None,
     template: str | None = None,
@@ -30,29 +30,34 @@ def check(
 ) -> int:
     """Decode every video once and say which are whole, damaged or unusable, and why.
 
+    The exit code is 3 if any is unusable.
+
     Args:
         videos: A list, a folder or one video.
-        out: Manifest to write (JSONL): frames, size, rate, status, cause and fingerprint of every file.
-        format: Of the list.
-        root: Folder that its paths start from.
+        out: Manifest to write (JSONL): the list, with frames, size, rate, status and cause of every file.
+        usable: List to write (JSONL) of the videos that can be used, to train from.
+        format: Of the list; auto looks.
+        root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Of a format that has several.
+        split: Which part, of a format that has several.
         workers: Processes that decode.
         json: Print one JSON object a file, nothing else.
     """
+    for place in filter(None, (out, usable)):
+        demand_writable(place, videos)
+    listed = _to_check(videos, format, root, template, split)
     rows = []
-    for row in check_videos(_what_to_check(videos, format, root, template, split), workers=workers):
-        rows.append(row)
-        if json:
-            print_json(row.to_dict())
-        elif row.status != "ok":
-            console.print(
-                f"{row.status}  {row.to_dict()['path']}: {row.cause}", markup=False, highlight=False
-            )
+    with progress_bar("checking") as report:
+        for row in check_videos(listed, workers):
+            rows.append(row)
+            report(len(rows), len(listed))
+            _show_row(row, json)
     if out:
-        write_manifest(rows, out)
+        write_manifest(rows, out, listed)
+    if usable:
+        write_jsonl(_usable(listed, rows), usable)
     if not json:
-        print_table(f"{len(rows)} files", ("status", "cause", "files#"), cause_table(rows))
+        print_table(("status", "cause", "files#"), cause_table(rows))
     return DataError.exit_code if any(row.status == "refused" for row in rows) else 0
 
 
@@ -64,6 +69,7 @@ def make(
     test: int = 400,
     seed: int = 0,
     workers: int = 2,
+    json: bool = False,
 ) -> int:
     """Make a labelled data set as H.264 files, the same for the same seed.
 
@@ -71,18 +77,20 @@ def make(
         kind: figures: a small person acts in a cluttered scene. move4mnist: which way does a digit move?
         out: Folder to write; one JSONL list a split lies in it. A second call goes on where one stopped.
         train: Videos to train on.
-        val: Videos to validate with.
-        test: Videos kept for the end (figures).
+        val: Videos to choose the best epoch by.
+        test: Videos kept for the end.
         seed: Of everything.
         workers: Processes that draw and encode.
+        json: Print one JSON object with the list of each split.
     """
+    write = make_figures if kind == "figures" else make_move4mnist
     with progress_bar("making videos") as report:
-        if kind == "figures":
-            lists = make_figures(out, train, val, test, seed, workers=workers, progress=report)
-        else:
-            lists = make_move4mnist(out, train, val, seed, workers=workers, progress=report)
-    for path in lists.values():
-        console.print(str(path), markup=False, highlight=False)
+        lists = write(out, train, val, test, seed, workers=workers, progress=report)
+    if json:
+        print_json({split: str(path) for split, path in lists.items()})
+    else:
+        for path in lists.values():
+            print_line(str(path))
     return 0
 
 
@@ -94,24 +102,25 @@ def convert_list(
     classes: str | None = None,
     template: str | None = None,
     split: str | None = None,
+    json: bool = False,
 ) -> int:
     """Turn any list format into Foveate's JSONL, saying what was understood.
 
     Args:
         videos: The list, or a folder.
         out: JSONL file to write.
-        format: jsonl, folder (one sub-folder a class), csv (header with path and label), pyslowfast,
-            mmaction2, tsm, adafocus, ibm, something_v1, something_v2, kinetics, ucf101, hmdb51.
-        root: Folder that the paths start from.
+        format: jsonl, folder (one sub-folder a class), csv (header with path and label), or that of a
+            project or data set; auto looks.
+        root: Folder that the paths start from; that of the list if not given.
         classes: File of class names, or a public set such as kinetics400.
         template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Of a format that has several.
+        split: Which part, of a format that has several.
+        json: Print one JSON object.
     """
+    demand_writable(out, videos)
     listed = read_list(videos, format, root, classes, template, split)
     write_jsonl(listed, out)
-    for note in listed.notes:
-        say(note)
-    console.print(f"{out}: {len(listed)} videos, {listed.num_classes} classes", markup=False, highlight=False)
+    _show_list(listed, out, json)
     return 0
 
 
@@ -125,49 +134,62 @@ def cache(
     template: str | None = None,
     split: str | None = None,
     workers: int = 2,
+    json: bool = False,
 ) -> int:
     """Decode every video once and keep small copies, from which training reads without decoding.
 
+    The exit code is 3 if a video could not be copied; the list then has the others.
+
     Args:
         videos: A list or a folder with one sub-folder a class.
-        out: Folder for the copies and their list.jsonl.
-        short_side: Pixels of the shorter side.
-        max_frames: Keep every k-th frame so that at most this many are left.
-        format: Of the list.
-        root: Folder that its paths start from.
+        out: Folder for the copies and their list.jsonl. A second call goes on where one stopped.
+        short_side: Pixels of the shorter side; smaller videos stay as they are.
+        max_frames: Keep every k-th frame so that at most this many are left; all if not given.
+        format: Of the list; auto looks.
+        root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Of a format that has several.
+        split: Which part, of a format that has several.
         workers: Processes that decode.
+        json: Print one JSON object.
     """
+    from foveate.data.cache import cache_videos  # which needs PyTorch, unlike the verbs above
+
+    demand(0, workers=workers)
     listed = read_list(videos, format, root, None, template, split)
     with progress_bar("shrinking videos") as report:
         cached = cache_videos(listed, out, short_side, max_frames, workers, report)
-    for note in cached.notes:
-        say(note)
-    console.print(
-        f"{out / 'list.jsonl'}: {len(cached)} of {len(listed)} videos", markup=False, highlight=False
-    )
+    _show_list(cached, out / "list.jsonl", json)
     return 0 if len(cached) == len(listed) else DataError.exit_code
 
 
-def _what_to_check(
+def _to_check(
     videos: Path, format: Format, root: Path | None, template: str | None, split: str | None
-) -> VideoList | list[Path]:
-    """A list as such; a folder as the videos below it, whatever they are called; a single video as itself."""
-    from foveate.cli.use import LIST_ENDINGS, videos_below
-
-    if videos.suffix.lower() in LIST_ENDINGS or format != "auto":
+) -> VideoList:
+    """A list as such, a folder as a list of the videos in it, a single video as a list of one."""
+    if is_list(videos) or videos.is_dir() or format != "auto":
         return read_list(videos, format, root, None, template, split)
-    return videos_below(videos) if videos.is_dir() else [videos]
+    return VideoList(tuple(videos_of([videos], template)), (), "paths")
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error with the time left; nothing where that is not a terminal."""
-    with Progress(console=notes, disable=not notes.is_terminal) as bars:
-        bar = bars.add_task(title, total=None)
+def _show_row(row: Checked, json: bool) -> None:
+    if json:
+        print_json(row.to_dict())
+    elif row.status != "ok":
+        print_line(f"{row.status}  {row.path}: {row.cause}")
 
-        def report(done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total)
 
-        yield report
+def _usable(listed: VideoList, rows: Sequence[Checked]) -> VideoList:
+    """The list without what was refused, with the numbers of frames that were counted."""
+    frames = {row.path: row.frames for row in rows if row.status != "refused"}
+    kept = (entry for entry in listed.entries if entry.path in frames)
+    return replace(listed, entries=tuple(replace(entry, frames=frames[entry.path]) for entry in kept))
+
+
+def _show_list(listed: VideoList, path: Path, json: bool) -> None:
+    if json:
+        counts = {"videos": len(listed), "classes": listed.num_classes}
+        print_json({"list": str(path), **counts, "notes": listed.notes})
+        return
+    for note in listed.notes:
+        say(note)
+    print_line(f"{path}: {len(listed)} videos, {listed.num_classes} classes")

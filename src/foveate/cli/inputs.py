@@ -79,6 +79,13 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def demand(least: int, **options: int | None) -> None:
+    """UsageError for an option that is given and less than it can be."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')}", f"is {value}", f"give at least {least}")
+
+
 def demand_writable(out: Path, source: Path | None = None) -> None:
     """Refuse a place for a result before the work begins: OutputError, or UsageError if it is the input."""
     folder = out.absolute().parent

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -18,22 +17,24 @@ from rich.table import Table
 WIDE = 1000  # columns where no terminal limits the line: nothing is folded in a file or a pipe
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output; columns whose name ends in '#' are flush right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
     for column in columns:
         right = column.endswith("#")
         table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
-    if title:
-        print_line(title)
-    _console().print(table)
+    width = None if sys.stdout.isatty() else WIDE
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write(captured.get())
 
 
-def print_line(line: str) -> None:
-    """A line on standard output, never broken."""
-    _console().print(plain(line), soft_wrap=True)
+def print_line(line: str = "") -> None:
+    """A line on standard output."""
+    sys.stdout.write(plain(line) + "\n")
 
 
 def print_json(value: Any) -> None:
@@ -45,7 +46,7 @@ def print_json(value: Any) -> None:
 
 def say(line: str) -> None:
     """A remark on standard error, which leaves standard output to results."""
-    _console(stderr=True).print(plain(line), soft_wrap=True)
+    sys.stderr.write(plain(line) + "\n")
 
 
 def plain(text: str) -> str:
@@ -56,7 +57,7 @@ def plain(text: str) -> str:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Gives report(done, total), which moves a bar on standard error; nothing where that is no terminal."""
-    console = _console(stderr=True)
+    console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
         bar = bars.add_task(title, total=None)
 
@@ -83,12 +84,6 @@ def library_remarks() -> Iterator[None]:
 class _Remarks(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage())
-
-
-def _console(stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDE
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def _cell(value: object) -> str:

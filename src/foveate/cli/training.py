@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from foveate.cli.inputs import device_named
+from foveate.cli.inputs import demand, device_named
 from foveate.cli.show import print_json, print_line, print_table
 from foveate.config import from_dict, read_yaml
 from foveate.train.classifier import TrainJob, train_classifier
@@ -22,6 +22,8 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
         config: YAML file of these options, such as config.yaml of a run; options given here override it.
         json: Print one JSON object with the last scores.
     """
+    demand(1, clips=job.clips, crops=job.crops)
+    demand(0, workers=job.workers)
     device_named(job.device)
     start = time.perf_counter()
     _, outcome = train_classifier(job)
@@ -31,7 +33,7 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
     if json:
         print_json(report)
     else:
-        print_table("", ("measure", "value#"), [row for row in report.items() if row[1] is not None])
+        print_table(("measure", "value#"), [row for row in report.items() if row[1] is not None])
         print_line(f"Use it: foveate predict VIDEO --model {best}")
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from foveate.cli.inputs import device_named, trained_model, videos_of
+from foveate.cli.inputs import demand, device_named, trained_model, videos_of
 from foveate.cli.show import plain, print_json, print_line, print_table, say
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, UsageError
@@ -46,6 +46,7 @@ def predict(
         device: cpu or cuda.
         json: Print one JSON object a video, nothing else.
     """
+    demand(1, top=top, clips=clips, crops=crops)
     sources = videos_of(videos, template)
     predictor = Predictor(trained_model(model), top, clips, crops, window, device_named(device))
     refused = 0
@@ -94,6 +95,8 @@ def evaluate(
         device: cpu or cuda.
         json: Print one JSON object.
     """
+    demand(1, clips=clips, crops=crops, batch=batch)
+    demand(0, workers=workers)
     net = trained_model(model).to(device_named(device))
     listed = _list_for(net, videos, format, root, template, split)
     scores = judge_list(net, listed, clips, crops, batch, workers, average=average)
@@ -106,7 +109,7 @@ def evaluate(
     if json:
         print_json(report)
     else:
-        print_table("", ("measure", "value#"), report.items())
+        print_table(("measure", "value#"), report.items())
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
 
 
@@ -141,12 +144,13 @@ def _print_prediction(result: Prediction) -> None:
         say(f"warning: {name}: {result.cause}")
     print_line(f"{name} ({result.duration_s:.1f} s)")
     guesses = [(guess.rank, guess.label, f"{guess.score:.1%}") for guess in result.predictions]
-    print_table("", ("#", "label", "score#"), guesses)
+    print_table(("#", "label", "score#"), guesses)
     if len(result.segments) > 1:
         spans = [(f"{s.start_s:.1f}", f"{s.end_s:.1f}", s.label, f"{s.score:.1%}") for s in result.segments]
-        print_table("", ("from s#", "to s#", "label", "score#"), spans)
+        print_table(("from s#", "to s#", "label", "score#"), spans)
     spent, took = result.cost, result.timing_ms
     print_line(
         f"{spent.gmacs:.2f} GMACs, {spent.frames_used} frames used of {spent.frames_decoded} decoded; "
-        f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms\n"
+        f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms"
     )
+    print_line()

@@ -57,6 +57,18 @@ class MeanClassifier(nn.Module):
         last = torch.cat([sums[:, -1:], count[-1].expand(len(sums), 1, 1)], dim=-1)
         return (sums / count[:, None]).log(), last
 
+    def step_from(self, features: Tensor, states: Tensor) -> Tensor:
+        """Log-probabilities of one more frame from each of many states, as in RecurrentClassifier."""
+        scores = self.linear(self.dropout(features)).softmax(-1)
+        return ((scores + states[..., :-1]) / (states[..., -1:] + 1)).log()
+
+    def states_before(self, features: Tensor) -> Tensor:
+        """(sum of probabilities, frames so far) before each frame, (B, T, classes + 1)."""
+        scores = self.linear(self.dropout(features)).softmax(-1)
+        before = scores.cumsum(1) - scores
+        count = torch.arange(features.shape[1], device=features.device, dtype=scores.dtype)
+        return torch.cat([before, count[:, None].expand(len(scores), -1, 1)], dim=-1)
+
     def reset(self, num_classes: int) -> None:
         """A new linear layer."""
         self.linear = nn.Linear(self.linear.in_features, num_classes)

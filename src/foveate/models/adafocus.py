@@ -17,7 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone, map_side
+from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
+from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, grid_corners, random_corners
@@ -55,6 +56,7 @@ class AdaFocusConfig:
     local_width: float = 1.0
     glance_stem: Stem = "large"  # of a ResNet: small for images of 48 to 112 pixels
     local_stem: Stem = "large"
+    glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
@@ -68,9 +70,9 @@ class AdaFocusConfig:
 
     def build(self) -> AdaFocus:
         """The untrained model."""
-        glance = build_backbone(self.glance, self.glance_width, self.glance_stem)
+        glance = build_backbone(self.glance, self.glance_width, self.glance_stem, strides=self.glance_strides)
         local = build_backbone(self.local, self.local_width, self.local_stem)
-        side = map_side(self.glance_size, self.glance_stem)
+        side = map_side(self.glance_size, self.glance_stem, self.glance_strides)
         size = (glance.channels, side, self.policy_squeeze, self.policy_width)
         policy = RecurrentPolicy(*size, actions=self.grid**2) if self.policy == "learned" else None
         skip = RecurrentPolicy(*size, actions=1) if self.skip else None

@@ -12,7 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone, map_side
+from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
+from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, fraction_corners
@@ -45,6 +46,7 @@ class AdaFocusTSMConfig:
     local_width: float = 1.0
     glance_stem: Stem = "large"
     local_stem: Stem = "large"
+    glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
@@ -53,9 +55,11 @@ class AdaFocusTSMConfig:
 
     def build(self) -> AdaFocusTSM:
         """The untrained model."""
-        glance = build_backbone(self.glance, self.glance_width, self.glance_stem, self._shift)
+        glance = build_backbone(
+            self.glance, self.glance_width, self.glance_stem, self._shift, strides=self.glance_strides
+        )
         local = build_backbone(self.local, self.local_width, self.local_stem, self._shift)
-        side = map_side(self.glance_size, self.glance_stem)
+        side = map_side(self.glance_size, self.glance_stem, self.glance_strides)
         channels, frames = glance.channels, self.glance_frames
         policy = ClipPolicy(channels, frames, side, self.policy_squeeze, self.policy_width)
         spec = ClipSpec(self.frames, size=self.size, resize=self.resize, mean=glance.mean, std=glance.std)

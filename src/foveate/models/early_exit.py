@@ -43,11 +43,19 @@ def solve_thresholds(step_logits: Tensor, mean_steps: float) -> tuple[float, ...
     thresholds = []
     for step in range(confidence.shape[1] - 1):
         leave = min(round(float(shares[step]) * len(confidence)), int(reading.sum()))
-        ranked = confidence[reading, step].sort(descending=True).values
-        threshold = float(ranked[leave - 1]) if leave else 1.01  # nobody is that sure
+        threshold = _between(confidence[reading, step].sort(descending=True).values, leave)
         thresholds.append(threshold)
         reading &= confidence[:, step] < threshold
     return (*thresholds, 0.0)
+
+
+def _between(ranked: Tensor, leave: int) -> float:
+    """Half way from the last confidence that leaves to the first that stays, or beyond the end."""
+    if leave == 0:
+        return 1.01  # nobody is that sure
+    if leave == len(ranked):
+        return float(ranked[-1]) / 2
+    return float(ranked[leave - 1] + ranked[leave]) / 2
 
 
 def exit_steps(step_logits: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -60,14 +60,14 @@ class TrainJob:
 def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
     """Train by the job and return the model with how it went; the run folder holds the best one.
 
-    Whatever can be known to fail is refused before the run folder is touched: DataError for a list that cannot
-    be used, UsageError for settings that do not fit. Stopped comes after a signal, with everything saved.
+    What is bound to fail is refused before the run folder is touched: DataError for a list that cannot be
+    used, UsageError for settings that do not fit. Stopped comes after a signal, with everything saved.
     """
     lists = _read_lists(job)
-    for note in lists[0].notes:
-        log.info("%s: %s", job.videos, note)
     model = build_model(job, lists[0])
     with open_world(job.train.timeout_s) as world:
+        for note in lists[0].notes if world.main else ():
+            log.info("%s: %s", job.videos, note)
         model = model.to(_device(job.device, world))
         feed = _Feed(job, model, lists[0], world)
         with Run(job.out, to_dict(job) | {"resume": False}, job.resume, world.main) as run:

@@ -1,0 +1,363 @@
+"""Does a small chosen patch come close to the whole frame for a fraction of the work?
+
+The ablation of AdaFocus on figures (data: experiments/focus_data.py). Every variant of a seed starts from the
+same warmed-up networks (stages 0 and 1), is tuned with the same stage 3, and is judged on a test split that
+no setting was chosen on. All numbers of the table come from the model itself, run on the test clips.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.focus_data import ACTIONS, CONFIG, COUNTS, Batches, covered, in_order, load_split
+from experiments.focus_features import (
+    CachedScene,
+    FeatureBatch,
+    FeatureBatches,
+    Features,
+    Tuning,
+    features_of,
+)
+from experiments.runner import Column, Experiment, Numbers
+from foveate.measure.cost import count_macs
+from foveate.models.adafocus import AdaFocus, AdaFocusConfig
+from foveate.models.adafocus_v2 import AdaFocusV2
+from foveate.models.early_exit import solve_thresholds
+from foveate.models.focus import FocusModel
+from foveate.models.zoo import create_model
+from foveate.train.config import TrainConfig
+from foveate.train.focus import (
+    GlanceWarmup,
+    PatchTraining,
+    PolicyObjective,
+    Rollout,
+    Rollouts,
+    Together,
+    learn_only,
+    play,
+    play_skips,
+)
+from foveate.train.loop import fit
+from foveate.train.objective import loss_function
+from foveate.train.optim import ParamGroup
+from foveate.train.ppo import PPOConfig
+from foveate.train.run import Run
+from foveate.video.transform import to_clip
+
+WORK = Path(__file__).parents[1] / "work" / "focus"
+PRICES = (0.01, 0.03, 0.1)  # of one look, in confidence
+BUDGETS = (6, 5, 4, 3)  # mean frames read
+DRAWS = 5  # of random patches, averaged
+CROSS_ENTROPY = loss_function("cross_entropy")
+PPO = PPOConfig()
+SETTINGS: dict[str, Any] = {
+    "clips": COUNTS,
+    "figures": str(CONFIG),
+    "stage0": "glance alone, 5 epochs, AdamW 2e-3",
+    "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance features and 0.15 of the patches dropped",
+    "stage2": "20 epochs, AdamW 1e-3 without decay, batch 64",
+    "stage3": "10 epochs, AdamW 1e-3",
+    "full": "3 epochs, AdamW 1e-3",
+    "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
+    "random draws": DRAWS,
+}
+
+
+# ---- training, a stage at a time
+
+
+def train(
+    name: str,
+    seed: int,
+    model: nn.Module,
+    batches: Any,
+    objective: Any,
+    groups: list[ParamGroup],
+    **settings: Any,
+) -> None:
+    """One stage in a run folder of its own; a finished one is only loaded, a broken one goes on."""
+    usual = {"batch": 16, "optimizer": "adamw", "rate": 1e-3, "reference_batch": None, "weight_decay": 0.02}
+    usual |= {"warmup_epochs": 0.5, "seed": seed, "save_every": 10**6, "log_every": 50}
+    config = TrainConfig(**(usual | settings))
+    folder = WORK / f"seed{seed}" / name
+    with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as run:
+        per_epoch = len(getattr(batches, "batches", batches))
+        fit(model, batches, objective, config, run, batches_per_epoch=per_epoch, param_groups=groups)
+    model.eval()
+
+
+def base(seed: int) -> AdaFocus:
+    """Stages 0 and 1: the glance trained to its end, then the patch network and the classifier."""
+    torch.manual_seed(seed)
+    model = small()
+    data = Batches(load_split("train"), 16, seed)
+    parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
+    train(
+        "stage0", seed, model, data, GlanceWarmup(CROSS_ENTROPY), parts, epochs=5, rate=2e-3, precision="bf16"
+    )
+    parts = learn_only(model, (model.local, 1), (model.classifier, 1))
+    patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5, skip=0.15)
+    train("stage1", seed, model, data, patches, parts, epochs=8, rate=2e-3, precision="bf16")
+    return model
+
+
+def small(**fields: Any) -> AdaFocus:
+    model = create_model("adafocus_small", len(ACTIONS), dropout=0.3, **fields)
+    assert isinstance(model, AdaFocus)
+    return model
+
+
+def changed(model: AdaFocus, **fields: Any) -> AdaFocus:
+    """The same networks in another configuration; parts that are new in it start untrained."""
+    torch.manual_seed(0)
+    config: AdaFocusConfig = replace(model.config, **fields)
+    twin = config.build()
+    fitting = {key: value for key, value in model.state_dict().items() if key in twin.state_dict()}
+    twin.load_state_dict(fitting, strict=False)
+    return twin.eval()
+
+
+def train_features(seed: int, model: AdaFocus) -> Features:
+    return features_of(model, load_split("train"), WORK / f"seed{seed}" / "features.pt")
+
+
+def tune(name: str, seed: int, model: AdaFocus, features: Features, where: Any, skip: float = 0.0) -> None:
+    """Stage 3."""
+    parts = learn_only(model, (model.classifier, 1))
+    batches = FeatureBatches(features.labels, 16, seed)
+    train(name, seed, model, batches, Tuning(features, where, skip), parts, epochs=10)
+
+
+def learn_policy(seed: int, model: AdaFocus, features: Features) -> None:
+    """Stage 2."""
+    assert model.policy is not None
+    parts = learn_only(model, (model.policy, 1))
+
+    def player(batch: FeatureBatch) -> Rollout:
+        return play(model, CachedScene(features, batch.indices, model.num_classes), "random", PPO)
+
+    rollouts = Rollouts(FeatureBatches(features.labels, 64, seed), player, seed)
+    objective = PolicyObjective(PPO)
+    train("stage2", seed, model, rollouts, objective, parts, epochs=20, batch=64, weight_decay=0.0)
+
+
+def learn_skips(seed: int, model: AdaFocus, features: Features, price: float) -> None:
+    """Stage 2 of AdaFocus+."""
+    assert model.skip_policy is not None
+    parts = learn_only(model, (model.skip_policy, 1))
+
+    def player(batch: FeatureBatch) -> Rollout:
+        return play_skips(model, CachedScene(features, batch.indices, model.num_classes), price, PPO)
+
+    rollouts = Rollouts(FeatureBatches(features.labels, 64, seed), player, seed)
+    name, objective = f"skip{price}", PolicyObjective(PPO, "skip")
+    train(name, seed, model, rollouts, objective, parts, epochs=15, batch=64, weight_decay=0.0)
+
+
+def greedy(model: AdaFocus, maps: Tensor) -> tuple[Tensor, Tensor]:
+    assert model.policy is not None
+    return model.policy(maps).logits.argmax(-1), model.choose_frames(maps)
+
+
+def anywhere(cells: int, maps: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.randint(0, cells, maps.shape[:2]), torch.ones(maps.shape[:2], dtype=torch.bool)
+
+
+def middle(cells: int, maps: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.full(maps.shape[:2], cells // 2), torch.ones(maps.shape[:2], dtype=torch.bool)
+
+
+# ---- variants: a seed becomes a trained model
+
+
+def glance_alone(seed: int) -> nn.Module:
+    return GlanceAlone(base(seed))
+
+
+class GlanceAlone(nn.Module):
+    """The glance and its own head, logits averaged over the frames."""
+
+    def __init__(self, model: AdaFocus) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = model.spec
+
+    def forward(self, clip: Tensor) -> Tensor:
+        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features).mean(1)
+        return logits
+
+
+def full_frame(seed: int) -> FocusModel:
+    """The patch network sees the whole frame; it and the classifier are tuned to that."""
+    started = base(seed)
+    model = changed(started, policy="centre", patch=started.config.size)
+    parts = learn_only(model, (model.local, 1), (model.classifier, 1))
+    data, objective = Batches(load_split("train"), 16, seed), PatchTraining(CROSS_ENTROPY, "policy")
+    train("full", seed, model, data, objective, parts, epochs=3, precision="bf16")
+    return model
+
+
+def random_patch(seed: int) -> FocusModel:
+    model = changed(base(seed), policy="random")
+    tune("random", seed, model, train_features(seed, model), partial(anywhere, model.config.grid**2))
+    return model
+
+
+def centre_patch(seed: int) -> FocusModel:
+    model = changed(base(seed), policy="centre")
+    tune("centre", seed, model, train_features(seed, model), partial(middle, model.config.grid**2))
+    return model
+
+
+def untrained_policy(seed: int) -> FocusModel:
+    model = base(seed)
+    tune("untrained", seed, model, train_features(seed, model), partial(greedy, model))
+    return model
+
+
+def with_policy(seed: int) -> AdaFocus:
+    model = base(seed)
+    learn_policy(seed, model, train_features(seed, model))
+    return model
+
+
+def learned_patch(seed: int) -> AdaFocus:
+    model = with_policy(seed)
+    tune("learned", seed, model, train_features(seed, model), partial(greedy, model), skip=0.1)
+    return model
+
+
+def plus(price: float, seed: int) -> FocusModel:
+    model = changed(learned_patch(seed), skip=True)
+    features = train_features(seed, model)
+    learn_skips(seed, model, features, price)
+    tune(f"plus{price}", seed, model, features, partial(greedy, model))
+    return model
+
+
+def with_exit(build: Callable[[int], FocusModel], budget: float, seed: int) -> FocusModel:
+    """The thresholds that make the training clips read `budget` frames on average."""
+    model = build(seed)
+    step_logits = answers(model, "train")
+    config = replace(model.config, exits=solve_thresholds(step_logits, budget))
+    model.config, model.dynamic = config, True
+    return model
+
+
+def v2(seed: int) -> FocusModel:
+    """All three tricks, from the networks of stage 1."""
+    return v2_from(seed, "v2", base(seed).state_dict(), epochs=5)
+
+
+def v2_scratch(seed: int) -> FocusModel:
+    """The same without a trained patch network and classifier: only the glance has seen stage 0."""
+    start = {key: value for key, value in base(seed).state_dict().items() if key.startswith("glance")}
+    return v2_from(seed, "v2_scratch", start, epochs=12)
+
+
+def v2_from(seed: int, name: str, start: dict[str, Tensor], epochs: int) -> FocusModel:
+    torch.manual_seed(seed)
+    model = create_model(
+        "adafocus_v2_small", len(ACTIONS), classifier="gru", classifier_width=128, dropout=0.3, order="time"
+    )
+    assert isinstance(model, AdaFocusV2)
+    start = {key: value for key, value in start.items() if not key.startswith("policy")}
+    model.load_state_dict(start, strict=False)
+    parts = learn_only(
+        model,
+        (model.glance, 0.5),
+        (model.glance_head, 0.5),
+        (model.local, 1),
+        (model.local_head, 1),
+        (model.classifier, 1),
+        (model.policy, 0.3),
+    )
+    data = Batches(load_split("train"), 16, seed)
+    settings: dict[str, Any] = {"epochs": epochs, "rate": 2e-3, "clip_norm": 5.0, "precision": "bf16"}
+    train(name, seed, model, data, Together(CROSS_ENTROPY), parts, **settings)
+    return model
+
+
+# ---- measuring
+
+
+@torch.inference_mode()
+def answers(model: FocusModel, split: str) -> Tensor:
+    """The answers (N, T, classes) after every frame of a split."""
+    rows = [model.trace(to_clip(b.frames[:, 0], model.spec)).step_logits for b in in_order(load_split(split))]
+    return torch.cat(rows)
+
+
+@torch.inference_mode()
+def judge(model: nn.Module, split: str = "test") -> Numbers:
+    """Top-1, the share of the person that the patch covers, multiply-adds and seconds a clip, on a split."""
+    data, spec = load_split(split), model.spec
+    right = shown = looked = macs = seconds = 0.0
+    draws = DRAWS if isinstance(model, AdaFocus) and model.config.policy == "random" else 1
+    torch.manual_seed(0)
+    for _ in range(draws):
+        for batch in in_order(data):
+            clip = to_clip(batch.frames[:, 0], spec)
+            start = time.perf_counter()
+            result = model.trace(clip) if isinstance(model, FocusModel) else model(clip)
+            seconds += time.perf_counter() - start
+            logits = result if isinstance(result, Tensor) else result.logits
+            right += float((logits.argmax(1) == batch.labels).sum())
+            if not isinstance(result, Tensor):
+                boxes = data.boxes[batch.indices][:, result.order]
+                share = covered(result.corners, result.patch, boxes)
+                shown += float((share * result.looked).sum())
+                looked += float(result.looked.sum())
+            macs += count_macs(model, clip).total
+    clips = draws * len(data.labels)
+    return {
+        "top1": right / clips,
+        "covered": shown / max(looked, 1),
+        "looks": looked / clips,
+        "mmacs": macs / clips / 1e6,
+        "ms": 1000 * seconds / clips,
+    }
+
+
+VARIANTS: dict[str, Callable[[int], nn.Module]] = {
+    "glance": glance_alone,
+    "random": random_patch,
+    "centre": centre_patch,
+    "untrained": untrained_policy,
+    "learned": learned_patch,
+    "full": full_frame,
+    "v2": v2,
+    "v2_scratch": v2_scratch,
+    **{f"plus_{price}": partial(plus, price) for price in PRICES},
+    **{f"exit_{budget}": partial(with_exit, learned_patch, budget) for budget in BUDGETS},
+    **{f"v2_exit_{budget}": partial(with_exit, v2, budget) for budget in BUDGETS},
+}
+
+
+def run(variant: str, seed: int) -> Numbers:
+    return judge(VARIANTS[variant](seed))
+
+
+EXPERIMENT = Experiment(
+    name="focus",
+    claim="AdaFocus: a learned patch against random and central ones and the whole frame, on figures.",
+    variants=tuple(VARIANTS),
+    columns=(
+        Column("top1", "top-1, %", 100),
+        Column("mmacs", "MMACs a clip", 1, 1),
+        Column("ms", "ms a clip", 1, 1),
+        Column("looks", "patches a clip", 1, 1),
+        Column("covered", "person covered, %", 100),
+    ),
+    run=run,
+    settings=SETTINGS,
+    plot=("mmacs", "top1"),
+)
