@@ -62,10 +62,10 @@ SETTINGS: dict[str, Any] = {
     "clips": COUNTS,
     "figures": str(CONFIG),
     "stage0": "glance alone, 5 epochs, AdamW 2e-3",
-    "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance features and 0.15 of the patches dropped",
+    "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance and 0.15 of the patches dropped",
     "stage2": "20 epochs, AdamW 1e-3 without decay, batch 64",
     "stage3": "10 epochs, AdamW 1e-3",
-    "full": "3 epochs, AdamW 1e-3",
+    "full": "5 epochs, AdamW 1e-3",
     "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
     "random draws": DRAWS,
 }
@@ -201,7 +201,7 @@ def full_frame(seed: int) -> FocusModel:
     model = changed(started, policy="centre", patch=started.config.size)
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     data, objective = Batches(load_split("train"), 16, seed), PatchTraining(CROSS_ENTROPY, "policy")
-    train("full", seed, model, data, objective, parts, epochs=3, precision="bf16")
+    train("full", seed, model, data, objective, parts, epochs=5, precision="bf16")
     return model
 
 

@@ -19,19 +19,19 @@ COUNTS = {"train": 1200, "val": 400, "test": 400}
 ACTIONS = ("walk", "run", "wave", "clap", "punch", "drink", "juggle", "kick", "squat", "bow")
 CONFIG = FiguresConfig(
     actions=ACTIONS,
-    stature=(0.22, 0.32),
-    limb=(0.045, 0.06),
-    figure_light=(125, 210),
-    clutter_light=(15, 165),
+    stature=(0.23, 0.33),
+    limb=(0.048, 0.062),
+    figure_light=(135, 218),
+    clutter_light=(15, 158),
     texture_light=(25, 130),
-    noise=10.0,
+    noise=8.0,
 )
 WORK = Path(__file__).parents[1] / "work" / "figures160"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Drawn clips. frames: uint8 (N, T, S, S, 3). labels: (N,). boxes: (N, T, 4), left, top, right, bottom."""
+    """Drawn clips. frames: uint8 (N, T, S, S, 3). labels: (N,). boxes: (N, T, 4), left top right bottom."""
 
     frames: Tensor
     labels: Tensor

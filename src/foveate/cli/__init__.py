@@ -93,7 +93,7 @@ def _with_defaults(train: Callable[..., int], options: list[str]) -> Callable[..
     from foveate.cli.training import read_job
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("--config", type=Path, nargs="?")
     path = parser.parse_known_args(options)[0].config
     return train if path is None else functools.partial(train, job=read_job(path))
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,6 +84,12 @@ def library_remarks() -> Iterator[None]:
 class _Remarks(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage())
+
+
+def readable(scores: Mapping[str, float]) -> dict[str, float | int]:
+    """Measures as they are, counts as whole numbers."""
+    counts = ("absent", "n_ok", "n_total")
+    return {name: int(value) if name in counts else value for name, value in scores.items()}
 
 
 def _cell(value: object) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import tyro
 
 from foveate.cli.inputs import demand, device_named
-from foveate.cli.show import print_json, print_line, print_table
+from foveate.cli.show import print_json, print_line, print_table, readable
 from foveate.config import from_dict, read_yaml
-from foveate.train.classifier import TrainJob, train_classifier
+from foveate.train.classifier import TrainJob
+from foveate.train.stages import train_model
 
 
 def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, json: bool = False) -> int:
@@ -26,14 +27,14 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
     demand(0, workers=job.workers)
     device_named(job.device)
     start = time.perf_counter()
-    _, outcome = train_classifier(job)
+    _, outcome = train_model(job)
     best = job.out / "best.safetensors"
     report = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
-    report |= {"best": outcome.best, **outcome.scores}
+    report |= {"best": outcome.best, **readable(outcome.scores)}
     if json:
         print_json(report)
     else:
-        print_table(("measure", "value#"), [row for row in report.items() if row[1] is not None])
+        print_table(("measure", "value"), [row for row in report.items() if row[1] is not None])
         print_line(f"Use it: foveate predict VIDEO --model {best}")
     return 0
 

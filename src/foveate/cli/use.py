@@ -8,7 +8,7 @@ import torch
 import tyro
 
 from foveate.cli.inputs import demand, device_named, trained_model, videos_of
-from foveate.cli.show import plain, print_json, print_line, print_table, say
+from foveate.cli.show import plain, print_json, print_line, print_table, readable, say
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, UsageError
 from foveate.infer.predict import Predictor
@@ -104,12 +104,11 @@ def evaluate(
     view = torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device)
     gmacs = count_macs(net, view).total / 1e9
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
-    report |= {**scores, "gmacs_per_view": gmacs, "gmacs_per_video": gmacs * clips * crops}
-    report |= {name: int(scores[name]) for name in ("absent", "n_ok", "n_total")}
+    report |= {**readable(scores), "gmacs_per_view": gmacs, "gmacs_per_video": gmacs * clips * crops}
     if json:
         print_json(report)
     else:
-        print_table(("measure", "value#"), report.items())
+        print_table(("measure", "value"), report.items())
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
 
 
@@ -117,16 +116,16 @@ def _list_for(
     model: VideoModel, path: Path, format: Format, root: Path | None, template: str | None, split: str | None
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
+    wanted = f"the model's classes ({_few(model.labels)})"
+    hint = "was the model trained for them?"
     try:
         listed = read_list(path, format, root, model.labels or None, template, split)
-        fits = listed.num_classes == model.num_classes
-    except DataError:
-        listed = read_list(path, format, root, None, template, split)  # raises where the list is at fault
-        fits = False
+    except DataError as error:
+        read_list(path, format, root, None, template, split)  # raises where the list alone is at fault
+        raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
     demand_labels(listed, path)
-    if not fits:
-        cause = f"its classes ({_few(listed.class_names)}) are not those of the model ({_few(model.labels)})"
-        raise UsageError(path, cause, "was the model trained for them?")
+    if listed.num_classes != model.num_classes:
+        raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
     return listed
 
 
@@ -144,7 +143,7 @@ def _print_prediction(result: Prediction) -> None:
         say(f"warning: {name}: {result.cause}")
     print_line(f"{name} ({result.duration_s:.1f} s)")
     guesses = [(guess.rank, guess.label, f"{guess.score:.1%}") for guess in result.predictions]
-    print_table(("#", "label", "score#"), guesses)
+    print_table(("rank#", "label", "score#"), guesses)
     if len(result.segments) > 1:
         spans = [(f"{s.start_s:.1f}", f"{s.end_s:.1f}", s.label, f"{s.score:.1%}") for s in result.segments]
         print_table(("from s#", "to s#", "label", "score#"), spans)

@@ -16,6 +16,7 @@ from torch import Tensor
 from foveate.data.dataset import cause_of, frame_range
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
+from foveate.infer.looks import Look, looks_of
 from foveate.infer.result import Guess, Prediction, Spent
 from foveate.infer.windows import Window, cut, join
 from foveate.measure.cost import count_macs
@@ -53,10 +54,12 @@ class Predictor:
         self.window = window
         self.device = torch.device(device)
         self.limits = limits or Limits()
-        self._known_macs: dict[tuple[int, ...], int] = {}
-        self._check()
+        self._macs: dict[tuple[int, ...], int] = {}  # of one view, by its shape
+        self._rehearse()
 
-    def _check(self) -> None:
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """One black view: refuses what cannot be, learns the cost, and spares the first video PyTorch's start."""
         if self.top < 1:
             raise UsageError("top", f"is {self.top}", "at least one class is named")
         if self.window is not None and not 0 <= self.window < float("inf"):
@@ -65,7 +68,8 @@ class Predictor:
             )
         spec = self.model.spec
         views(spec.frames, spec, self.clips)
-        test_transform(torch.zeros(1, spec.resize, spec.resize, 3, dtype=torch.uint8), spec, self.crops)
+        black = torch.zeros(spec.frames, spec.resize, spec.resize, 3, dtype=torch.uint8)
+        self._run(to_clip(test_transform(black, spec, self.crops)[:1], spec, self.device))
 
     def predict(self, source: Source) -> Prediction:
         """Name what one video shows. A file that cannot be used raises DataError; damage is in the status."""
@@ -87,6 +91,7 @@ class Predictor:
                 segments=join(seen.windows, seen.logits.softmax(1), self.labels),
                 cost=Spent(seen.macs / 1e9, video.frames_decoded, seen.frames, seen.patches),
                 timing_ms=watch.milliseconds,
+                looks=tuple(seen.looks),
             )
 
     def predict_all(self, sources: Iterable[Source]) -> Iterator[Prediction]:
@@ -117,6 +122,7 @@ class Predictor:
         first, total = _part(entry, video)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
+        size = video.info.width, video.info.height
         seen = _Seen(cut(times[first:end], end_s, self.window))
         for window in seen.windows:
             indices = views(window.end - window.first, self.model.spec, self.clips)
@@ -128,6 +134,7 @@ class Predictor:
             with watch("model"):
                 trace, macs = self._run(clip)
             seen.add(trace, macs, len(set(wanted)))
+            seen.looks += looks_of(trace, wanted[: len(indices[0])], self.model.spec, *size)
         return seen
 
     def _to_clip(self, frames: Tensor) -> Tensor:
@@ -136,17 +143,17 @@ class Predictor:
         return to_clip(torch.cat(crops), spec, self.device)
 
     def _run(self, clip: Tensor) -> tuple[Any, int]:
-        """The model's trace of a clip and its multiply-adds, which are counted as it runs.
+        """The model's trace of a clip (views, 3, T, S, S) and its multiply-adds, counted as it runs.
 
-        That slows a call down, so a number that cannot change is counted once for each shape.
+        Counting slows a call down, so a number that cannot change is counted once.
         """
-        shape = tuple(clip.shape)
-        if shape in self._known_macs:
-            return self.model.trace(clip), self._known_macs[shape]
+        shape = tuple(clip.shape[1:])
+        if shape in self._macs:
+            return self.model.trace(clip), len(clip) * self._macs[shape]
         traces: list[Any] = []
         cost = count_macs(self.model, clip, call=lambda clip: traces.append(self.model.trace(clip)))
         if not self.model.dynamic:
-            self._known_macs[shape] = cost.total
+            self._macs[shape] = cost.total // len(clip)
         return traces[0], cost.total
 
     def _guesses(self, logits: Tensor) -> tuple[Guess, ...]:
@@ -182,6 +189,7 @@ class _Seen:
     macs: int = 0
     frames: int = 0  # different ones that were looked at
     patches: int = 0
+    looks: list[Look] = field(default_factory=list)
 
     def add(self, trace: Any, macs: int, frames: int) -> None:
         """The next window. trace: of its views, with `logits` (views, classes)."""

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from foveate.infer.looks import Look
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -52,9 +54,11 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
     cost: Spent = field(default_factory=Spent)
     timing_ms: dict[str, float] = field(default_factory=dict)
+    looks: tuple[Look, ...] = ()  # where a model with patches looked, in the first view; not in the JSON
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data in the documented order; a file name that is not UTF-8 is shown with escapes."""
-        data = dataclasses.asdict(self)
+        data = dataclasses.asdict(dataclasses.replace(self, looks=()))
+        del data["looks"]
         data["video"] = self.video.encode("utf-8", "backslashreplace").decode()
         return data

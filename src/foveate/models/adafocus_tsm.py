@@ -88,6 +88,7 @@ class AdaFocusTSM(VideoModel):
     """Shifted glance, one position a clip, shifted local network, two logits added."""
 
     config: AdaFocusTSMConfig
+    head_names = ("glance_head.", "local_head.")
 
     def __init__(
         self, glance: FrameNet, policy: ClipPolicy, local: FrameNet, spec: ClipSpec, config: AdaFocusTSMConfig

@@ -14,6 +14,7 @@ class VideoModel(nn.Module):
 
     spec: what the model wants to see. config: the frozen dataclass it was built from. name: its line in the
     zoo. labels: class names in label order, empty if unknown. dynamic: the multiply-adds depend on the input.
+    head_names: how the keys of all classifiers begin.
     """
 
     spec: ClipSpec
@@ -21,6 +22,7 @@ class VideoModel(nn.Module):
     name: str = ""
     labels: tuple[str, ...] = ()
     dynamic: bool = False
+    head_names: tuple[str, ...] = ("head.",)
 
     @property
     def num_classes(self) -> int:

@@ -52,6 +52,8 @@ class FocusModel(VideoModel):
     (stage 0) or support it (AdaFocusV2's auxiliary losses).
     """
 
+    head_names = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
+
     def __init__(
         self, glance: FrameNet, local: FrameNet, classifier: StepClassifier, spec: ClipSpec, config: Any
     ) -> None:

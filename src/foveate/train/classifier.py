@@ -19,7 +19,7 @@ from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train.config import TrainConfig
+from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.distributed import ALONE, World, open_world
 from foveate.train.evaluate import Average, evaluate
 from foveate.train.loop import Outcome, fit
@@ -55,6 +55,7 @@ class TrainJob:
     resume: bool = False  # continue the run in `out`
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: Augment = field(default_factory=Augment)
+    focus: FocusPlan = field(default_factory=FocusPlan)  # stages of the AdaFocus family
 
 
 def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
@@ -63,20 +64,22 @@ def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
     What is bound to fail is refused before the run folder is touched: DataError for a list that cannot be
     used, UsageError for settings that do not fit. Stopped comes after a signal, with everything saved.
     """
-    lists = _read_lists(job)
+    lists = prepare(job)
     model = build_model(job, lists[0])
     with open_world(job.train.timeout_s) as world:
         for note in lists[0].notes if world.main else ():
             log.info("%s: %s", job.videos, note)
         model = model.to(_device(job.device, world))
-        feed = _Feed(job, model, lists[0], world)
+        feed = Feed(job, model, lists[0], world)
+        for videos in lists[1:]:
+            test_data(videos, model, job.clips, job.crops)
         with Run(job.out, to_dict(job) | {"resume": False}, job.resume, world.main) as run:
             outcome = _fit(job, model, lists, feed, run, world)
     return model, outcome
 
 
 def _fit(
-    job: TrainJob, model: VideoModel, lists: Sequence[VideoList], feed: _Feed, run: Run, world: World
+    job: TrainJob, model: VideoModel, lists: Sequence[VideoList], feed: Feed, run: Run, world: World
 ) -> Outcome:
     def judge(judged: torch.nn.Module) -> dict[str, float]:
         return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
@@ -91,16 +94,16 @@ def _fit(
         run,
         batches_per_epoch=feed.per_epoch,
         evaluate=judge if len(lists) > 1 else None,
-        save_best=partial(_save, training),
+        save_best=partial(save_best, training),
         fingerprint=fingerprint(lists),
         world=world,
     )
 
 
-class _Feed:
+class Feed:
     """The batches of a training list, for one of several processes."""
 
-    def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World) -> None:
+    def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World = ALONE) -> None:
         self.job = job
         self.world = world
         self.part = job.train.part(world.size)  # clips of one batch of this process
@@ -130,9 +133,9 @@ def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
         model.reset_head(videos.num_classes)
     else:
         model = create_model(job.model, videos.num_classes, **fields)
-        if job.weights is not None:
-            _start_from(model, Path(job.weights))
     model.labels = videos.class_names
+    if job.weights not in (None, "imagenet"):
+        _start_from(model, Path(str(job.weights)))
     return model
 
 
@@ -171,8 +174,11 @@ def fingerprint(lists: Sequence[VideoList]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_lists(job: TrainJob) -> list[VideoList]:
-    """The training list, and the validation list if there is one, understood alike."""
+def prepare(job: TrainJob) -> list[VideoList]:
+    """The training list, and the validation list if there is one, understood alike.
+
+    DataError for a list that cannot be used or has no labels, UsageError for settings that do not fit it.
+    """
     train = read_list(job.videos, job.format, job.root, job.classes, job.template, job.split)
     demand_labels(train, job.videos)
     _demand_fitting(job, train)
@@ -225,13 +231,19 @@ def judge_list(
 ) -> dict[str, float]:
     """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
     assert isinstance(model, VideoModel)
-    count, several = videos.num_classes, videos.multi_label
-    data = VideoDataset(videos.entries, model.spec, count, several, clips=clips, crops=crops)
+    data = test_data(videos, model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    return evaluate(model, loader, count, several, average=average, world=world)
+    return evaluate(model, loader, videos.num_classes, videos.multi_label, average=average, world=world)
 
 
-def _save(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
+def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:
+    """The views of a list that a model is judged by; UsageError for a protocol that cannot be."""
+    classes, several = videos.num_classes, videos.multi_label
+    return VideoDataset(videos.entries, model.spec, classes, several, clips=clips, crops=crops)
+
+
+def save_best(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
+    """Write a model file. training: a summary of how it came about."""
     assert isinstance(model, VideoModel)
     save_model(model, path, training)
 

@@ -267,6 +267,18 @@ class Together:
 
 
 @dataclass(frozen=True)
+class ClipGlanceWarmup:
+    """AdaFocus-TSM, stage 0: the shifted glance with its own head; logits averaged."""
+
+    loss: LossFunction
+
+    def __call__(self, model: AdaFocusTSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        _, logits = model.glance_at(frame_sets(model, clip)[0])
+        return {"loss": self.loss(logits.mean(1).float(), labels)}
+
+
+@dataclass(frozen=True)
 class ClipPatchTraining:
     """AdaFocus-TSM, stages 1 and 3: loss of the summed logits, one patch a video, random or by the policy."""
 

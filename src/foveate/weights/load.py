@@ -58,14 +58,17 @@ def _fill(model: VideoModel, part: str, name: str) -> bool:
 
 
 def start_from(model: VideoModel, source: VideoModel) -> None:
-    """Copy everything but the classifier from another model of the same shape (fine-tuning).
+    """Copy the weights of another model of the same shape; its classifiers only if the class names agree.
 
     Any other difference raises ModelFileError with the first five.
     """
     ours, theirs = model.state_dict(), source.state_dict()
-    head = {key for key in ours if key.startswith("head.")}
-    problems = [key for key in ours.keys() ^ theirs.keys() if key not in head and not key.startswith("head.")]
-    problems += [key for key in ours.keys() & theirs.keys() - head if ours[key].shape != theirs[key].shape]
+    if not model.labels or model.labels != source.labels:
+        ours, theirs = (
+            {k: v for k, v in s.items() if not k.startswith(model.head_names)} for s in (ours, theirs)
+        )
+    problems = [*(ours.keys() ^ theirs.keys())]
+    problems += [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
     if problems:
         raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")
-    model.load_state_dict(ours | {key: value for key, value in theirs.items() if key not in head})
+    model.load_state_dict(theirs, strict=False)

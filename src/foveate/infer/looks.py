@@ -1,0 +1,41 @@
+"""Where a model looked, in the pixels of the video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.clip import ClipSpec
+
+
+@dataclass(frozen=True)
+class Look:
+    """One frame that a model with patches read. box: left, top, right, bottom in pixels of the video."""
+
+    frame: int
+    box: tuple[int, int, int, int]
+    looked: bool  # False where the frame was skipped: the glance saw it, the patch was not computed
+
+
+def looks_of(trace: Any, frames: Sequence[int], spec: ClipSpec, width: int, height: int) -> list[Look]:
+    """The looks of the first view of a clip whose frames stand at `frames` of a video of width x height.
+
+    trace: of the model; one without `corners` gives no looks. The centre crop of the test is undone.
+    """
+    if not hasattr(trace, "corners"):
+        return []
+    corners = trace.corners[0].float().cpu()  # (T, 2), or (1, 2) where one patch serves the clip
+    if len(corners) == 1:
+        corners = corners.expand(len(frames), 2)
+    order = trace.order.tolist() if hasattr(trace, "order") else range(len(frames))
+    looked = trace.looked[0].tolist() if hasattr(trace, "looked") else [True] * len(frames)
+    short = min(width, height)
+    scale = short / spec.resize
+    left, top = ((spec.resize * side // short - spec.size) / 2 for side in (width, height))
+    found = []
+    for place, (row, column), ran in zip(order, corners.tolist(), looked, strict=True):
+        box = (left + column, top + row, left + column + trace.patch, top + row + trace.patch)
+        x0, y0, x1, y1 = (round(edge * scale) for edge in box)
+        found.append(Look(frames[place], (max(0, x0), max(0, y0), min(width, x1), min(height, y1)), ran))
+    return sorted(found, key=lambda look: look.frame)

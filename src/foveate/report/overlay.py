@@ -1,0 +1,119 @@
+"""Pictures of where a model looked: a video with the patch on every frame, and a contact sheet."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from foveate.errors import DataError, OutputError
+from foveate.infer.looks import Look
+from foveate.infer.result import Prediction
+from foveate.video.decode import open_video
+
+GREEN, GREY, WHITE = (60, 230, 90), (150, 150, 150), (255, 255, 255)
+TALLEST = 720  # pixels of the overlay's height, for videos that are larger
+COLUMNS, CELL = 4, 320  # of the contact sheet: pictures in a row, pixels of their width
+
+
+def write_overlay(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+    """Write the video with the patch as a green box on every frame, grey and dashed where it was skipped.
+
+    Between two frames that the model read, the box of the nearer one is shown. The label stands above.
+    Returns the contact sheet written beside it, `out` with the ending .png. Raises DataError for a model that
+    chooses no patches, OutputError where nothing can be written.
+    """
+    looks = prediction.looks
+    if not looks:
+        raise DataError(prediction.video, f"{prediction.model} chooses no patches: nothing to show")
+    part = out.with_name(f".{out.stem}.part{out.suffix or '.mp4'}")
+    try:
+        _encode(prediction, looks, part, template)
+        part.replace(out)
+        return write_sheet(prediction, out.with_suffix(".png"), template)
+    except (OSError, av.error.FFmpegError) as error:
+        raise OutputError(
+            out, f"cannot be written: {error}", "is it an .mp4 in a folder of yours?"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: str | None) -> None:
+    frames = [look.frame for look in looks]
+    with open_video(prediction.video, template) as video, av.open(str(out), "w", format="mp4") as container:
+        info = video.info
+        scale = min(1.0, TALLEST / info.height)
+        stream = container.add_stream("libx264", rate=Fraction(info.fps or 25).limit_denominator(1000))
+        stream.width, stream.height = (
+            2 * max(1, round(side * scale / 2)) for side in (info.width, info.height)
+        )
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        for number, (_, rgb) in enumerate(video.stream()):
+            look = looks[_nearest(frames, number)]
+            picture = _drawn(rgb, look, caption(prediction), stream.width, stream.height)
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode(None))
+
+
+def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+    """Write a PNG of the frames that the model read, each with its patch."""
+    looks = prediction.looks
+    with open_video(prediction.video, template) as video:
+        info = video.info
+        height = round(CELL * info.height / info.width)
+        rows = -(-len(looks) // COLUMNS)
+        sheet = Image.new("RGB", (COLUMNS * CELL, rows * height))
+        for number, look in enumerate(looks):
+            rgb = video.read([look.frame])[0]
+            text = f"frame {look.frame}" + ("" if look.looked else ", skipped")
+            picture = _drawn(rgb, look, text, CELL, height)
+            sheet.paste(picture, (number % COLUMNS * CELL, number // COLUMNS * height))
+    part = out.with_name(f".{out.name}.part")
+    sheet.save(part, "PNG")
+    return part.replace(out)
+
+
+def caption(prediction: Prediction) -> str:
+    """The best class and its score."""
+    best = prediction.predictions[0]
+    return f"{best.label} {best.score:.0%}"
+
+
+def _nearest(frames: Sequence[int], number: int) -> int:
+    """Place of the frame nearest to `number`; frames ascend."""
+    after = min(bisect_left(frames, number), len(frames) - 1)
+    before = max(after - 1, 0)
+    return before if number - frames[before] <= frames[after] - number else after
+
+
+def _drawn(rgb: NDArray[np.uint8], look: Look, text: str, width: int, height: int) -> Image.Image:
+    picture = Image.fromarray(rgb)
+    scale = width / picture.width
+    picture = picture.resize((width, height))
+    draw = ImageDraw.Draw(picture)
+    box = [round(edge * scale) for edge in look.box]
+    if look.looked:
+        draw.rectangle(box, outline=GREEN, width=max(2, width // 160))
+    else:
+        _dashed(draw, box, max(1, width // 320))
+    font = ImageFont.load_default(size=max(12, height // 14))
+    draw.text((6, 4), text, WHITE, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    return picture
+
+
+def _dashed(draw: ImageDraw.ImageDraw, box: Sequence[int], width: int, dash: int = 6) -> None:
+    left, top, right, bottom = box
+    for x in range(left, right, 2 * dash):
+        for y in (top, bottom):
+            draw.line([(x, y), (min(x + dash, right), y)], fill=GREY, width=width)
+    for y in range(top, bottom, 2 * dash):
+        for x in (left, right):
+            draw.line([(x, y), (x, min(y + dash, bottom))], fill=GREY, width=width)
