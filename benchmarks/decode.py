@@ -52,13 +52,13 @@ def seek_to_each(path: Path, wanted: Sequence[int]) -> np.ndarray:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        first = stream.start_time or 0
+        assert stream.average_rate and stream.time_base  # all three clips say them
         step = 1 / (stream.average_rate * stream.time_base)
         for position in wanted:
-            time = first + round(position * step)
+            time = (stream.start_time or 0) + round(position * step)
             container.seek(time, stream=stream, backward=True)
-            frame = next(frame for frame in container.decode(stream) if frame.pts + step / 2 > time)
-            found.append(frame.to_ndarray(format="rgb24"))
+            late_enough = (f for f in container.decode(stream) if (f.pts or 0) + step / 2 > time)
+            found.append(next(late_enough).to_ndarray(format="rgb24"))
     return np.stack(found)
 
 

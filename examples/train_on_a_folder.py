@@ -1,4 +1,14 @@
-"""Train a small model on a folder with one sub-folder a class."""
+"""Train a small model on a folder with one sub-folder a class, such as walk/, jump/ and fall/.
+
+    python examples/train_on_a_folder.py [FOLDER]
+
+Without a folder it makes one: 120 videos of a small person who does one of three things. A second run needs
+another place for the model, as a run folder is never overwritten. Expected at the end, after about a minute
+on two cores:
+
+    150 steps, 3 classes: fall, jump, walk
+    the model: work/examples/run/best.safetensors
+"""
 
 from __future__ import annotations
 
@@ -29,7 +39,7 @@ def main() -> None:
 
 
 def make_folder() -> Path:
-    """Three actions, 40 videos of each, as train/ACTION/NUMBER.mp4."""
+    """Three actions, 40 videos of each, as train/ACTION/NUMBER.mp4; a few more for a test."""
     config = FiguresConfig(frames=24, fps=8, actions=("walk", "jump", "fall"))
     make_figures(WORK / "figures", train=120, val=0, test=30, config=config)
     return WORK / "figures" / "train"

@@ -61,7 +61,7 @@ PPO = PPOConfig()
 SETTINGS: dict[str, Any] = {
     "clips": COUNTS,
     "figures": str(CONFIG),
-    "stage0": "glance alone, 5 epochs, AdamW 2e-3",
+    "stage0": "glance alone, 10 epochs, AdamW 2e-3",
     "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance and 0.15 of the patches dropped",
     "stage2": "20 epochs, AdamW 1e-3 without decay, batch 64",
     "stage3": "10 epochs, AdamW 1e-3",
@@ -101,7 +101,7 @@ def base(seed: int) -> AdaFocus:
     data = Batches(load_split("train"), 16, seed)
     parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
     train(
-        "stage0", seed, model, data, GlanceWarmup(CROSS_ENTROPY), parts, epochs=5, rate=2e-3, precision="bf16"
+        "stage0", seed, model, data, GlanceWarmup(CROSS_ENTROPY), parts, epochs=10, rate=2e-3, precision="bf16"
     )
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5, skip=0.15)

@@ -24,6 +24,7 @@ from foveate.errors import UsageError
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path("work/experiments")
+NOTE = "Mean ± standard deviation over the seeds. The files in `cells/` say settings, versions and machine."
 Numbers = dict[str, float]
 
 
@@ -162,10 +163,8 @@ def write_table(experiment: Experiment) -> None:
     for row in found:
         cells = [_text(row.numbers.get(column.key), column) for column in experiment.columns]
         lines.append(f"| {row.variant} | {row.seeds} | " + " | ".join(cells) + " |")
-    settings = ", ".join(f"{key} {value}" for key, value in experiment.settings.items())
     parts = [f"# {experiment.name}", experiment.claim, "\n".join(lines)]
-    parts += ["Mean ± standard deviation over the seeds.", experiment.after]
-    parts += [f"Command: `{experiment.command}`. Settings: {settings}."]
+    parts += [f"{NOTE} Command: `{experiment.command}`.", experiment.after]
     parts += ["![plot](plot.png)"] if experiment.plot else []
     (experiment.folder / "README.md").write_text("\n\n".join(filter(None, parts)) + "\n")
     if experiment.plot:

@@ -119,7 +119,7 @@ def test_table_and_plot_are_made_from_what_is_there(tmp_path: Path) -> None:
     text = (toy.folder / "README.md").read_text()
     assert "| large | 1 | 60.0 ± 0.0 | 2.00 ± 0.00 |" in text
     assert "small" not in text
-    assert "It holds." in text and toy.claim in text and "videos 8" in text
+    assert "It holds." in text and toy.claim in text and toy.command in text
     assert (toy.folder / "plot.png").read_bytes().startswith(b"\x89PNG")
     toy.cell("large", 1).unlink()
     run_cell(toy, "small", 0)

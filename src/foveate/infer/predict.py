@@ -59,7 +59,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _rehearse(self) -> None:
-        """One black view: refuses what cannot be, learns the cost, and spares the first video PyTorch's start."""
+        """Run one black view: refuses what cannot be, learns the cost, warms PyTorch up."""
         if self.top < 1:
             raise UsageError("top", f"is {self.top}", "at least one class is named")
         if self.window is not None and not 0 <= self.window < float("inf"):

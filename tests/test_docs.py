@@ -1,0 +1,50 @@
+"""The documents name what is there: links, verbs, options, models, modules."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from foveate.cli import VERBS
+from foveate.models.zoo import MODELS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
+COMMAND = re.compile(r"^foveate ([a-z]+(?: (?:check|make|list|cache)\b)?)", re.MULTILINE)
+SOURCE = re.compile(r"`((?:src/foveate|tests|experiments|video|models|layers|backbones|train)/[\w/]+\.py)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_exist(page: Path) -> None:
+    text = page.read_text()
+    for target in LINK.findall(text):
+        assert (page.parent / target).exists(), target
+    for name in SOURCE.findall(text):
+        assert (ROOT / name).exists() or (ROOT / "src/foveate" / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_verbs(page: Path) -> None:
+    for name in COMMAND.findall(page.read_text()):
+        assert name in VERBS, name
+
+
+def test_the_table_of_models_is_of_this_zoo() -> None:
+    """After a change of the zoo: `python docs/make_tables.py`."""
+    named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
+    assert named == sorted(MODELS)
+    readme = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(readme) <= set(MODELS)
+    assert {name for name, entry in MODELS.items() if entry.published} <= set(readme)
+
+
+def test_the_tree_of_the_readme_is_there() -> None:
+    block = (ROOT / "README.md").read_text().split("## What is where")[1].split("```")[1]
+    folders: list[str] = []
+    for line in filter(None, block.splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [line.split()[0]]
+        assert ROOT.joinpath(*folders).exists(), "/".join(folders)

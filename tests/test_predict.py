@@ -1,0 +1,294 @@
+"""From a file to labels: what is asked of the video, what is said about it, and what becomes of bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import foveate
+from foveate.clip import ClipSpec
+from foveate.data.entry import Entry
+from foveate.data.made.encode import encode_h264
+from foveate.errors import DataError, ModelFileError, UsageError
+from foveate.infer.predict import Predictor
+from foveate.infer.result import Prediction
+from foveate.infer.windows import Window, cut, join
+from foveate.measure.cost import count_macs
+from foveate.models.base import VideoModel
+from foveate.weights.file import save_model
+from make_bad_videos import KINDS
+
+FPS = 8
+ODD_NAMES = [
+    b"two words.mp4",
+    b'quo\'te "x" [red]:smile:.mp4',
+    b"line\nbreak.mp4",
+    "视频🎬.mp4".encode(),
+    b"\xff\xfe.mp4",
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    logits: torch.Tensor
+
+
+class Brightness(VideoModel):
+    """Says how bright a clip is: "dark" below the middle grey, "bright" above."""
+
+    spec = ClipSpec(frames=4, size=16, resize=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    name = "brightness"
+    labels = ("dark", "bright")
+    num_classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, ...]] = []
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        self.asked.append(tuple(clip.shape))
+        level = clip.mean((1, 2, 3, 4))
+        return torch.stack([-level, level], 1)
+
+    def trace(self, clip: torch.Tensor) -> Answer:
+        return Answer(self(clip))
+
+
+def small_tsm(**fields: object) -> VideoModel:
+    torch.manual_seed(0)
+    fields = {"num_classes": 3, "width": 0.25, "size": 32, "resize": 32, "frames": 4} | fields
+    model = foveate.create_model("tsm_r10_8", **fields).eval()
+    torch.nn.init.normal_(model.head.linear.weight)  # untrained heads are all but silent
+    model.labels = ("left", "right", "upwards")
+    return model
+
+
+def write_video(path: Path, *shades: tuple[float, int]) -> Path:
+    """A video of plain pictures: (seconds, grey value) one after another."""
+    frames = [
+        np.full((32, 48, 3), shade, np.uint8)
+        for seconds, shade in shades
+        for _ in range(round(seconds * FPS))
+    ]
+    path.write_bytes(encode_h264(np.stack(frames), FPS, 18))
+    return path
+
+
+@pytest.fixture(scope="module")
+def night_day_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 seconds: 10 dark, 10 bright, 10 dark."""
+    return write_video(tmp_path_factory.mktemp("video") / "night.mp4", (10, 20), (10, 230), (10, 20))
+
+
+class TestWindows:
+    def test_a_video_of_up_to_twenty_seconds_is_one(self) -> None:
+        assert cut(np.arange(200) / 10, 20.0, None) == [Window(0, 200, 0.0, 20.0)]
+
+    def test_a_longer_one_is_cut_into_equal_parts_of_about_five_seconds(self) -> None:
+        spans = [(w.first, w.end, w.start_s, w.end_s) for w in cut(np.arange(220) / 10, 22.0, None)]
+        assert spans == [(0, 55, 0, 5.5), (55, 110, 5.5, 11), (110, 165, 11, 16.5), (165, 220, 16.5, 22)]
+
+    def test_a_gap_in_time_makes_no_empty_window(self) -> None:
+        times = np.array([0.0, 1.0, 36000.0, 36001.0])
+        assert cut(times, 36002.0, 5.0) == [Window(0, 2, 0.0, 36000.0), Window(2, 4, 36000.0, 36002.0)]
+
+    @given(
+        st.lists(st.floats(0, 100), min_size=1, max_size=40).map(sorted),
+        st.floats(0, 50),
+        st.one_of(st.none(), st.floats(0, 60)),
+    )
+    def test_windows_tile_the_frames_and_the_time(
+        self, times: list[float], tail: float, seconds: float
+    ) -> None:
+        end_s = times[-1] + tail
+        windows = cut(np.array(times), end_s, seconds)
+        assert (windows[0].first, windows[-1].end) == (0, len(times))
+        assert (windows[0].start_s, windows[-1].end_s) == (times[0], end_s)
+        for one, next_one in zip(windows, windows[1:], strict=False):
+            assert (one.end, one.end_s) == (next_one.first, next_one.start_s)
+        assert all(window.end > window.first for window in windows)
+
+    def test_neighbours_of_one_label_are_joined(self) -> None:
+        windows = [Window(i, i + 1, float(i), i + 1.0) for i in range(4)]
+        scores = torch.tensor([[0.6, 0.4], [0.8, 0.2], [0.1, 0.9], [0.7, 0.3]])
+        first, second, third = join(windows, scores, ("a", "b"))
+        assert (first.start_s, first.end_s, first.label) == (0.0, 2.0, "a")
+        assert first.score == pytest.approx(0.7)
+        assert (second.start_s, second.end_s, second.index) == (2.0, 3.0, 1)
+        assert (third.start_s, third.end_s, third.label) == (3.0, 4.0, "a")
+
+
+class TestOneVideo:
+    def test_labels_over_time_follow_the_video(self, night_day_night: Path) -> None:
+        result = Predictor(Brightness()).predict(night_day_night)
+        assert [(s.label, s.start_s, s.end_s) for s in result.segments] == [
+            ("dark", 0.0, 10.0),
+            ("bright", 10.0, 20.0),
+            ("dark", 20.0, 30.0),
+        ]
+        assert result.predictions[0].label == "dark"
+        assert (result.status, result.cause, result.duration_s, result.fps) == ("ok", None, 30.0, FPS)
+
+    def test_window_0_takes_it_as_one(self, night_day_night: Path) -> None:
+        result = Predictor(Brightness(), window=0).predict(night_day_night)
+        assert [(s.start_s, s.end_s) for s in result.segments] == [(0.0, 30.0)]
+        assert result.segments[0].score == pytest.approx(result.predictions[0].score)
+
+    def test_window_of_one_second_sees_the_change_to_the_second(self, night_day_night: Path) -> None:
+        segments = Predictor(Brightness(), window=1).predict(night_day_night).segments
+        assert [s.end_s for s in segments] == [10.0, 20.0, 30.0]
+
+    def test_a_part_of_a_video_is_named_alone(self, night_day_night: Path) -> None:
+        predictor = Predictor(Brightness())
+        part = predictor.predict(Entry(str(night_day_night), start=10 * FPS, end=20 * FPS))
+        assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("bright", 10.0, 20.0)]
+        part = predictor.predict(Entry(str(night_day_night), start_s=21.0, end_s=29.0))
+        assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("dark", 21.0, 29.0)]
+        with pytest.raises(DataError, match="frames 0 to 999 are asked for, and it has 240"):
+            predictor.predict(Entry(str(night_day_night), start=0, end=999))
+
+    def test_the_number_of_frames_in_a_list_does_not_matter(self, night_day_night: Path) -> None:
+        result = Predictor(Brightness()).predict(Entry(str(night_day_night), frames=5000))
+        assert result.duration_s == 30.0
+
+    def test_guesses_are_ranked_probabilities(self, clips: dict[str, Path]) -> None:
+        guesses = Predictor(small_tsm(), top=9).predict(clips["bikes.mp4"]).predictions
+        assert [guess.rank for guess in guesses] == [1, 2, 3]
+        assert sum(guess.score for guess in guesses) == pytest.approx(1)
+        assert [g.score for g in guesses] == sorted((g.score for g in guesses), reverse=True)
+        assert {g.index: g.label for g in guesses} == {0: "left", 1: "right", 2: "upwards"}
+
+    def test_all_views_have_a_say(self, clips: dict[str, Path]) -> None:
+        model, path = Brightness(), clips["carphone_pristine.mp4"]
+        result = Predictor(model, clips=2, crops=3, window=2).predict(path)
+        assert model.asked[1:] == [(6, 3, 4, 16, 16)] * 2  # after the rehearsal, one call a window
+        assert result.cost.frames_used == 16
+
+    def test_a_second_look_gives_the_same_answer(self, clips: dict[str, Path]) -> None:
+        predictor = Predictor(small_tsm(), window=1)
+        first, second = (predictor.predict(clips["bigbuckbunny.mp4"]) for _ in range(2))
+        assert first.predictions == second.predictions
+        assert first.segments == second.segments
+        assert first.cost == second.cost
+
+    def test_real_clips_have_a_label_a_cost_and_a_time(self, clips: dict[str, Path]) -> None:
+        model = small_tsm()
+        view = torch.zeros(1, 3, 4, 32, 32)
+        for path in clips.values():
+            result = Predictor(model, crops=3).predict(path)
+            assert (result.status, len(result.predictions)) == ("ok", 3)
+            assert result.cost.gmacs == pytest.approx(3 * count_macs(model, view).total / 1e9)
+            assert 0 < result.cost.frames_used <= result.cost.frames_decoded
+            assert set(result.timing_ms) == {"decode", "transform", "model"}
+            assert all(ms > 0 for ms in result.timing_ms.values())
+
+    def test_a_model_that_chooses_says_what_it_really_spent(self, clips: dict[str, Path]) -> None:
+        torch.manual_seed(0)
+        lazy = foveate.create_model("adafocus_small", 3, frames=4, skip=True, skip_threshold=1.0)
+        eager = foveate.create_model("adafocus_small", 3, frames=4, skip=True, skip_threshold=0.0)
+        eager.load_state_dict(lazy.state_dict())
+        few, many = (Predictor(model).predict(clips["bikes.mp4"]) for model in (lazy, eager))
+        assert (few.cost.patches, many.cost.patches) == (0, 4)
+        assert few.cost.gmacs < many.cost.gmacs
+        assert [look.looked for look in many.looks] == [True] * 4
+        left, top, right, bottom = many.looks[0].box
+        assert right - left == pytest.approx(bottom - top, abs=1)
+        assert "looks" not in many.to_dict()
+
+    def test_pictures_and_arrays_are_videos_too(self, tmp_path: Path) -> None:
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        for number in range(1, 6):
+            Image.new("RGB", (40, 30), (240, 240, 240)).save(folder / f"img_{number:05d}.png")
+        np.save(tmp_path / "array.npy", np.full((5, 30, 40, 3), 10, np.uint8))
+        predictor = Predictor(Brightness())
+        assert predictor.predict(folder).predictions[0].label == "bright"
+        assert predictor.predict(Entry(str(folder), template="img_{:05d}.png")).status == "ok"
+        assert predictor.predict(tmp_path / "array.npy").predictions[0].label == "dark"
+
+
+class TestBadVideos:
+    def test_nothing_in_the_corpus_stops_the_run(self, corpus: tuple[Path, dict]) -> None:
+        """Whoever samples a few frames cannot see that the last one of a cut transport stream is damaged."""
+        folder, manifest = corpus
+        wanted = {entry["file"]: entry["policy"] for entry in manifest["files"]}
+        wanted["cut.ts"] = "accept"
+        results = Predictor(Brightness()).predict_all(folder / name for name in wanted)
+        said = {"ok": "accept", "partial": "partial", "refused": "refuse"}
+        found = {Path(result.video).name: said[result.status] for result in results}
+        assert found == {name: "refuse" if policy == "either" else policy for name, policy in wanted.items()}
+
+    @pytest.mark.parametrize("kind", ["zeroed_middle", "bit_flips_mpeg2", "one_bad_jpeg"])
+    def test_damage_found_while_reading_is_reported_and_the_rest_used(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / KINDS[kind][0].file
+        KINDS[kind][1](path)
+        result = Predictor(Brightness()).predict(path)
+        assert result.status == "partial"
+        assert "cannot be decoded" in (result.cause or "")
+        assert result.segments[-1].end_s == result.duration_s < 2.0
+        assert len(result.predictions) == 2
+
+    @pytest.mark.parametrize("kind", ["text_renamed", "audio_only", "no_mdat", "zero_byte"])
+    def test_a_file_without_a_picture_is_refused_with_its_cause(self, kind: str, tmp_path: Path) -> None:
+        path = tmp_path / "bad.mp4"
+        KINDS[kind][1](path)
+        predictor = Predictor(Brightness())
+        with pytest.raises(DataError) as refusal:
+            predictor.predict(path)
+        assert str(path) in str(refusal.value)
+        (result,) = predictor.predict_all([path])
+        assert (result.status, result.cause, result.predictions) == ("refused", refusal.value.cause, ())
+
+    def test_names_survive(self, tmp_path: Path) -> None:
+        source = write_video(tmp_path / "source", (1, 200))
+        paths = [Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))) for name in ODD_NAMES]
+        for path in paths:
+            shutil.copy(source, path)
+        results = list(Predictor(Brightness()).predict_all(paths))
+        assert [(result.video, result.status) for result in results] == [(str(path), "ok") for path in paths]
+        for result, path in zip(results[:-1], paths, strict=False):
+            assert json.loads(json.dumps(result.to_dict()))["video"] == str(path)
+        written = json.dumps(results[-1].to_dict(), ensure_ascii=False).encode()  # no surrogate is left
+        assert "\\udcff\\udcfe.mp4" in json.loads(written)["video"]
+
+
+class TestUse:
+    @pytest.mark.parametrize(
+        "options", [{"top": 0}, {"clips": 0}, {"crops": 2}, {"window": -1.0}, {"window": float("nan")}]
+    )
+    def test_impossible_numbers_are_refused_before_any_video(self, options: dict) -> None:
+        with pytest.raises(UsageError):
+            Predictor(Brightness(), **options)
+
+    def test_as_the_readme_shows(self, tmp_path: Path, clips: dict[str, Path]) -> None:
+        model = small_tsm()
+        save_model(model, tmp_path / "best.safetensors")
+        result = foveate.predict(tmp_path / "best.safetensors", clips["bikes.mp4"])
+        again = foveate.predict(str(tmp_path / "best.safetensors"), str(clips["bikes.mp4"]), top=1)
+        assert result.predictions[0].label == again.predictions[0].label in model.labels
+        assert result == Prediction(
+            **{**vars(Predictor(model).predict(clips["bikes.mp4"])), "timing_ms": result.timing_ms}
+        )
+        assert foveate.load_model(tmp_path / "best.safetensors").labels == model.labels
+        assert "tsm_r10_8" in foveate.list_models("tsm_*")
+
+    def test_a_model_file_that_is_not_there(self, clips: dict[str, Path]) -> None:
+        with pytest.raises(ModelFileError, match="none.safetensors"):
+            foveate.predict("none.safetensors", clips["bikes.mp4"])
+
+    def test_classes_without_names_are_numbered(self, clips: dict[str, Path]) -> None:
+        model = small_tsm()
+        model.labels = ()
+        assert Predictor(model).predict(clips["bikes.mp4"]).predictions[0].label.startswith("class ")
