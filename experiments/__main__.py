@@ -31,6 +31,8 @@ def main() -> int:
     except FoveateError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # the cell under way has heard it too, and saves what it has
+        return 130
     return 1 if failed else 0
 
 

@@ -101,7 +101,15 @@ def base(seed: int) -> AdaFocus:
     data = Batches(load_split("train"), 16, seed)
     parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
     train(
-        "stage0", seed, model, data, GlanceWarmup(CROSS_ENTROPY), parts, epochs=10, rate=2e-3, precision="bf16"
+        "stage0",
+        seed,
+        model,
+        data,
+        GlanceWarmup(CROSS_ENTROPY),
+        parts,
+        epochs=10,
+        rate=2e-3,
+        precision="bf16",
     )
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5, skip=0.15)

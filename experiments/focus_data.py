@@ -15,17 +15,9 @@ from torch import Tensor
 from foveate.data.made import FiguresConfig, render_clip
 
 SIDE, FRAMES = 160, 8
-COUNTS = {"train": 1200, "val": 400, "test": 400}
-ACTIONS = ("walk", "run", "wave", "clap", "punch", "drink", "juggle", "kick", "squat", "bow")
-CONFIG = FiguresConfig(
-    actions=ACTIONS,
-    stature=(0.23, 0.33),
-    limb=(0.048, 0.062),
-    figure_light=(135, 218),
-    clutter_light=(15, 158),
-    texture_light=(25, 130),
-    noise=8.0,
-)
+COUNTS = {"train": 1600, "val": 400, "test": 400}
+ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "fall")
+CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.25, 0.35), noise=6.0)
 WORK = Path(__file__).parents[1] / "work" / "figures160"
 
 

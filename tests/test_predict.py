@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,15 @@ ODD_NAMES = [
     "视频🎬.mp4".encode(),
     b"\xff\xfe.mp4",
 ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than they save on clips this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class TestWindows:
     @given(
         st.lists(st.floats(0, 100), min_size=1, max_size=40).map(sorted),
         st.floats(0, 50),
-        st.one_of(st.none(), st.floats(0, 60)),
+        st.one_of(st.none(), st.just(0.0), st.floats(0.01, 60)),
     )
     def test_windows_tile_the_frames_and_the_time(
         self, times: list[float], tail: float, seconds: float
@@ -114,7 +125,7 @@ class TestWindows:
         windows = cut(np.array(times), end_s, seconds)
         assert (windows[0].first, windows[-1].end) == (0, len(times))
         assert (windows[0].start_s, windows[-1].end_s) == (times[0], end_s)
-        for one, next_one in zip(windows, windows[1:], strict=False):
+        for one, next_one in pairwise(windows):
             assert (one.end, one.end_s) == (next_one.first, next_one.start_s)
         assert all(window.end > window.first for window in windows)
 
@@ -176,7 +187,7 @@ class TestOneVideo:
 
     def test_a_second_look_gives_the_same_answer(self, clips: dict[str, Path]) -> None:
         predictor = Predictor(small_tsm(), window=1)
-        first, second = (predictor.predict(clips["bigbuckbunny.mp4"]) for _ in range(2))
+        first, second = (predictor.predict(clips["carphone_pristine.mp4"]) for _ in range(2))
         assert first.predictions == second.predictions
         assert first.segments == second.segments
         assert first.cost == second.cost
@@ -285,7 +296,7 @@ class TestUse:
         assert "tsm_r10_8" in foveate.list_models("tsm_*")
 
     def test_a_model_file_that_is_not_there(self, clips: dict[str, Path]) -> None:
-        with pytest.raises(ModelFileError, match="none.safetensors"):
+        with pytest.raises(ModelFileError, match="is the path right"):
             foveate.predict("none.safetensors", clips["bikes.mp4"])
 
     def test_classes_without_names_are_numbered(self, clips: dict[str, Path]) -> None:

@@ -62,10 +62,9 @@ class Predictor:
         """Run one black view: refuses what cannot be, learns the cost, warms PyTorch up."""
         if self.top < 1:
             raise UsageError("top", f"is {self.top}", "at least one class is named")
-        if self.window is not None and not 0 <= self.window < float("inf"):
-            raise UsageError(
-                "window", f"is {self.window} s", "seconds for one label, or 0 for the whole video"
-            )
+        if self.window and not 0.01 <= self.window < float("inf"):
+            hint = "seconds for one label, from 0.01, or 0 for the whole video"
+            raise UsageError("window", f"is {self.window} s", hint)
         spec = self.model.spec
         views(spec.frames, spec, self.clips)
         black = torch.zeros(spec.frames, spec.resize, spec.resize, 3, dtype=torch.uint8)

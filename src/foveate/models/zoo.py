@@ -40,7 +40,7 @@ _SMALL: dict[str, Any] = {
     "frames": 8,
     "size": 160,
     "resize": 160,
-    "glance_size": 40,
+    "glance_size": 24,
     "glance_strides": (1, 2, 1, 1),
     "patch": 64,
     "pool": "max",
