@@ -15,7 +15,7 @@ demo: .venv/.done
 	$(BIN)/foveate demo
 
 test: .venv/.done
-	$(BIN)/python -m pytest -n $(JOBS) -q --durations=10
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q --durations=10
 
 check: .venv/.done
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,10 @@ from foveate.cli import VERBS, main
 from foveate.data.made import make_move4mnist
 from foveate.data.made.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
-from foveate.weights.file import save_model
+from foveate.train.classifier import TrainJob
+from foveate.train.config import TrainConfig
+from foveate.weights.efficientnet_lite import packaged_file
+from foveate.weights.file import read_card, save_model
 from make_bad_videos import KINDS
 
 PROGRAM = Path(sys.executable).with_name("foveate")
@@ -145,21 +149,17 @@ class TestHelp:
         )
         assert explained == list(inspect.signature(function).parameters)
 
-    def test_options_of_training_have_help_and_default(self, call: Call) -> None:
+    def test_every_option_of_training_is_explained(self, call: Call) -> None:
         text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", call("train", "--help").out).split())
-        options = re.split(r" (?=--[a-z])", text)[1:]
-        described = {option.split()[0].rstrip(","): option for option in options}
-        for name in (
-            "--videos",
-            "--epochs",
-            "--rate",
-            "--weight-decay",
-            "--flip",
-            "--val",
-            "--config",
-            "--settings",
-        ):
-            assert re.search(r"\w{2,} .*\((default:|required)", described[name]), described[name]
+        options = {
+            option.split(maxsplit=1)[0].strip(","): option for option in re.split(r" (?=--[a-z])", text)
+        }
+        names = {field.name for kind in (TrainJob, TrainConfig) for field in fields(kind)}
+        for name in names - {"train", "augment", "focus"}:
+            flag = f"--{name.replace('_', '-')}"
+            option = options.get(flag.replace("--", "--no-"), options[flag])
+            words = re.sub(r"^\S+|[{\[].*?[}\]]", "", option)
+            assert re.search(r"[a-z]{2,} .*\((default:|required)", words), option
 
     def test_listing_verbs_does_not_wait_for_pytorch(self) -> None:
         code = "import sys, foveate.cli, foveate.cli.data; sys.exit('torch' in sys.modules)"
@@ -213,16 +213,19 @@ class TestModels:
         assert set(facts) >= {"foveate", "python", "av", "cuda", "bf16", "disk", "lite", "plots", "track"}
 
     def test_convert(self, call: Call, tmp_path: Path) -> None:
-        source, out = tmp_path / "official.pth", tmp_path / "out.safetensors"
-        official = create_model("tsn_r18_8", 3).backbone.state_dict()
-        head = {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
-        torch.save({f"module.{key}": value for key, value in (official | head).items()}, source)
+        source, out = packaged_file("efficientnet_lite0"), tmp_path / "out.safetensors"
+        said = call("convert", source, "--name", "tsm_lite0_8", "--out", out)
+        assert (said.code, said.out) == (0, f"{out}: tsm_lite0_8, 1000 classes\n")
         names = tmp_path / "names.txt"
-        names.write_text("run\nwalk\nswim\n")
-        said = call("convert", source, "--name", "tsn_r18_8", "--out", out, "--classes", names, "--json")
-        assert said.code in (0, 4), said.err  # whose naming it follows is another test's business
-        if said.code == 0:
-            assert json.loads(said.out) == {"model": str(out), "name": "tsn_r18_8", "classes": 3}
+        names.write_text("\n".join(f"thing {number}" for number in range(1000)))
+        said = call("convert", source, "--name", "tsm_lite0_8", "--out", out, "--classes", names, "--json")
+        assert json.loads(said.out) == {"model": str(out), "name": "tsm_lite0_8", "classes": 1000}
+        assert read_card(out).labels[:2] == ("thing 0", "thing 1")
+        said = call("convert", source, "--name", "tsm_lite0_8", "--out", out, "--classes", "kinetics400")
+        assert (said.code, said.error) == (
+            2,
+            "error: kinetics400: 400 class names for a model of 1000 classes",
+        )
 
     def test_convert_refuses_early_and_leaves_nothing(self, call: Call, tmp_path: Path) -> None:
         text = tmp_path / "text.pth"
@@ -333,6 +336,19 @@ class TestEval:
         (report,) = lines_of_json(call("eval", lists["val"], "--model", model, *words).out)
         assert (report["views"], report["n_ok"], report["n_total"]) == ("2x3", 4, 4)
         assert report["gmacs_per_video"] == pytest.approx(6 * report["gmacs_per_view"])
+
+    def test_a_model_that_chooses_is_charged_for_what_it_did(
+        self, call: Call, lists: dict[str, Path], tmp_path: Path
+    ) -> None:
+        torch.manual_seed(0)
+        spent = []
+        for threshold in (0.0, 1.0):
+            model = create_model("adafocus_small", 4, frames=2, skip=True, skip_threshold=threshold)
+            model.labels = tuple(CLASSES)
+            save_model(model, tmp_path / "chooses.safetensors")
+            words = ["--model", tmp_path / "chooses.safetensors", "--workers", 0, "--json"]
+            spent.append(json.loads(call("eval", lists["val"], *words).out)["gmacs_per_view"])
+        assert spent[0] > 2 * spent[1] > 0
 
     def test_unreadable_videos_count(
         self, call: Call, lists: dict[str, Path], model: Path, tmp_path: Path

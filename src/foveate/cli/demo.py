@@ -76,6 +76,7 @@ def _job(lists: dict[str, Path], run: Path, epochs: int, workers: int) -> TrainJ
         weight_decay=0.02,
         groups="no_norm_bias_decay",
         warmup_epochs=1,
+        log_every=1000,
     )
     return TrainJob(
         videos=lists["train"],

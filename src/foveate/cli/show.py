@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,18 +18,18 @@ WIDE = 1000  # columns where no terminal limits the line: nothing is folded in a
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; columns whose name ends in '#' are flush right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for column in columns:
-        right = column.endswith("#")
-        table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
+    """A table on standard output. A column named with '#' at the end is flush right, the first never breaks."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for number, column in enumerate(columns):
+        side: Literal["left", "right"] = "right" if column.endswith("#") else "left"
+        table.add_column(column.removesuffix("#"), justify=side, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*map(_cell, row))
     width = None if sys.stdout.isatty() else WIDE
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
-    sys.stdout.write(captured.get())
+    sys.stdout.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
 def print_line(line: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
     device_named(job.device)
     start = time.perf_counter()
     _, outcome = train_model(job)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return 0
     best = job.out / "best.safetensors"
     report = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
     report |= {"best": outcome.best, **readable(outcome.scores)}

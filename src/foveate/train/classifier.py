@@ -42,7 +42,7 @@ class TrainJob:
     val: Path | None = None  # list that chooses the best epoch; none: the last epoch is kept
     weights: str | None = None  # "imagenet", or a Foveate file to fine-tune; none: from scratch
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
-    format: Format = "auto"  # of the lists; see `foveate data list --help`
+    format: Format = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
     classes: Path | None = None  # class names; none: the list's own
     template: str | None = None  # names of extracted frames, such as img_{:05d}.jpg
