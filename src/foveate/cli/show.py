@@ -18,7 +18,7 @@ WIDE = 1000  # columns where no terminal limits the line: nothing is folded in a
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output. A '#' after a column's name puts it flush right; the first is not broken."""
+    """A table on standard output. A '#' after a column's name puts it flush right; the first never folds."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for number, column in enumerate(columns):
         side: Literal["left", "right"] = "right" if column.endswith("#") else "left"

@@ -99,7 +99,7 @@ def _of(found: Stamp | None) -> dict[str, Any]:
 
 def cause_table(rows: Iterable[Checked]) -> list[tuple[str, str, int]]:
     """Status, cause and number of videos, the most frequent first; numbers in a cause stand as N."""
-    counts = Counter((row.status, re.sub(r"\d+(\.\d+)?", "N", row.cause)) for row in rows)
+    counts = Counter((row.status, re.sub(r"\b\d+(\.\d+)?", "N", row.cause)) for row in rows)
     return [(status, cause, count) for (status, cause), count in counts.most_common()]
 
 

@@ -51,8 +51,7 @@ def sample_patches(images: Tensor, fractions: Tensor, patch: int) -> Tensor:
     scale[:, 0, 0] = scale[:, 1, 1] = patch / side
     theta = scale + F.pad(centre.flip(-1).unsqueeze(-1), (2, 0))  # x before y
     grid = F.affine_grid(theta, [len(images), 1, patch, patch], align_corners=False)
-    with torch.autocast(images.device.type, enabled=False):
-        return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def random_corners(count: int, room: int, generator: torch.Generator | None = None) -> Tensor:

@@ -115,7 +115,7 @@ class AdaFocus(FocusModel):
         seen = self.glance_at(clip)
         corners = self.choose(seen.maps)
         looked = self.choose_frames(seen.maps)
-        local = self.look_at(clip, corners, looked)
+        local = self.look_at(clip, corners, None if self.skip_policy is None else looked)
         step_logits, _ = self.classify(seen.features, local)
         steps = torch.full((len(clip),), clip.shape[2])
         return FocusTrace(step_logits[:, -1], step_logits, corners, self.config.patch, looked, order, steps)
@@ -156,7 +156,7 @@ class AdaFocus(FocusModel):
         seen = self.glance_at(clip)
         corners, policy_state = self._choose(seen.maps, policy_state)
         looked, skip_state = self._choose_frames(seen.maps, skip_state)
-        local = self.look_at(clip, corners, looked)
+        local = self.look_at(clip, corners, None if self.skip_policy is None else looked)
         logits, class_state = self.classify(seen.features, local, class_state)
         steps = torch.ones(len(frame), dtype=torch.long)
         trace = FocusTrace(

@@ -102,9 +102,9 @@ class FocusPlan:
     """Epochs and rates of the stages of AdaFocus; 0 epochs leave one out."""
 
     glance_epochs: int = 15  # stage 0: the glance alone
-    glance_rate: float = 0.01
+    glance_rate: float = 0.01  # of stage 0, for a batch of `reference_batch` clips, as all rates here
     local_epochs: int = 15  # stage 0: the local network alone, on whole frames
-    local_rate: float = 0.01
+    local_rate: float = 0.01  # of the same
     patch_epochs: int = 50  # stage 1: local network and classifier on random patches
     patch_rate: float = 5e-4  # of the local network
     patch_classifier: float = 100.0  # the classifier learns so many times as fast
@@ -115,7 +115,7 @@ class FocusPlan:
     )
     skip_price: float = 0.05  # AdaFocus+: what one look must add to the confidence to be worth it
     tune_epochs: int = 10  # stage 3: the classifier on the patches that the policy picks
-    tune_rate: float = 5e-3
+    tune_rate: float = 5e-3  # of stage 3
     glance_dropout: float = 0.0  # stage 1: share of glance features dropped, so that patches are read
     skip_share: float = 0.15  # AdaFocus+, stage 1: share of patches left out, so that zeros are understood
     only: tuple[str, ...] = ()  # stages to run now, such as stage2 stage3; none: all

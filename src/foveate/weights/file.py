@@ -47,6 +47,7 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
         safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
         with part.open("rb+") as file:
             os.fsync(file.fileno())
+        part.chmod(_usual_mode())
         part.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         part.unlink(missing_ok=True)
@@ -85,6 +86,13 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     load_strictly(model, state, str(path))
     model.spec, model.labels = card.spec, card.labels
     return model.eval(), card
+
+
+def _usual_mode() -> int:
+    """Permissions that a new file gets here; the library that writes ours gives none to others."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _read_header(path: Path) -> dict[str, Any]:
