@@ -26,7 +26,7 @@ SMALL = ("width=0.25", "size=80", "resize=80", "dropout=0.2")  # of tsm_r10_8: 4
 def demo(
     out: Path = Path("demo"), videos: int = 280, epochs: int = 12, workers: int = 2, json: bool = False
 ) -> int:
-    """Make videos, train a small TSM on them, evaluate it, and use it on a new video: under three minutes.
+    """Make videos, train a small TSM on them, evaluate it, and use it on a new video, in a few minutes.
 
     Args:
         out: Folder for the videos and the runs; a second demo keeps the videos.
