@@ -22,6 +22,9 @@ MODELS = (
     "tsm_lite0_8",
     "tsm_lite2_8",
     "tsm_r10_8",
+    "adafocus_mnv2_r50_128",
+    "adafocus_v2_mnv2_r50_128",
+    "adafocus_tsm_144",
 )
 REPEATS = 5
 

@@ -37,7 +37,7 @@ class Spread:
         return cls(median, low, high, len(values))
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{_number(self.median)} ({_number(self.low)} to {_number(self.high)})"
 
 
 Value = str | int | float | Spread
@@ -101,3 +101,8 @@ def _markdown(name: str, table: Table, command: str) -> str:
 
 def _text(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """Three digits, all of those before the point."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
