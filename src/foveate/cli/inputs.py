@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,3 +98,27 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
         raise OutputError(out, f"you may not write in {folder}", "choose another place")
     if source is not None and out.exists() and source.exists() and out.samefile(source):
         raise UsageError(out, "is the input itself", "name another file")
+
+
+def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
+    """Where the overlay of each video goes: `out` itself for one, files named after the videos in a folder.
+
+    Refused before the work begins: a model that chooses no patches, several videos and no folder.
+    """
+    from foveate.models.focus import FocusModel
+
+    if not isinstance(model, FocusModel):
+        raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")
+    if not out.is_dir():
+        if len(sources) > 1:
+            raise UsageError("--overlay", f"{len(sources)} videos and '{out}' is no folder", "make it first")
+        demand_writable(out, Path(sources[0].path))
+        return [out]
+    taken: Counter[str] = Counter()
+    places: list[Path | None] = []
+    for source in sources:
+        stem = Path(source.path).stem
+        taken[stem] += 1
+        number = f"-{taken[stem]}" if taken[stem] > 1 else ""
+        places.append(out / f"{stem}{number}.overlay.mp4")  # never the name of the video itself
+    return places

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from foveate.cli.inputs import demand, device_named, trained_model, videos_of
+from foveate.cli.inputs import demand, device_named, overlay_places, trained_model, videos_of
 from foveate.cli.show import plain, print_json, print_line, print_table, readable, say
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, UsageError
@@ -17,6 +17,7 @@ from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
+from foveate.report.overlay import write_overlay
 from foveate.train.classifier import demand_labels, judge_list
 from foveate.train.evaluate import Average
 
@@ -29,6 +30,7 @@ def predict(
     crops: int = 1,
     window: float | None = None,
     template: str | None = None,
+    overlay: Path | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -45,15 +47,21 @@ def predict(
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        overlay: Write the video with the patches that the model looked at, an .mp4, and a contact sheet
+            beside it, a .png; for several videos a folder.
         device: cpu or cuda.
         json: Print one JSON object a video, nothing else.
     """
     demand(1, top=top, clips=clips, crops=crops)
     sources = videos_of(videos, template)
     predictor = Predictor(trained_model(model), top, clips, crops, window, device_named(device))
+    places = overlay_places(overlay, sources, predictor.model) if overlay else [None] * len(sources)
     refused = 0
-    for result in predictor.predict_all(sources):
+    for source, place, result in zip(sources, places, predictor.predict_all(sources), strict=True):
         refused += result.status == "refused"
+        if place and result.looks:
+            sheet = write_overlay(result, place, source.template)
+            say(f"patches drawn in {plain(str(place))}, {plain(str(sheet))}")
         if json:
             print_json(result.to_dict())
         else:

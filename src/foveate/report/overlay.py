@@ -20,6 +20,7 @@ from foveate.video.decode import open_video
 GREEN, GREY, WHITE = (60, 230, 90), (150, 150, 150), (255, 255, 255)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
 COLUMNS, CELL = 4, 320  # of the contact sheet: pictures in a row, pixels of their width
+MOST = 40  # pictures of a sheet; of more looks, evenly spread ones are shown
 
 
 def write_overlay(prediction: Prediction, out: Path, template: str | None = None) -> Path:
@@ -64,8 +65,8 @@ def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: 
 
 
 def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
-    """Write a PNG of the frames that the model read, each with its patch."""
-    looks = prediction.looks
+    """Write a PNG of the frames that the model read, at most 40 of them, each with its patch."""
+    looks = prediction.looks[:: -(-len(prediction.looks) // MOST)]
     with open_video(prediction.video, template) as video:
         info = video.info
         height = round(CELL * info.height / info.width)

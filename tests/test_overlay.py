@@ -1,0 +1,140 @@
+"""The overlay shows what the model did: green boxes where it looked, grey dashes where it did not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveate.cli import main
+from foveate.errors import DataError, OutputError
+from foveate.infer.looks import Look
+from foveate.infer.predict import Predictor
+from foveate.infer.result import Guess, Prediction
+from foveate.models.zoo import create_model
+from foveate.report.overlay import COLUMNS, MOST, write_overlay, write_sheet
+from foveate.video.decode import open_video
+from foveate.weights.file import save_model
+
+BOX = (40, 60, 100, 120)
+
+
+def seen(path: Path, looks: list[Look]) -> Prediction:
+    return Prediction(
+        str(path), "adafocus_small", predictions=(Guess(1, "ride", 0, 0.5),), looks=tuple(looks)
+    )
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def run(*words: object) -> int:
+    """The exit code of `foveate predict`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", *map(str, words)])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def green(picture: np.ndarray) -> np.ndarray:
+    """Where a picture shows the colour of the box, as far as a video keeps colours."""
+    red, strong, blue = (picture[..., channel].astype(int) for channel in range(3))
+    return (strong > red + 60) & (strong > blue + 60)
+
+
+@pytest.fixture(scope="module")
+def bikes(clips: dict[str, Path]) -> Path:
+    return clips["bikes.mp4"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(create_model("adafocus_small", 4).eval(), path)
+    return path
+
+
+def test_the_box_of_the_nearest_look_is_on_every_frame(bikes: Path, tmp_path: Path) -> None:
+    looks = [Look(10, BOX, True), Look(200, BOX, False)]
+    write_overlay(seen(bikes, looks), tmp_path / "out.mp4")
+    drawn = pictures(tmp_path / "out.mp4")
+    with open_video(bikes) as video:
+        assert len(drawn) == video.info.frames
+        assert drawn[0].shape == (video.info.height, video.info.width, 3)
+        plain = video.read([50])[0]
+    left, top, right, bottom = BOX
+    assert green(drawn[50])[top : bottom + 1, left].mean() > 0.9
+    assert green(drawn[50])[bottom, left : right + 1].mean() > 0.8
+    assert green(plain)[top : bottom + 1, left].mean() < 0.1
+    assert green(drawn[180])[top : bottom + 1, left].mean() < 0.1  # that one was skipped
+
+
+def test_the_sheet_has_a_picture_for_each_look(bikes: Path, tmp_path: Path) -> None:
+    looks = [Look(frame, BOX, True) for frame in (0, 40, 80, 120, 160)]
+    sheet = np.asarray(Image.open(write_sheet(seen(bikes, looks), tmp_path / "sheet.png")))
+    height = sheet.shape[0] // 2
+    found = [
+        bool(green(sheet[row * height :][:height, column * 320 :][:, :320]).any())
+        for row in range(2)
+        for column in range(COLUMNS)
+    ]
+    assert found == [True] * 5 + [False] * 3
+
+
+def test_a_long_video_gets_a_sheet_of_bounded_size(bikes: Path, tmp_path: Path) -> None:
+    looks = [Look(frame, BOX, True) for frame in range(200)]
+    sheet = Image.open(write_sheet(seen(bikes, looks), tmp_path / "sheet.png"))
+    assert sheet.height == MOST // COLUMNS * round(320 * 272 / 640)
+
+
+def test_what_cannot_be_drawn_or_written(bikes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="chooses no patches"):
+        write_overlay(seen(bikes, []), tmp_path / "out.mp4")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_overlay(seen(bikes, [Look(0, BOX, True)]), tmp_path / "nowhere" / "out.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_boxes_lie_where_the_patches_were_cut(bikes: Path, model: Path) -> None:
+    """The crop of 160 from 640x272 shows the middle 272x272, so a patch of 64 is 109 pixels wide there."""
+    result = Predictor(model, window=0).predict(bikes)
+    assert len(result.looks) == 8
+    for look in result.looks:
+        left, top, right, bottom = look.box
+        assert 184 <= left < right <= 456
+        assert abs((right - left) - 108.8) <= 1
+        assert abs((bottom - top) - 108.8) <= 1
+
+
+class TestCommand:
+    def test_one_video(self, bikes: Path, model: Path, tmp_path: Path) -> None:
+        assert run(bikes, "--model", model, "--overlay", tmp_path / "look here.mp4") == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["look here.mp4", "look here.png"]
+
+    def test_several_go_into_a_folder(self, clips: dict[str, Path], model: Path, tmp_path: Path) -> None:
+        short = clips["carphone_pristine.mp4"]
+        words = (short, short, tmp_path / "gone.mp4", "--model", model, "--overlay")
+        assert run(*words, tmp_path / "out.mp4") == 2
+        (tmp_path / "out").mkdir()
+        assert run(*words, tmp_path / "out") == 3  # the missing one is named, the others are drawn
+        assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == [
+            "carphone_pristine-2.overlay.mp4",
+            "carphone_pristine.overlay.mp4",
+        ]
+
+    def test_the_input_is_never_overwritten(self, bikes: Path, model: Path) -> None:
+        before = bikes.stat().st_mtime_ns
+        assert run(bikes, "--model", model, "--overlay", bikes) == 2
+        assert bikes.stat().st_mtime_ns == before
+
+    def test_a_model_without_patches(self, bikes: Path, tmp_path: Path) -> None:
+        save_model(create_model("tsm_r10_8", 4).eval(), tmp_path / "tsm.safetensors")
+        assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.mp4") == 2
