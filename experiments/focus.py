@@ -58,12 +58,13 @@ BUDGETS = (6, 5, 4, 3)  # mean frames read
 DRAWS = 5  # of random patches, averaged
 CROSS_ENTROPY = loss_function("cross_entropy")
 PPO = PPOConfig()
+POLICY_EPOCHS = (10, 20)  # of the two turns of stages 2 and 3
 SETTINGS: dict[str, Any] = {
     "clips": COUNTS,
     "figures": str(CONFIG),
     "stage0": "glance alone, 10 epochs, AdamW 2e-3",
     "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance and 0.15 of the patches dropped",
-    "stage2": "20 epochs, AdamW 1e-3 without decay, batch 64",
+    "stage2": f"{POLICY_EPOCHS} epochs in two turns with stage 3, AdamW 1e-3 without decay, batch 64",
     "stage3": "10 epochs, AdamW 1e-3",
     "full": "5 epochs, AdamW 1e-3",
     "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
@@ -144,7 +145,7 @@ def tune(name: str, seed: int, model: AdaFocus, features: Features, where: Any, 
     train(name, seed, model, batches, Tuning(features, where, skip), parts, epochs=10)
 
 
-def learn_policy(seed: int, model: AdaFocus, features: Features) -> None:
+def learn_policy(name: str, seed: int, model: AdaFocus, features: Features, epochs: int) -> None:
     """Stage 2."""
     assert model.policy is not None
     parts = learn_only(model, (model.policy, 1))
@@ -154,7 +155,7 @@ def learn_policy(seed: int, model: AdaFocus, features: Features) -> None:
 
     rollouts = Rollouts(FeatureBatches(features.labels, 64, seed), player, seed)
     objective = PolicyObjective(PPO)
-    train("stage2", seed, model, rollouts, objective, parts, epochs=20, batch=64, weight_decay=0.0)
+    train(name, seed, model, rollouts, objective, parts, epochs=epochs, batch=64, weight_decay=0.0)
 
 
 def learn_skips(seed: int, model: AdaFocus, features: Features, price: float) -> None:
@@ -231,15 +232,15 @@ def untrained_policy(seed: int) -> FocusModel:
     return model
 
 
-def with_policy(seed: int) -> AdaFocus:
-    model = base(seed)
-    learn_policy(seed, model, train_features(seed, model))
-    return model
-
-
 def learned_patch(seed: int) -> AdaFocus:
-    model = with_policy(seed)
-    tune("learned", seed, model, train_features(seed, model), partial(greedy, model), skip=0.1)
+    """Stages 2 and 3, twice: a classifier that has seen random patches alone loses confidence by a second
+    good look, so the first policy finds the person and then rests; with the tuned one looking on pays.
+    """
+    model = base(seed)
+    features = train_features(seed, model)
+    for turn, epochs in enumerate(POLICY_EPOCHS, start=1):
+        learn_policy(f"policy{turn}", seed, model, features, epochs)
+        tune(f"learned{turn}", seed, model, features, partial(greedy, model), skip=0.1)
     return model
 
 

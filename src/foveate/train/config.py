@@ -116,6 +116,7 @@ class FocusPlan:
     skip_price: float = 0.05  # AdaFocus+: what one look must add to the confidence to be worth it
     tune_epochs: int = 10  # stage 3: the classifier on the patches that the policy picks
     tune_rate: float = 5e-3  # of stage 3
+    turns: int = 1  # of stages 2 and 3: with the tuned classifier, looking on pays, not just once
     glance_dropout: float = 0.0  # stage 1: share of glance features dropped, so that patches are read
     skip_share: float = 0.15  # AdaFocus+, stage 1: share of patches left out, so that zeros are understood
     only: tuple[str, ...] = ()  # stages to run now, such as stage2 stage3; none: all

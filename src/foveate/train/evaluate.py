@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from foveate.clip import ClipSpec
 from foveate.errors import DataError, FoveateError
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
+from foveate.models.base import VideoModel
 from foveate.train.distributed import ALONE, World
 from foveate.train.run import BadFile
 from foveate.video.transform import to_clip
 
 log = logging.getLogger(__name__)
 
-Average = Literal["logits", "softmax"]
+Average = Literal["logits", "softmax", "sigmoid"]  # what a view says: logits, or the probabilities of them
+Ensemble = Literal["mean", "max"]  # of the views of a video; SlowFast's for Charades is the maximum
 
 
 class ViewBatch(Protocol):
@@ -46,7 +48,7 @@ class ViewBatch(Protocol):
 class Scored:
     """The scores of a list of videos, in order of the list."""
 
-    scores: Tensor  # (N, C), mean over the views: logits, or probabilities if those were averaged
+    scores: Tensor  # (N, C), mean or maximum over the views: logits, or probabilities if those were joined
     labels: Tensor  # (N,) or (N, C)
     indices: Tensor  # (N,) places in the list
     bad: tuple[BadFile, ...]  # files that could not be read
@@ -64,11 +66,14 @@ def evaluate(
     multi_label: bool = False,
     *,
     average: Average = "logits",
+    ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
     world: World = ALONE,
 ) -> dict[str, float]:
     """The measures of a model with a `spec` over batches of test views; see `measures` for the keys."""
-    scored = score(model, loader, average=average, clips_at_once=clips_at_once, world=world)
+    scored = score(
+        model, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
+    )
     return measures(scored, num_classes, multi_label)
 
 
@@ -78,10 +83,14 @@ def score(
     loader: Iterable[ViewBatch],
     *,
     average: Average = "logits",
+    ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
     world: World = ALONE,
 ) -> Scored:
-    """Run a model with a `spec` over the views of all videos and average the scores of each video.
+    """Run a model with a `spec` over the views of all videos and join the scores of each video.
+
+    average: what is joined. A model that answers at several places of a large crop has its probabilities
+    averaged over the places, view by view, as PySlowFast does; with logits, these, as PyTorchVideo does.
 
     clips_at_once: views that go through the model together, a limit on memory. With several processes each
     gives its own share of the list and all get the whole. The model is left in eval mode.
@@ -92,7 +101,8 @@ def score(
     for batch in loader:
         bad += batch.bad
         if len(batch.labels):
-            scores = _score_batch(model, batch.frames, average, clips_at_once)
+            views = _score_views(model, batch.frames, average, clips_at_once)
+            scores = views.mean(1) if ensemble == "mean" else views.amax(1)
             rows |= dict(zip(batch.indices.tolist(), zip(scores, batch.labels, strict=True), strict=True))
     shares = world.gather((rows, bad))
     everything = {index: row for share, _ in shares for index, row in share.items()}
@@ -129,14 +139,22 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     }
 
 
-def _score_batch(model: nn.Module, frames: Tensor, average: Average, at_once: int) -> Tensor:
-    """(B, V, T, S, S, C) to (B, C) on the CPU, in float32."""
+def _score_views(model: nn.Module, frames: Tensor, average: Average, at_once: int) -> Tensor:
+    """(B, V, T, S, S, C) to (B, V, C) on the CPU, in float32."""
     device = next(model.parameters()).device
     spec = cast(ClipSpec, model.spec)
-    parts = frames.flatten(0, 1).split(at_once)
-    logits = torch.cat([model(to_clip(part, spec, device)).float().cpu() for part in parts])  # (B*V, C)
-    scores = logits.softmax(1) if average == "softmax" else logits
-    return scores.view(*frames.shape[:2], -1).mean(1)
+    rows = []
+    for part in frames.flatten(0, 1).split(at_once):
+        clip = to_clip(part, spec, device)
+        answers = model.position_logits(clip) if isinstance(model, VideoModel) else model(clip).unsqueeze(1)
+        rows.append(_scores(answers.float().cpu(), average).mean(1))  # over the places of a view
+    return torch.cat(rows).unflatten(0, frames.shape[:2])
+
+
+def _scores(logits: Tensor, average: Average) -> Tensor:
+    if average == "softmax":
+        return logits.softmax(-1)
+    return logits.sigmoid() if average == "sigmoid" else logits
 
 
 def _in_order(rows: dict[int, tuple[Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:

@@ -87,12 +87,14 @@ class PatchTraining:
 
     glance_dropout: share of glance features dropped, so that the classifier reads the patches as well.
     skip: share of frames whose patch is left out (zeros), so that the classifier knows skipped frames.
+    obey: whether the skip policy, if there is one, has its say as well.
     """
 
     loss: LossFunction
     patches: Literal["random", "policy"]
     glance_dropout: float = 0.0
     skip: float = 0.0
+    obey: bool = True
 
     def __call__(self, model: AdaFocus, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
@@ -107,12 +109,11 @@ class PatchTraining:
 
     def _where(self, model: AdaFocus, maps: Tensor) -> tuple[Tensor, Tensor]:
         batch, frames = maps.shape[:2]
-        if self.patches == "policy":
-            corners, looked = model.choose(maps), model.choose_frames(maps)
-        else:
-            corners = random_corners(batch * frames, model.room).to(maps.device).unflatten(0, (batch, frames))
-            looked = torch.ones(batch, frames, dtype=torch.bool, device=maps.device)
-        return corners, looked & (torch.rand(batch, frames, device=maps.device) >= self.skip)
+        looked = torch.rand(batch, frames, device=maps.device) >= self.skip
+        if self.patches == "random":
+            corners = random_corners(batch * frames, model.room).to(maps.device)
+            return corners.unflatten(0, (batch, frames)), looked
+        return model.choose(maps), looked & model.choose_frames(maps) if self.obey else looked
 
 
 class Scene(Protocol):

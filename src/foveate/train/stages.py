@@ -113,25 +113,36 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
         Stage("stage0_local", plan.local_epochs, plan.local_rate, heads[1], local),
         Stage("stage1", plan.patch_epochs, plan.patch_rate, learning, random, judged=True, needs="stage0"),
     ]
-    if model.policy is not None:
-        play = partial(_play, model, plan.reward, ppo)
-        objective = focus.PolicyObjective(ppo)
-        policy = (("policy", 1.0),)
-        stages.append(
-            Stage("stage2", plan.policy_epochs, plan.policy_rate, policy, objective, play, needs="stage1")
-        )
-    if model.skip_policy is not None:
-        play = partial(_play_skips, model, plan.skip_price, ppo)
-        objective = focus.PolicyObjective(ppo, "skip")
-        policy = (("skip_policy", 1.0),)
-        stages.append(
-            Stage(
-                "stage2_skip", plan.policy_epochs, plan.policy_rate, policy, objective, play, needs="stage2"
-            )
-        )
-    tuning, classifier = focus.PatchTraining(loss, "policy"), (("classifier", 1.0),)
-    last = Stage("stage3", plan.tune_epochs, plan.tune_rate, classifier, tuning, judged=True, needs="stage1")
-    return [*stages, replace(last, needs="stage2") if model.policy is not None else last]
+    if model.policy is None:
+        return [*stages, _tuning(plan, focus.PatchTraining(loss, "policy"), "stage3", "stage1")]
+    before = "stage1"
+    for turn in range(1, plan.turns + 1):
+        suffix = "" if turn == 1 else f"_{turn}"
+        stages += [_learning(model, plan, ppo, f"stage2{suffix}", before)]
+        if model.skip_policy is not None and turn == plan.turns:
+            stages += [_skipping(model, plan, ppo, stages[-1].name)]
+        tuning = focus.PatchTraining(loss, "policy", skip=skip, obey=False)
+        if turn == plan.turns:
+            tuning = focus.PatchTraining(loss, "policy")
+        before = f"stage3{suffix}"
+        stages += [_tuning(plan, tuning, before, f"stage2{suffix}")]
+    return stages
+
+
+def _learning(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, name: str, needs: str) -> Stage:
+    play, objective = partial(_play, model, plan.reward, ppo), focus.PolicyObjective(ppo)
+    return Stage(name, plan.policy_epochs, plan.policy_rate, (("policy", 1.0),), objective, play, needs=needs)
+
+
+def _skipping(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, needs: str) -> Stage:
+    play, objective = partial(_play_skips, model, plan.skip_price, ppo), focus.PolicyObjective(ppo, "skip")
+    parts = (("skip_policy", 1.0),)
+    return Stage("stage2_skip", plan.policy_epochs, plan.policy_rate, parts, objective, play, needs=needs)
+
+
+def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: str) -> Stage:
+    parts = (("classifier", 1.0),)
+    return Stage(name, plan.tune_epochs, plan.tune_rate, parts, objective, judged=True, needs=needs)
 
 
 def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stage]:
