@@ -36,6 +36,7 @@ from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.focus import (
     GlanceWarmup,
+    LocalWarmup,
     PatchTraining,
     PolicyObjective,
     Rollout,
@@ -58,15 +59,15 @@ BUDGETS = (6, 5, 4, 3)  # mean frames read
 DRAWS = 5  # of random patches, averaged
 CROSS_ENTROPY = loss_function("cross_entropy")
 PPO = PPOConfig()
-POLICY_EPOCHS = (10, 20)  # of the two turns of stages 2 and 3
+POLICY_EPOCHS = (15, 20)  # of the two turns of stages 2 and 3
 SETTINGS: dict[str, Any] = {
     "clips": COUNTS,
     "figures": str(CONFIG),
-    "stage0": "glance alone, 10 epochs, AdamW 2e-3",
+    "stage0": "glance alone 15 epochs, patch network alone on whole frames 4, AdamW 2e-3",
     "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance and 0.15 of the patches dropped",
     "stage2": f"{POLICY_EPOCHS} epochs in two turns with stage 3, AdamW 1e-3 without decay, batch 64",
     "stage3": "10 epochs, AdamW 1e-3",
-    "full": "5 epochs, AdamW 1e-3",
+    "full": "3 epochs, AdamW 1e-3",
     "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
     "random draws": DRAWS,
 }
@@ -96,22 +97,16 @@ def train(
 
 
 def base(seed: int) -> AdaFocus:
-    """Stages 0 and 1: the glance trained to its end, then the patch network and the classifier."""
+    """Stages 0 and 1: glance and patch network alone on whole frames, then the classifier on random patches."""
     torch.manual_seed(seed)
     model = small()
     data = Batches(load_split("train"), 16, seed)
     parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
-    train(
-        "stage0",
-        seed,
-        model,
-        data,
-        GlanceWarmup(CROSS_ENTROPY),
-        parts,
-        epochs=10,
-        rate=2e-3,
-        precision="bf16",
-    )
+    glance = GlanceWarmup(CROSS_ENTROPY)
+    train("stage0", seed, model, data, glance, parts, epochs=15, rate=2e-3, precision="bf16")
+    parts = learn_only(model, (model.local, 1), (model.local_head, 1))
+    warmup = LocalWarmup(CROSS_ENTROPY)
+    train("stage0_local", seed, model, data, warmup, parts, epochs=4, rate=2e-3, precision="bf16")
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5, skip=0.15)
     train("stage1", seed, model, data, patches, parts, epochs=8, rate=2e-3, precision="bf16")
@@ -210,7 +205,7 @@ def full_frame(seed: int) -> FocusModel:
     model = changed(started, policy="centre", patch=started.config.size)
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     data, objective = Batches(load_split("train"), 16, seed), PatchTraining(CROSS_ENTROPY, "policy")
-    train("full", seed, model, data, objective, parts, epochs=5, precision="bf16")
+    train("full", seed, model, data, objective, parts, epochs=3, precision="bf16")
     return model
 
 

@@ -660,6 +660,24 @@ class TestProcess:
         assert err.decode().splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["predict", "x.mp4"], "required options: Missing from foveate predict: --model STR"),
+        (["predict", "x.mp4", "--model", "m", "--top", "z"], "value error: Error parsing --top: invalid literal"),
+        (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "Unrecognized options: --epochz"),
+        (["data", "make", "nothing"], "invalid choice 'nothing'"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(call: Call, words: list[str], cause: str) -> None:
+    said = call(*words)
+    assert (said.code, said.out) == (2, "")
+    assert len(said.err.splitlines()) == 1
+    assert said.error.startswith(f"error: foveate {words[0]}")
+    assert cause in said.error
+    assert said.error.endswith("--help)")
+
+
 def test_a_bug_is_one_line_and_exit_code_1(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     from foveate.cli import doctor
 

@@ -12,6 +12,7 @@ import torch
 
 from foveate.errors import UsageError
 from foveate.train.classifier import TrainJob
+from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.stages import train_stages
 from foveate.video.transform import Augment
@@ -70,6 +71,20 @@ def test_every_stage_runs_and_the_model_works(videos: Path, tmp_path: Path) -> N
     with torch.inference_mode():
         assert torch.equal(loaded(clip), model.eval()(clip))
     assert card.labels == ("dark", "light")
+
+
+def test_a_second_turn_starts_from_the_tuned_classifier(videos: Path, tmp_path: Path) -> None:
+    whole = job(videos, tmp_path, "adafocus_small", "skip=true")
+    train_stages(replace(whole, focus=replace(PLAN, local_epochs=0, turns=2)))
+    stages = ["stage0", "stage1", "stage2", "stage2_2", "stage2_skip", "stage3", "stage3_2"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == stages
+    first, tuned, second = (
+        load_checkpoint(tmp_path / name / "last.ckpt")["state"]["model"]
+        for name in ("stage2", "stage3", "stage2_2")
+    )
+    classifier = "classifier.linear.weight"
+    assert not torch.equal(first[classifier], tuned[classifier])
+    assert torch.equal(tuned[classifier], second[classifier])
 
 
 def test_resumed_stages_are_not_run_again(videos: Path, tmp_path: Path) -> None:

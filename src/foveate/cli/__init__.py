@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -45,6 +46,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "doctor": Verb("doctor", "doctor", "say what is installed and what this machine offers"),
 }
 ABOUT = "Recognise human actions in video, spending computation only where the information is."
+BOX = "─│╭╮╰╯├┤ "  # what the messages of the option parser are framed with
 PLAIN = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)  # options in their simplest form
 
 
@@ -84,8 +86,31 @@ def _run(words: list[str]) -> int:
     function: Callable[..., int] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
     options = words[len(name.split()) :]
     if name == "train":
-        return tyro.cli(_with_defaults(function, options), args=options, prog="foveate train")
-    return tyro.cli(function, args=options, prog=f"foveate {name}", config=PLAIN)
+        return _parse(_with_defaults(function, options), name, options)()
+    return _parse(function, name, options, PLAIN)()
+
+
+def _parse(
+    function: Callable[..., int], name: str, options: list[str], config: tuple[Any, ...] = ()
+) -> Callable[[], int]:
+    """The call that the options ask for, not yet made; options that cannot be raise UsageError."""
+
+    @functools.wraps(function)
+    def bound(*values: Any, **named: Any) -> Callable[[], int]:
+        return functools.partial(function, *values, **named)
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            call: Callable[[], int] = tyro.cli(bound, args=options, prog=f"foveate {name}", config=config)
+    except SystemExit as end:
+        if end.code:  # a box of several lines
+            lines = (line.strip(BOX) for line in said.getvalue().splitlines())
+            title, *rest = (line for line in lines if any(sign.isalpha() for sign in line))
+            cause = f"{title.lower()}: {' '.join(rest)}".partition(" For full helptext")[0]
+            raise UsageError(f"foveate {name}", cause, f"foveate {name} --help") from None
+        raise
+    return call
 
 
 def _with_defaults(train: Callable[..., int], options: list[str]) -> Callable[..., int]:
