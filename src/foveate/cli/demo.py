@@ -1,109 +1,204 @@
-"""The whole road in minutes: videos made here, a small model trained on them, scored and used."""
+"""The whole road in minutes: videos made here, AdaFocus trained on them, compared with its baselines, used.
+
+What is compared stands in `RIVALS`; each rival starts from the trained networks and is tuned as the model is.
+"""
 
 from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from foveate.cli.inputs import demand
-from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
+from foveate.cli.show import plain, print_json, print_line, print_table, progress_bar, say
 from foveate.data.cache import cache_videos
+from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
 from foveate.data.made import make_figures
 from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
-from foveate.train.classifier import TrainJob, judge_list, train_classifier
-from foveate.train.config import TrainConfig
-from foveate.video.transform import Augment
+from foveate.measure.cost import count_macs
+from foveate.models.adafocus import AdaFocus
+from foveate.models.base import VideoModel
+from foveate.report.overlay import write_overlay
+from foveate.train.classifier import TrainJob
+from foveate.train.config import FocusPlan, TrainConfig
+from foveate.train.stages import train_stages
+from foveate.video.transform import Augment, to_clip
 from foveate.weights.file import read_model
 
-SMALL = ("width=0.25", "size=80", "resize=80", "dropout=0.2")  # of tsm_r10_8: 45 clips/s on two cores
+MODEL = "adafocus_small"
+SIDE = 160  # pixels of the small copies that are trained on
+PLAN = FocusPlan(
+    glance_epochs=8, glance_rate=2e-3, local_epochs=3, local_rate=2e-3,
+    patch_epochs=6, patch_rate=2e-3, patch_classifier=1.0, glance_dropout=0.5,
+    policy_epochs=8, policy_rate=1e-3, tune_epochs=3, tune_rate=1e-3,
+)  # fmt: skip
 
 
-def demo(
-    out: Path = Path("demo"), videos: int = 280, epochs: int = 12, workers: int = 2, json: bool = False
-) -> int:
-    """Make videos, train a small TSM on them, evaluate it, and use it on a new video, in a few minutes.
+@dataclass(frozen=True)
+class Rival:
+    """A baseline: the same networks with another rule where to look. settings: of the model. stage: tuned."""
+
+    name: str
+    settings: tuple[str, ...]
+    stage: str
+
+
+RIVALS = (
+    Rival("random patch", ("policy=random",), "stage3"),
+    Rival("centre patch", ("policy=centre",), "stage3"),
+    Rival("full frame", ("policy=centre", f"patch={SIDE}"), "stage1"),
+)
+
+
+def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bool = False) -> int:
+    """Make videos, train AdaFocus on them, compare it with its baselines, and draw where it looks.
 
     Args:
         out: Folder for the videos and the runs; a second demo keeps the videos.
-        videos: Videos to train on; a quarter as many choose the epoch, and as many test.
-        epochs: Passes over them.
+        videos: Videos to train on; a fifth as many test.
         workers: Processes that draw and decode.
         json: Print one JSON object with the result.
     """
-    demand(1, videos=videos, epochs=epochs)
+    demand(16, videos=videos)
     demand(0, workers=workers)
     clock = time.perf_counter()
     run = out / time.strftime("run-%Y%m%d-%H%M%S")
     lists = _videos(out, videos, workers)
-    say(f"training a small TSM, {epochs} times over {videos} videos")
-    train_classifier(_job(lists, run, epochs, workers))
-    test = read_list(lists["test"])
-    say(f"scoring it on {len(test)} other videos")
+    say(f"training AdaFocus on {videos} videos, stage by stage")
+    job = _job(lists["train"], run, workers)
+    train_stages(job)
+    rivals = [_tuned(rival, job) for rival in RIVALS]
     model = read_model(run / "best.safetensors")[0]
-    scores = judge_list(model, test, workers=workers)
-    guesses = list(Predictor(model, top=3).predict_all(test.entries[:5]))
-    _show(_report(run, scores, guesses, test, time.perf_counter() - clock), json)
+    assert isinstance(model, AdaFocus)
+    test = read_list(lists["test"])
+    say(f"scoring them on {len(test)} other videos")
+    named = dict(zip((rival.name for rival in RIVALS), rivals, strict=True))
+    rows = _scores({"glance alone": GlanceAlone(model), **named, "learned patch": model}, test)
+    guess = Predictor(model, top=3).predict(test.entries[0])
+    sheet = write_overlay(guess, run / "overlay.mp4")
+    _show(_report(run, sheet, rows, guess, test, time.perf_counter() - clock), json)
     return 0
 
 
 def _videos(out: Path, train: int, workers: int) -> dict[str, Path]:
     """The list of each split; what is trained on is shrunk once, so that no epoch decodes it again."""
-    held_out = max(10, train // 4)
-    say(f"making {train + 2 * held_out} videos of small figures in {out / 'figures'}")
+    test = max(10, train // 5)
+    say(f"making {train + test} videos of small figures in {out / 'figures'}")
     with progress_bar("making") as report:
-        lists = make_figures(out / "figures", train, held_out, held_out, workers=workers, progress=report)
+        lists = make_figures(out / "figures", train, 0, test, workers=workers, progress=report)
     say("shrinking those to train on")
     with progress_bar("shrinking") as report:
-        for split in ("train", "val"):
-            folder = out / "small" / split
-            cache_videos(read_list(lists[split]), folder, 96, 24, workers, report)
-            lists[split] = folder / "list.jsonl"
-    return lists
+        folder = out / "small"
+        cache_videos(read_list(lists["train"]), folder, SIDE, 16, workers, report)
+    return {"train": folder / "list.jsonl", "test": lists["test"]}
 
 
-def _job(lists: dict[str, Path], run: Path, epochs: int, workers: int) -> TrainJob:
+def _job(train: Path, run: Path, workers: int) -> TrainJob:
     config = TrainConfig(
-        epochs=epochs,
         batch=16,
         optimizer="adamw",
-        rate=2e-3,
         reference_batch=16,
         weight_decay=0.02,
         groups="no_norm_bias_decay",
-        warmup_epochs=1,
+        warmup_epochs=0.5,
+        precision="bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32",
         log_every=1000,
     )
     return TrainJob(
-        videos=lists["train"],
-        val=lists["val"],
+        videos=train,
         out=run,
-        model="tsm_r10_8",
-        settings=SMALL,
+        model=MODEL,
+        settings=("dropout=0.3",),
         workers=workers,
         train=config,
         augment=Augment(crop="random"),
+        focus=PLAN,
     )
 
 
+def _tuned(rival: Rival, job: TrainJob) -> VideoModel:
+    """The rival, tuned from the finished model by the same stage."""
+    say(f"tuning a baseline: {rival.name}")
+    folder = job.out / rival.name.replace(" ", "_")
+    plan = replace(PLAN, only=(rival.stage,), patch_epochs=3, glance_dropout=0.0)
+    settings = (*job.settings, *rival.settings)
+    weights = str(job.out / "best.safetensors")
+    return train_stages(replace(job, out=folder, settings=settings, weights=weights, focus=plan))[0]
+
+
+class GlanceAlone(torch.nn.Module):
+    """The glance network of an AdaFocus model with its own head: the logits of the frames averaged."""
+
+    def __init__(self, model: AdaFocus) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = model.spec
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns logits (B, classes)."""
+        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features).mean(1)
+        return logits
+
+
+@torch.inference_mode()
+def _scores(models: dict[str, Any], test: VideoList) -> list[dict[str, Any]]:
+    """Top-1, multiply-adds and seconds a video of each model, by turns on the same clips of the test videos.
+
+    Seconds are those of the model; decoding, the same for all, is not in them.
+    """
+    spec = next(iter(models.values())).spec
+    data = VideoDataset(test.entries, spec, test.num_classes)
+    right, seconds = dict.fromkeys(models, 0), dict.fromkeys(models, 0.0)
+    macs = dict.fromkeys(models, 0)
+    torch.manual_seed(0)
+    for index in range(len(data)):
+        sample = data[0, index]
+        clip = to_clip(sample.frames, spec)
+        for name, model in models.items():
+            model.eval()
+            start = time.perf_counter()
+            logits = model(clip)
+            seconds[name] += time.perf_counter() - start
+            right[name] += int(logits.argmax(1).item() == sample.label.item())
+            macs[name] = macs[name] or count_macs(model, clip).total
+    count = len(data)
+    return [
+        {
+            "model": name,
+            "top1": right[name] / count,
+            "gmacs_per_video": macs[name] / 1e9,
+            "seconds_per_video": seconds[name] / count,
+        }
+        for name in models
+    ]
+
+
 def _report(
-    run: Path, scores: dict[str, float], guesses: list[Prediction], test: VideoList, seconds: float
+    run: Path,
+    sheet: Path,
+    rows: list[dict[str, Any]],
+    guess: Prediction,
+    test: VideoList,
+    seconds: float,
 ) -> dict[str, Any]:
-    guess, entry = guesses[0].to_dict(), test.entries[0]
+    answer, entry = guess.to_dict(), test.entries[0]
     return {
         "run": str(run),
         "seconds": seconds,
-        "top1": scores["top1"],
+        "models": rows,
         "chance": 1 / test.num_classes,
-        "test_videos": int(scores["n_ok"]),
-        "gmacs_per_video": guesses[0].cost.gmacs,
-        "seconds_per_video": median(sum(guess.timing_ms.values()) / 1000 for guess in guesses),
-        "example": {"video": guess["video"], "shows": test.class_names[entry.labels[0]]},
-        "predictions": guess["predictions"],
+        "test_videos": len(test),
+        "example": {"video": answer["video"], "shows": test.class_names[entry.labels[0]]},
+        "predictions": answer["predictions"],
+        "overlay": str(run / "overlay.mp4"),
+        "sheet": str(sheet),
     }
 
 
@@ -111,19 +206,24 @@ def _show(report: dict[str, Any], json: bool) -> None:
     if json:
         print_json(report)
         return
-    example, best = report["example"], Path(report["run"]) / "best.safetensors"
-    rows = [
-        (f"top-1 of {report['test_videos']} unseen videos", f"{report['top1']:.1%}"),
-        ("chance", f"{report['chance']:.1%}"),
-        ("GMACs a video", f"{report['gmacs_per_video']:.2f}"),
-        ("seconds a video, decoding included", f"{report['seconds_per_video']:.3f}"),
-        ("seconds for the whole demo", f"{report['seconds']:.0f}"),
+    columns = (f"top-1 of {report['test_videos']} unseen videos#", "GMACs a video#", "seconds a video#")
+    table = [
+        (
+            row["model"],
+            f"{row['top1']:.1%}",
+            f"{row['gmacs_per_video']:.3f}",
+            f"{row['seconds_per_video']:.4f}",
+        )
+        for row in report["models"]
     ]
-    print_table(("result", "value#"), rows)
+    print_table(("where it looks", *columns), [*table, ("chance", f"{report['chance']:.1%}", "", "")])
+    print_line(f"the whole demo took {report['seconds']:.0f} s")
     print_line()
+    example, best = report["example"], Path(report["run"]) / "best.safetensors"
     print_line(f"{example['video']} shows {example['shows']}; the model says")
     guesses = [(guess["label"], f"{guess['score']:.1%}") for guess in report["predictions"]]
     print_table(("label", "score#"), guesses)
+    print_line(f"where it looked: {plain(report['overlay'])}, {plain(report['sheet'])}")
     print_line()
     print_line(f"the run is in {report['run']}; try the model on your own:")
-    print_line(f"foveate predict VIDEO --model {shlex.quote(str(best))}")
+    print_line(f"foveate predict VIDEO --model {shlex.quote(str(best))} --overlay OUT.mp4")
