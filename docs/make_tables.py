@@ -13,10 +13,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from foveate.measure.cost import count_macs, count_parameters
+from foveate.models.zoo import create_model
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 SMALL = ("tsm_lite0_8", "tsm_r10_8")  # in the README beside the models with published numbers
 TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published")
+
+# GMACs of a 256x256 clip as published (paper, else zoo); Kinetics-400 accuracy by PySlowFast, else the paper.
+SLOWFAST = {
+    "c2d_r50_8x8": ("25.89", "71.46 / 89.68 (PyTorchVideo)"),
+    "i3d_r50_8x8": ("37.53", "73.5 / 90.8"),
+    "i3d_nln_r50_8x8": ("", "74.0 / 91.1"),
+    "i3d_r101_8x8": ("", ""),
+    "slow_r50_4x16": ("27.3", "72.7 / 90.3"),
+    "slow_r50_8x8": ("54.5", "74.8 / 91.6"),
+    "slowfast_r50_4x16": ("36.1", "75.6 / 92.0"),
+    "slowfast_r50_8x8": ("65.7", "77.0 / 92.6"),
+    "slowfast_r101_8x8_50_50": ("106", "77.9 / 93.2"),
+    "slowfast_r101_8x8_50_101": ("", ""),
+    "slowfast_r101_8x8": ("127.20", "77.90 / 93.27 (PyTorchVideo)"),
+    "slowfast_r101_16x8": ("213", "78.9 / 93.5"),
+    "slowfast_nln_r101_16x8": ("234", "79.8 / 93.9"),
+    "slowfast_nln_r50_4x16": ("", ""),
+    "slowfast_nln_r50_8x8": ("", ""),
+}
+SLOWFAST_ABLATION: tuple[tuple[dict[str, Any], tuple[str, str]], ...] = (
+    ({"lateral": "none"}, ("34.2", "73.5 / 90.3")),
+    ({"lateral": "channels", "fusion": "sum"}, ("34.2", "74.5 / 91.3")),
+    ({"lateral": "channels"}, ("39.8", "74.3 / 91.0")),
+    ({"lateral": "sample"}, ("34.9", "75.4 / 91.8")),
+    ({"lateral": "conv"}, ("36.1", "75.6 / 92.1")),
+    ({"beta": 1 / 4}, ("54.5", "75.6 / 91.7")),
+    ({"beta": 0.1667}, ("41.8", "75.8 / 92.0")),
+    ({"beta": 0.0833}, ("32.8", "75.2 / 91.8")),
+    ({"beta": 1 / 16}, ("30.6", "75.1 / 91.7")),
+    ({"beta": 1 / 32}, ("28.6", "74.2 / 91.3")),
+    ({"beta": 1 / 4, "fast_input": "half"}, ("34.4", "74.7 / 91.8")),
+    ({"fast_input": "gray"}, ("34.1", "75.5 / 91.9")),
+    ({"fast_input": "difference"}, ("34.2", "74.5 / 91.6")),
+    ({"fast_input": "flow"}, ("35.1", "73.8 / 91.3")),
+)
 
 HEAD = """# Models
 
@@ -45,6 +85,7 @@ def main() -> None:
     if places != 1:
         raise SystemExit(f"error: {readme}: {places} blocks of models, expected one")
     readme.write_text(text)
+    write_slowfast()
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -55,6 +96,37 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         known = (row["source"], row["published"])
         lines.append((f"`{row['name']}`", row["input"], gmacs, f"{row['mparams']:.2f}", *known))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_slowfast() -> None:
+    """The measured sizes beside the published ones in docs/models/slowfast.md."""
+    page = ROOT / "docs" / "models" / "slowfast.md"
+    known = [(f"`{name}`", name, {}, published) for name, published in SLOWFAST.items()]
+    varied = [
+        (", ".join(f"{key} {value}" for key, value in fields.items()), "slowfast_r50_4x16", fields, published)
+        for fields, published in SLOWFAST_ABLATION
+    ]
+    text = page.read_text()
+    for mark, rows in (("slowfast", known), ("slowfast-ablation", varied)):
+        block = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
+        measured = sizes(rows)
+        text = block.sub(rf"\g<1>{measured}\g<2>", text)
+    page.write_text(text)
+
+
+def sizes(rows: Sequence[tuple[str, str, dict[str, Any], tuple[str, str]]]) -> str:
+    """Title, name and changed fields of models as a table of what is measured and what was published."""
+    lines = [
+        "| model | GMACs at 256 | published | parameters | top-1 / top-5 |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    for title, name, fields, (gmacs, accuracy) in rows:
+        with torch.device("meta"):
+            model = create_model(name, **fields)
+        clip = torch.empty(1, 3, model.spec.frames, 256, 256, device="meta")
+        measured = f"{count_macs(model, clip).total / 1e9:.2f}"
+        lines.append(f"| {title} | {measured} | {gmacs} | {count_parameters(model):,} | {accuracy} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import finetune
+from experiments import blvnet, finetune, fullvideo, slowfast
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "blvnet": blvnet.EXPERIMENT,
     "finetune": finetune.EXPERIMENT,
+    "fullvideo": fullvideo.EXPERIMENT,
+    "slowfast": slowfast.EXPERIMENT,
 }
 
 

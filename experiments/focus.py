@@ -63,10 +63,10 @@ POLICY_EPOCHS = (15, 20)  # of the two turns of stages 2 and 3
 SETTINGS: dict[str, Any] = {
     "clips": COUNTS,
     "figures": str(CONFIG),
-    "stage0": "glance alone 15 epochs, patch network alone on whole frames 4, AdamW 2e-3",
-    "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance and 0.15 of the patches dropped",
+    "stage0": "glance alone 10 epochs, patch network alone on whole frames 2, AdamW 2e-3",
+    "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance dropped",
     "stage2": f"{POLICY_EPOCHS} epochs in two turns with stage 3, AdamW 1e-3 without decay, batch 64",
-    "stage3": "10 epochs, AdamW 1e-3",
+    "stage3": "10 epochs, AdamW 1e-3, on random patches before the first turn",
     "full": "3 epochs, AdamW 1e-3",
     "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
     "random draws": DRAWS,
@@ -103,12 +103,12 @@ def base(seed: int) -> AdaFocus:
     data = Batches(load_split("train"), 16, seed)
     parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
     glance = GlanceWarmup(CROSS_ENTROPY)
-    train("stage0", seed, model, data, glance, parts, epochs=15, rate=2e-3, precision="bf16")
+    train("stage0", seed, model, data, glance, parts, epochs=10, rate=2e-3, precision="bf16")
     parts = learn_only(model, (model.local, 1), (model.local_head, 1))
     warmup = LocalWarmup(CROSS_ENTROPY)
-    train("stage0_local", seed, model, data, warmup, parts, epochs=4, rate=2e-3, precision="bf16")
+    train("stage0_local", seed, model, data, warmup, parts, epochs=2, rate=2e-3, precision="bf16")
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
-    patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5, skip=0.15)
+    patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5)
     train("stage1", seed, model, data, patches, parts, epochs=8, rate=2e-3, precision="bf16")
     return model
 
@@ -233,6 +233,7 @@ def learned_patch(seed: int) -> AdaFocus:
     """
     model = base(seed)
     features = train_features(seed, model)
+    tune("classifier", seed, model, features, partial(anywhere, model.config.grid**2))
     for turn, epochs in enumerate(POLICY_EPOCHS, start=1):
         learn_policy(f"policy{turn}", seed, model, features, epochs)
         tune(f"learned{turn}", seed, model, features, partial(greedy, model), skip=0.1)

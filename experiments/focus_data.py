@@ -15,9 +15,9 @@ from torch import Tensor
 from foveate.data.made import FiguresConfig, render_clip
 
 SIDE, FRAMES = 160, 8
-COUNTS = {"train": 1000, "val": 400, "test": 600}
+COUNTS = {"train": 1600, "val": 400, "test": 600}
 ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "fall")
-CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.25, 0.35), noise=10.0, roam=(0.95, 0.95))
+CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.25, 0.35), noise=5.0, roam=(0.75, 0.9))
 WORK = Path(__file__).parents[1] / "work" / "figures_square"
 
 

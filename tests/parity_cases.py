@@ -56,8 +56,11 @@ class ParityCase:
     def state_dict(self) -> dict[str, torch.Tensor]:
         state = {key: weight(key, shape, dtype) for key, shape, dtype in self.info.get("state_dict", [])}
         overrides = self.info.get("overrides", {})
+        if isinstance(overrides, list):
+            return scaled(state, overrides)
         for key, factor in overrides.get("scale", {}).items():
             state[key] = state[key] * np.float32(factor)
+        state |= {key: torch.tensor(numbers) for key, numbers in overrides.get("values", {}).items()}
         for which, what in overrides.items():
             override(state, which, what)
         return state
@@ -72,12 +75,46 @@ class ParityCase:
         return torch.from_numpy(self.arrays[name])
 
 
+def scaled(state: dict[str, torch.Tensor], factors: list[tuple[str, float]]) -> dict[str, torch.Tensor]:
+    """Each value times the factor of the first suffix that its key ends in."""
+    return {
+        key: value * np.float32(next((factor for suffix, factor in factors if key.endswith(suffix)), 1))
+        if value.is_floating_point()
+        else value
+        for key, value in state.items()
+    }
+
+
 def waves(name: str, shape: list[int]) -> torch.Tensor:
     """Smooth pictures: white noise would make a bilinear crop a test of rounding."""
     p = stream(f"input/{name}").standard_normal((*shape[:2], 4))[..., None, None]
     y, x = np.mgrid[: shape[2], : shape[3]]
     value = np.sin(2 * np.pi * (p[:, :, 0] * y + p[:, :, 1] * x) / 112 + p[:, :, 2]) + 0.5 * p[:, :, 3]
     return torch.from_numpy(value.astype(np.float32))
+
+
+def drift(noise: torch.Tensor, steps: torch.Tensor) -> np.ndarray:
+    """Frames (B, T, ...) that change by as much as `steps` (B, T) says, in float64, of constant spread."""
+    steps = np.asarray(steps, np.float64).reshape(*steps.shape, *[1] * (noise.ndim - 2))
+    return (steps * np.asarray(noise, np.float64)).cumsum(1) / np.sqrt((steps**2).cumsum(1))
+
+
+def drifting_video(case: ParityCase) -> torch.Tensor:
+    """Full video's clips (B, 3, T, H, W): between their scenes, if frames are clustered, little changes."""
+    scale = case.input(1).double().abs()
+    steps = 0.6 + scale
+    clusters = case.info["config"]["clusters"]
+    if clusters:
+        largest = case.input(1)[:, 1:].argsort(1, descending=True)[:, : clusters - 1] + 1
+        steps = (0.02 + 0.03 * scale).scatter(1, largest, steps.gather(1, largest))
+    steps[:, 0] = 1
+    return torch.from_numpy(drift(case.input(), steps).astype(np.float32)).transpose(1, 2)
+
+
+def drifting_maps(case: ParityCase) -> torch.Tensor:
+    """Maps (B, T, C, H, W) as behind a ReLU."""
+    steps = 0.05 + case.input(1).double().abs() ** 3
+    return torch.from_numpy(drift(case.input(), steps).clip(0).astype(np.float32))
 
 
 def relative_error(ours: torch.Tensor, expected: torch.Tensor) -> float:

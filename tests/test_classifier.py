@@ -167,8 +167,13 @@ class TestStart:
         assert not torch.equal(next(model.parameters()), next(scratch.parameters()))
 
     def test_settings_are_read_as_yaml(self) -> None:
-        settings = ("frames=16", "shift=both", "non_local=true", "width=0.5")
-        assert parse_settings(settings) == {"frames": 16, "shift": "both", "non_local": True, "width": 0.5}
+        settings = ("frames=16", "temporal=shift", "non_local=true", "width=0.5")
+        assert parse_settings(settings) == {
+            "frames": 16,
+            "temporal": "shift",
+            "non_local": True,
+            "width": 0.5,
+        }
 
 
 def test_a_fingerprint_tells_lists_apart_wherever_they_lie(lists: dict[str, Path], tmp_path: Path) -> None:

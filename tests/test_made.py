@@ -68,6 +68,18 @@ def test_another_size_and_frame_count_show_the_same_event():
     assert np.abs(shrunk - small.frames).mean() < 6
 
 
+def test_an_outfit_changes_the_clothes_alone():
+    first, second, plain = (
+        render_clip(EMPTY, 7, label=3, outfit=outfit) for outfit in ("red over blue", "blue over red", None)
+    )
+    assert np.array_equal(first.boxes, second.boxes) and np.array_equal(first.boxes, plain.boxes)
+    for clip, sign in ((first, 1), (second, -1)):
+        for frame, (_, top, _, bottom) in zip(clip.frames, clip.boxes, strict=True):
+            upper, lower = np.split(frame[top:bottom].astype(int), [(bottom - top) // 2])
+            assert sign * (upper[..., 0] - upper[..., 2]).sum() > 0
+            assert sign * (lower[..., 0] - lower[..., 2]).sum() < 0
+
+
 @pytest.mark.parametrize("label", range(len(ACTIONS)))
 def test_boxes_hug_the_person(label):
     clip = render_clip(EMPTY, 7, label=label, size=(320, 240))

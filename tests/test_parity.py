@@ -6,15 +6,20 @@ import pytest
 import torch
 
 from foveate.layers import temporal
+from foveate.layers.aggregate import AggregationConfig
+from foveate.layers.cluster import TemporalClustering
+from foveate.layers.cluster_rules import equal_steps
 from foveate.layers.fold import fold_time
+from foveate.layers.lateral import slow_indices
 from foveate.layers.patch import sample_patches
 from foveate.measure.cost import count_macs
+from foveate.models.arnet import fuse
 from foveate.models.zoo import create_model
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 from foveate.weights import convert
 from foveate.weights.official import TABLES
 from foveate.weights.rename import rename
-from parity_cases import CASES, ParityCase, relative_error
+from parity_cases import CASES, ParityCase, drifting_maps, drifting_video, relative_error
 
 TOLERANCE = 1e-4
 
@@ -36,9 +41,20 @@ def converted(case: ParityCase) -> torch.nn.Module:
     return model
 
 
+def run_image(case: ParityCase) -> dict[str, torch.Tensor]:
+    return run_of(case, case.input().unsqueeze(2))  # a clip of one frame
+
+
+def run_video(case: ParityCase) -> dict[str, torch.Tensor]:
+    return run_of(case, case.input())  # (B, 3, T, H, W)
+
+
 def run_frames(case: ParityCase) -> dict[str, torch.Tensor]:
+    return run_of(case, clip_input(case))  # (B, T*3, H, W) -> (B, 3, T, H, W)
+
+
+def run_of(case: ParityCase, clip: torch.Tensor) -> dict[str, torch.Tensor]:
     model = converted(case)
-    clip = case.input().unflatten(1, (-1, 3)).transpose(1, 2)  # (B, T*3, H, W) -> (B, 3, T, H, W)
     check_macs(model, case, clip)
     return {"logits": model(clip)}
 
@@ -61,6 +77,14 @@ def run_steps(case: ParityCase) -> dict[str, torch.Tensor]:
 def run_layer(case: ParityCase) -> dict[str, torch.Tensor]:
     layer = getattr(temporal, case.how["layer"])(**case.how["fields"])
     return {"y": layer(case.input(), case.how["num_frames"])}
+
+
+def run_aggregation(case: ParityCase) -> dict[str, torch.Tensor]:
+    stem = {f"tam.{key}": value for key, value in case.state_dict().items()}  # it stands alone in the case
+    part = AggregationConfig(**case.how["fields"]).build(case.input().shape[1])
+    renamed = rename(stem, TABLES["blvnet"], "aggregation")
+    part.load_state_dict({key.removeprefix("backbone.temporal."): value for key, value in renamed.items()})
+    return {"y": part(case.input(), case.how["num_frames"])}
 
 
 def part_of(case: ParityCase) -> torch.nn.Module:
@@ -187,10 +211,77 @@ def run_focus_tsm(case: ParityCase) -> dict[str, torch.Tensor]:
     }
 
 
+def run_clusters(case: ParityCase) -> dict[str, torch.Tensor]:
+    maps, found = drifting_maps(case), {}
+    batch, length, *shape = maps.shape
+    for rule, lose_last, name in (
+        ("slope", False, "slope/output"),
+        ("cumulative", False, "cumulative/output"),
+        ("cumulative", True, "cumulative/official_output"),
+    ):
+        if name not in case.arrays:
+            continue
+        clustering = TemporalClustering(case.info["config"]["clusters"], rule, lose_last=lose_last)
+        rows, grouping = clustering(maps.flatten(0, 1), [length] * batch)
+        found[name] = rows.view(batch, -1, *shape)
+        assert torch.equal(grouping.assignment, case.expected(f"{rule}/assign").long()), name
+        assert torch.equal(grouping.distances, case.expected("hamming").long())
+        if rule == "cumulative":
+            steps = equal_steps(grouping.distances, clustering.clusters)
+            assert torch.equal(steps, case.expected("cumulative/threshold_assign").long())
+    return found
+
+
+def run_full_video(case: ParityCase) -> dict[str, torch.Tensor]:
+    model, clip = converted(case), drifting_video(case)
+    trace = model.trace(clip)
+    if "assign" not in case.arrays:  # no clustering
+        return {"logits": trace.logits}
+    assert torch.equal(trace.assignment, case.expected("assign").long())
+    assert torch.equal(trace.distances, case.expected("hamming").long())
+    if "logits_repaired" not in case.arrays:
+        return {"logits": trace.logits}
+    model.clustering.lose_last = True
+    return {"logits": model(clip), "logits_repaired": trace.logits}
+
+
+def run_clip(case: ParityCase) -> dict[str, torch.Tensor]:
+    """A clip as it is. Where several pathways were fed, ours takes the Slow frames by itself."""
+    model, clip = converted(case), case.input()
+    for _, _, _, indices in case.info.get("derived_inputs", []):
+        assert slow_indices(clip.shape[2], model.config.alpha) == indices
+    trace = model.trace(clip)
+    logits_map = trace.logits_map.reshape(case.expected("logits_map").shape)
+    found = {"logits": trace.logits, "logits_map": logits_map, "scores": trace.scores}
+    return {name: found[name] for name in case.info["outputs"]}
+
+
+def run_resolutions(case: ParityCase) -> dict[str, torch.Tensor]:
+    model, batch, frames = converted(case), case.input().shape[0], case.info["frames"]
+    sizes = [fold_time(clip_input(case, size)) for size in range(4)]
+    trace = model.trace_frames(lambda size, places: sizes[size][places], batch, frames)
+    base_logits, actions = model.branches(lambda size, places: sizes[size][places], batch, frames)
+    assert torch.equal(trace.actions, case.expected("decisions").argmax(-1))
+    return {"decisions": actions, "base_logits": base_logits, "logits": trace.logits}
+
+
+def run_all_resolutions(case: ParityCase) -> dict[str, torch.Tensor]:
+    model, batch, frames = converted(case), case.input().shape[0], case.info["frames"]
+    sizes = [fold_time(clip_input(case, size)) for size in range(4)]
+    base_logits, actions = model.branches(lambda size, places: sizes[size][places], batch, frames)
+    return {"base_logits": base_logits, "logits": fuse(torch.ones_like(actions), base_logits)}
+
+
 RUNS = {
+    "clusters": run_clusters,
+    "full_video": run_full_video,
     "frames": run_frames,
     "steps": run_steps,
+    "clip": run_clip,
+    "image": run_image,
+    "video": run_video,
     "maps": run_layer,
+    "aggregation": run_aggregation,
     "glance": run_glance,
     "local": run_local,
     "classifier_gru": run_classifier_gru,
@@ -199,4 +290,6 @@ RUNS = {
     "focus": run_focus,
     "focus_v2": run_focus_v2,
     "focus_tsm": run_focus_tsm,
+    "resolutions": run_resolutions,
+    "all_resolutions": run_all_resolutions,
 }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
-from foveate.video.sample import clip_indices, dense, every, segments, views
+from foveate.video.sample import clip_indices, dense, even, every, segments, span_of, views
 
 totals = st.integers(1, 2000)
 lengths = st.integers(1, 64)
@@ -180,3 +180,49 @@ def test_impossible_requests_are_refused():
         views(100, ClipSpec(sampling="all"), clips=2)
     with pytest.raises(UsageError, match="0 test clips"):
         views(100, ClipSpec(), clips=0)
+
+
+# Evenly over a stretch of time
+
+
+@given(totals, lengths, strides, seeds)
+def test_even_clips_stay_in_the_video_and_in_order(total, frames, stride, seed):
+    indices = even(total, frames, frames * stride, generator(seed))
+    assert len(indices) == frames
+    assert all(type(i) is int and 0 <= i < total for i in indices)
+    assert indices == sorted(indices)
+    assert indices == even(total, frames, frames * stride, generator(seed))
+
+
+def test_even_distances_are_real_numbers():
+    """(span - 1) / (frames - 1) = 63 / 31, truncated: a little more than the stride of 2."""
+    assert even(64, 32, 64) == [int(i * 63 / 31) for i in range(32)]
+    assert even(164, 4, 64)[0] == 50 and even(164, 4, 64)[-1] == 113
+
+
+@given(seeds, st.floats(1, 400))
+def test_an_even_clip_spans_what_it_should(seed, span):
+    indices = even(500, 16, span, generator(seed))
+    assert indices[-1] - indices[0] <= span
+    assert indices[-1] - indices[0] >= span - 3
+
+
+def test_a_video_too_short_for_an_even_clip_repeats_its_end():
+    assert even(5, 8, 16) == [0, 2, 4, 4, 4, 4, 4, 4]
+
+
+EVEN = ClipSpec(frames=32, sampling="even", stride=2, fps=30.0)
+
+
+@pytest.mark.parametrize(("fps", "span"), [(30, 64), (60, 128), (25, 64 * 25 / 30), (None, 64), (0.1, 1)])
+def test_an_even_clip_is_a_stretch_of_time(fps, span):
+    assert span_of(EVEN, fps) == pytest.approx(span)
+
+
+def test_even_views_begin_evenly_and_end_before_the_end():
+    clips = views(364, EVEN, 10)
+    assert [clip[0] for clip in clips] == [30 * k for k in range(10)]
+    assert clips[-1][-1] == 270 + 63
+    assert views(364, EVEN)[0] == clip_indices(364, EVEN)
+    assert clip_indices(364, EVEN)[0] == 150
+    assert views(364, EVEN, 1, fps=60.0)[0][-1] - views(364, EVEN, 1, fps=60.0)[0][0] == 127

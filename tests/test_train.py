@@ -24,14 +24,16 @@ from torch import Tensor, nn
 import train_child as toy
 from foveate.config import read_yaml, to_dict
 from foveate.errors import DataError, FoveateError, OutputError, UsageError
+from foveate.models.zoo import create_model
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
-from foveate.train.evaluate import evaluate, measures, score
+from foveate.train.evaluate import Average, evaluate, measures, score
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification, loss_function
 from foveate.train.run import Run
 from foveate.train.step import step_seed
 from foveate.train.stop import Stopped, StopSignals
+from foveate.video.transform import to_clip
 
 CHILD = Path(__file__).with_name("train_child.py")
 LEARN = Classification(toy.SPEC)
@@ -228,6 +230,27 @@ def test_scores_are_means_over_views_in_any_chunk() -> None:
     shares = score(model, [batch], average="softmax").scores
     assert torch.allclose(shares, torch.stack([view.scores.softmax(1) for view in views]).mean(0), atol=1e-6)
     assert torch.allclose(shares.sum(1), torch.ones(3))
+
+
+def test_scores_are_maxima_where_any_view_may_show_it() -> None:
+    model, batch = toy.make_model().eval(), toy.clips_of([3, 0, 1], views=4)
+    views = [score(model, [dataclasses.replace(batch, frames=batch.frames[:, v : v + 1])]) for v in range(4)]
+    best = torch.stack([view.scores.sigmoid() for view in views]).amax(0)
+    found = score(model, [batch], average="sigmoid", ensemble="max").scores
+    assert torch.allclose(found, best, atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["logits", "softmax"])
+def test_the_windows_of_a_large_crop_are_joined_as_their_releases_do(average: Average) -> None:
+    torch.manual_seed(0)
+    model = create_model("slow_small", 3, width=0.0625, frames=2, size=80, resize=80, window=4).eval()
+    frames = torch.randint(0, 256, (2, 1, 2, 80, 80, 3), dtype=torch.uint8)
+    batch = dataclasses.replace(toy.clips_of([0, 1]), frames=frames)
+    with torch.inference_mode():
+        trace = model.trace(to_clip(frames[:, 0], model.spec))
+    assert trace.logits_map.shape == (2, 4, 3)
+    expected = trace.scores if average == "softmax" else trace.logits
+    assert torch.allclose(score(model, [batch], average=average).scores, expected, atol=1e-6)
 
 
 def test_a_bad_file_is_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Sampling = Literal["segments", "dense", "all"]
+Sampling = Literal["segments", "dense", "all", "even"]
 ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]
 
 
@@ -18,18 +18,23 @@ class ClipSpec:
 
     frames: int = 8  # T, frames in one clip (an upper bound when sampling is "all")
     sampling: Sampling = (
-        "segments"  # one frame of each of T equal parts | T frames, `stride` apart | every frame
+        "segments"  # one frame of each of T equal parts | T frames, `stride` apart | every frame | see fps
     )
-    stride: int = 1  # tau, raw frames from one frame of a dense clip to the next
+    stride: int = 1  # tau, raw frames from one frame of a dense or even clip to the next
     size: int = 224  # side of the square crop, in pixels
     resize: int = 256  # short side of the frame before a test crop, in pixels
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
     short: ShortPolicy = "spread"  # what to do with a video of fewer frames than the clip
+    # Sampling "even": T frames evenly over T * stride frames of a video that has this many a second, which is
+    # a stretch of time whatever the video has. None: over as many frames of the video itself.
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "size", "resize"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ClipSpec.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise ValueError(f"ClipSpec.fps is {self.fps}; frames a second must be above 0")
         if self.resize < self.size:
             raise ValueError(f"ClipSpec.resize is {self.resize}, smaller than the crop of {self.size}")

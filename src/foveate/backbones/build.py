@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from foveate.backbones.blresnet import BLResNet
 from foveate.backbones.efficientnet_lite import EfficientNetLite
 from foveate.backbones.mobilenetv2 import MobileNetV2
 from foveate.backbones.parts import TemporalSlot, no_slot
@@ -17,6 +18,7 @@ from foveate.layers.temporal import StreamMemory
 Backbone2D = Literal[
     "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
     "mobilenetv2",
+    "blresnet26", "blresnet50", "blresnet101", "blresnet152",
     "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
     "efficientnet_lite3", "efficientnet_lite4",
 ]  # fmt: skip
@@ -34,6 +36,10 @@ class FrameNet(Protocol):
     def __call__(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor: ...
 
 
+StagedNet = ResNet2D | MobileNetV2 | EfficientNetLite
+"""Those that can be run in two parts: `stem` and some of `stages`, then the other stages and `last`."""
+
+
 def build_backbone(
     name: Backbone2D,
     width: float = 1.0,
@@ -42,18 +48,21 @@ def build_backbone(
     whole: bool = False,
     pool_after: Collection[int] = (),
     strides: Strides = STRIDES,
-) -> ResNet2D | MobileNetV2 | EfficientNetLite:
+    pool_time: Literal["max", "average"] = "max",
+) -> ResNet2D | MobileNetV2 | EfficientNetLite | BLResNet:
     """An untrained network. ValueError for an option that it does not have.
 
-    width: multiplier of the channels (ResNets, MobileNetV2). stem, whole, pool_after, strides: of ResNets.
+    width: multiplier of the channels (not of EfficientNet-Lite). The others but `slot` are of ResNets.
     """
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
-        return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides)
+        return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides, pool_time)
     if stem != "large" or whole or pool_after or strides != STRIDES:
         raise ValueError(f"stem, strides, temporal pool and whole-block shift are for ResNets, not {name}")
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
+    if name.startswith("blresnet"):
+        return BLResNet(int(name.removeprefix("blresnet")), width=round(64 * width), slot=slot)
     if width != 1:
         raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
     return EfficientNetLite(int(name[-1]), slot)

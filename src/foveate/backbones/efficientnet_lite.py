@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from foveate.backbones.parts import ConvNorm, TemporalSlot, no_slot, rounded
+from foveate.backbones.parts import ConvNorm, Stage, TemporalSlot, no_slot, rounded
 from foveate.layers.temporal import StreamMemory
 
 STAGES = (  # expansion, channels, blocks, stride of the first, kernel
@@ -64,17 +64,19 @@ class EfficientNetLite(nn.Module):
         width, depth, self.side = SCALES[size]
         channels = 32
         self.stem = ConvNorm(3, channels, 3, 2, same=True, norm=_norm)
-        blocks: list[LiteBlock] = []
-        for stage, (expansion, base, count, stride, kernel) in enumerate(STAGES, start=1):
-            outer = stage in (1, len(STAGES))
+        stages: list[Stage] = []
+        for number, (expansion, base, count, stride, kernel) in enumerate(STAGES, start=1):
+            outer = number in (1, len(STAGES))
+            stages.append(Stage())
             for index in range(count if outer else math.ceil(count * depth)):
                 out_channels = rounded(base * width)
                 block = LiteBlock(channels, out_channels, stride if index == 0 else 1, expansion, kernel)
                 if block.shortcut and block.expand is not None:
-                    block.temporal = slot(stage, index, channels)
-                blocks.append(block)
+                    block.temporal = slot(number, index, channels)
+                stages[-1].append(block)
                 channels = out_channels
-        self.blocks = nn.ModuleList(blocks)
+        self.stages = tuple(stages)  # a tuple, as blocks have names of their own
+        self.blocks = nn.ModuleList(block for stage in stages for block in stage)
         self.channels = 1280
         self.last = ConvNorm(channels, self.channels, same=True, norm=_norm)
         self._init_weights()
@@ -87,8 +89,8 @@ class EfficientNetLite(nn.Module):
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
         """images: (B*T, 3, H, W). Returns maps (B*T, 1280, ceil(H/32), ceil(W/32))."""
         x = self.stem(images)
-        for block in self.blocks:
-            x = block(x, num_frames, memory)
+        for stage in self.stages:
+            x = stage(x, num_frames, memory)
         return self.last(x)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from foveate.backbones.parts import ConvNorm, TemporalSlot, no_slot, rounded
+from foveate.backbones.parts import ConvNorm, Stage, TemporalSlot, no_slot, rounded
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.temporal import StreamMemory
 
@@ -56,17 +56,19 @@ class MobileNetV2(nn.Module):
         super().__init__()
         channels = rounded(32 * width)
         self.stem = ConvNorm(3, channels, 3, 2)
-        blocks: list[InvertedResidual] = []
-        for stage, (expansion, base, count, stride) in enumerate(STAGES, start=1):
+        stages: list[Stage] = []
+        for number, (expansion, base, count, stride) in enumerate(STAGES, start=1):
+            stages.append(Stage())
             for index in range(count):
                 block = InvertedResidual(
                     channels, rounded(base * width), stride if index == 0 else 1, expansion
                 )
                 if block.shortcut and block.expand is not None:
-                    block.temporal = slot(stage, index, channels)
-                blocks.append(block)
+                    block.temporal = slot(number, index, channels)
+                stages[-1].append(block)
                 channels = rounded(base * width)
-        self.blocks = nn.ModuleList(blocks)
+        self.stages = tuple(stages)  # a tuple, as blocks have names of their own
+        self.blocks = nn.ModuleList(block for stage in stages for block in stage)
         self.channels = rounded(1280 * max(1.0, width))
         self.last = ConvNorm(channels, self.channels)
         self._init_weights()
@@ -79,6 +81,6 @@ class MobileNetV2(nn.Module):
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
         """images: (B*T, 3, H, W). Returns maps (B*T, channels, H/32, W/32)."""
         x = self.stem(images)
-        for block in self.blocks:
-            x = block(x, num_frames, memory)
+        for stage in self.stages:
+            x = stage(x, num_frames, memory)
         return self.last(x)

@@ -7,12 +7,23 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foveate.layers.temporal import StreamMemory
+
 TemporalSlot = Callable[[int, int, int], nn.Module | None]
 """(stage, block, channels) -> the part in front of that block's first convolution, or None."""
 
 
 def no_slot(stage: int, block: int, channels: int) -> None:
     """A purely spatial network."""
+
+
+class Stage(nn.ModuleList):
+    """Blocks of one resolution, run in order."""
+
+    def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
+        for block in self:
+            x = block(x, num_frames, memory)
+        return x
 
 
 def rounded(channels: float, divisor: int = 8) -> int:

@@ -7,12 +7,12 @@ stem (3x3, stride 2, no pool) are our own, for images of 48 to 112 pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Literal
 
 from torch import Tensor, nn
 
-from foveate.backbones.parts import TemporalSlot, no_slot
+from foveate.backbones.parts import Stage, TemporalSlot, no_slot
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.nonlocal_block import NonLocal
 from foveate.layers.temporal import StreamMemory, TemporalPool
@@ -98,22 +98,13 @@ class Bottleneck(Block):
         return self.bn3(self.conv3(x))
 
 
-class Stage(nn.ModuleList):
-    """Blocks of one resolution, run in order."""
-
-    def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None) -> Tensor:
-        for block in self:
-            x = block(x, num_frames, memory)
-        return x
-
-
 class ResNet2D(nn.Module):
     """A ResNet over frames folded into the batch.
 
     width: channels of the first stage (64 in the paper).
     slot: makes the temporal part of a block from (stage 1..4, block, channels).
     whole: the temporal part feeds the shortcut as well.
-    pool_after: stages (1..4) after which every second frame is dropped by a temporal maximum.
+    pool_after: stages (1..4) after which the frames are halved by a temporal pool, its method pool_time.
     strides: of the four stages; smaller ones keep small things apart in small images.
     """
 
@@ -128,6 +119,7 @@ class ResNet2D(nn.Module):
         whole: bool = False,
         pool_after: Collection[int] = (),
         strides: Strides = (1, 2, 2, 2),
+        pool_time: Literal["max", "average"] = "max",
     ) -> None:
         super().__init__()
         kernel = 7 if stem == "large" else 3
@@ -141,8 +133,9 @@ class ResNet2D(nn.Module):
         self.layer2 = self._stage(block, depth, 2, width * 2, strides[1], slot, whole)
         self.layer3 = self._stage(block, depth, 3, width * 4, strides[2], slot, whole)
         self.layer4 = self._stage(block, depth, 4, width * 8, strides[3], slot, whole)
+        self.last = nn.Identity()  # what other networks have behind their stages
         self.pool_after = frozenset(pool_after)
-        self.temporal_pool = TemporalPool()
+        self.temporal_pool = TemporalPool(pool_time)
         self._init_weights()
 
     def _stage(
@@ -172,7 +165,7 @@ class ResNet2D(nn.Module):
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     @property
-    def stages(self) -> tuple[Callable[..., Tensor], ...]:
+    def stages(self) -> tuple[Stage, ...]:
         return (self.layer1, self.layer2, self.layer3, self.layer4)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:

@@ -56,15 +56,19 @@ def _below(folder: Path) -> list[str]:
         raise
 
 
-def trained_model(name: str) -> VideoModel:
-    """The model of a file, in eval mode; a name of the zoo, which has no weights, raises UsageError."""
+def trained_model(name: str, weights: str | None = None) -> VideoModel:
+    """The model of a file, in eval mode, or of a name with published weights; UsageError for a name alone."""
     from foveate.models.zoo import MODELS
-    from foveate.weights.load import load_model
+    from foveate.weights.addresses import addresses
+    from foveate.weights.load import SHIPPED, load_model
 
-    if name in MODELS and not Path(name).exists():
-        hint = "name a model file, such as best.safetensors of a run"
+    if weights is None and (name, "figures") in SHIPPED:
+        weights = "figures"
+    if weights is None and name in MODELS and not Path(name).exists():
+        published = [f"--weights {known}" for known in addresses(name)]
+        hint = ", or ".join(["name a model file, such as best.safetensors of a run", *published])
         raise UsageError(name, "a model that nobody trained yet", hint)
-    return load_model(name)
+    return load_model(name, weights)
 
 
 def device_named(name: str) -> torch.device:
@@ -101,17 +105,31 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
 
 
 def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
-    """Where the overlay of each video goes: `out` itself for one, files named after the videos in a folder.
-
-    Refused before the work begins: a model that chooses no patches, several videos and no folder.
-    """
+    """Where the overlay of each video goes. UsageError for a model that chooses no patches."""
     from foveate.models.focus import FocusModel
 
     if not isinstance(model, FocusModel):
         raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")
+    return places_for("--overlay", out, sources, ".overlay.mp4")
+
+
+def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
+    """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
+    from foveate.models.fullvideo import FullVideo
+
+    if not isinstance(model, FullVideo):
+        raise UsageError("--clusters", f"{model.name} makes no clusters", "use a full-video model")
+    return places_for("--clusters", out, sources, ".clusters.png")
+
+
+def places_for(option: str, out: Path, sources: Sequence[Entry], ending: str) -> list[Path | None]:
+    """`out` itself for one video, files named after the videos in a folder. Refused before the work begins.
+
+    ending: such that no file has the name of a video itself.
+    """
     if not out.is_dir():
         if len(sources) > 1:
-            raise UsageError("--overlay", f"{len(sources)} videos and '{out}' is no folder", "make it first")
+            raise UsageError(option, f"{len(sources)} videos and '{out}' is no folder", "make it first")
         demand_writable(out, Path(sources[0].path))
         return [out]
     taken: Counter[str] = Counter()
@@ -120,5 +138,5 @@ def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> li
         stem = Path(source.path).stem
         taken[stem] += 1
         number = f"-{taken[stem]}" if taken[stem] > 1 else ""
-        places.append(out / f"{stem}{number}.overlay.mp4")  # never the name of the video itself
+        places.append(out / f"{stem}{number}{ending}")
     return places

@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 import tyro
 
-from foveate.cli.inputs import demand, device_named, overlay_places, trained_model, videos_of
+from foveate.cli.inputs import (
+    cluster_places,
+    demand,
+    device_named,
+    overlay_places,
+    trained_model,
+    videos_of,
+)
 from foveate.cli.show import plain, print_json, print_line, print_table, readable, say
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, UsageError
@@ -17,20 +24,23 @@ from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
+from foveate.report.clusters import write_clusters
 from foveate.report.overlay import write_overlay
 from foveate.train.classifier import demand_labels, judge_list
-from foveate.train.evaluate import Average
+from foveate.train.evaluate import Average, Ensemble
 
 
 def predict(
     videos: tyro.conf.Positional[list[Path]],
-    model: str,
+    model: str = "adafocus_small",
+    weights: str | None = None,
     top: int = 5,
     clips: int = 1,
     crops: int = 1,
     window: float | None = None,
     template: str | None = None,
     overlay: Path | None = None,
+    clusters: Path | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -40,7 +50,9 @@ def predict(
 
     Args:
         videos: Video files, folders of them, folders of numbered images, or lists.
-        model: A model file, such as best.safetensors of a run.
+        model: A model file, such as best.safetensors of a run, or a name with published weights. If not given,
+            the small AdaFocus that comes with the package, which knows the made videos of `data make figures`.
+        weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
         clips: Clips over time of each window, averaged.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
@@ -49,19 +61,26 @@ def predict(
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
         overlay: Write the video with the patches that the model looked at, an .mp4, and a contact sheet
             beside it, a .png; for several videos a folder.
+        clusters: Write a .png with one picture for each cluster of a full-video model; for several videos
+            a folder.
         device: cpu or cuda.
         json: Print one JSON object a video, nothing else.
     """
     demand(1, top=top, clips=clips, crops=crops)
     sources = videos_of(videos, template)
-    predictor = Predictor(trained_model(model), top, clips, crops, window, device_named(device))
+    predictor = Predictor(trained_model(model, weights), top, clips, crops, window, device_named(device))
     places = overlay_places(overlay, sources, predictor.model) if overlay else [None] * len(sources)
+    sheets = cluster_places(clusters, sources, predictor.model) if clusters else [None] * len(sources)
     refused = 0
-    for source, place, result in zip(sources, places, predictor.predict_all(sources), strict=True):
+    for source, place, sheet, result in zip(
+        sources, places, sheets, predictor.predict_all(sources), strict=True
+    ):
         refused += result.status == "refused"
         if place and result.looks:
-            sheet = write_overlay(result, place, source.template)
-            say(f"patches drawn in {plain(str(place))}, {plain(str(sheet))}")
+            looks = write_overlay(result, place, source.template)
+            say(f"patches drawn in {plain(str(place))}, {plain(str(looks))}")
+        if sheet and result.clusters:
+            say(f"clusters shown in {plain(str(write_clusters(result, sheet, source.template)))}")
         if json:
             print_json(result.to_dict())
         else:
@@ -74,9 +93,11 @@ def predict(
 def evaluate(
     videos: tyro.conf.Positional[Path],
     model: str,
+    weights: str | None = None,
     clips: int = 1,
     crops: int = 1,
     average: Average = "logits",
+    ensemble: Ensemble = "mean",
     batch: int = 16,
     workers: int = 2,
     format: Format = "auto",
@@ -92,10 +113,12 @@ def evaluate(
 
     Args:
         videos: The list, or a folder with one sub-folder a class.
-        model: A model file, such as best.safetensors of a run.
+        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         clips: Clips over time of each video.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip.
-        average: What is averaged over the views.
+        average: What is joined over the views: logits, or probabilities (sigmoid: of several labels).
+        ensemble: How they are joined; max is SlowFast's for several labels.
         batch: Videos at once.
         workers: Processes that decode.
         format: Of the list; auto looks.
@@ -107,9 +130,9 @@ def evaluate(
     """
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
-    net = trained_model(model).to(device_named(device))
+    net = trained_model(model, weights).to(device_named(device))
     listed = _list_for(net, videos, format, root, template, split)
-    judge = partial(judge_list, net, listed, clips, crops, batch, workers, average=average)
+    judge = partial(judge_list, net, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
     scores, gmacs = _judge(net, judge, clips * crops)
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
     report |= {**readable(scores), "gmacs_per_view": gmacs, "gmacs_per_video": gmacs * clips * crops}

@@ -106,12 +106,12 @@ class VideoDataset(Dataset[Sample]):
             start, total = frame_range(entry, video)
             if self.augment is None:
                 return self._test_views(video, start, total)
-            wanted = clip_indices(total, self.spec, rng, self.augment.jitter)
+            wanted = clip_indices(total, self.spec, rng, self.augment.jitter, video.info.fps)
             frames = _read(video, start, wanted)
         return train_transform(frames, self.spec, self.augment, rng).unsqueeze(0)
 
     def _test_views(self, video: Video, start: int, total: int) -> torch.Tensor:
-        wanted = views(total, self.spec, self.clips)
+        wanted = views(total, self.spec, self.clips, video.info.fps)
         frames = _read(video, start, list(chain.from_iterable(wanted)))
         return torch.cat([test_transform(clip, self.spec, self.crops) for clip in frames.chunk(self.clips)])
 

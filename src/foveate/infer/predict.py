@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,17 +16,21 @@ from torch import Tensor
 from foveate.data.dataset import cause_of, frame_range
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
+from foveate.infer.chunks import Chunks
+from foveate.infer.clusters import Cluster, clusters_of
 from foveate.infer.looks import Look, looks_of
 from foveate.infer.result import Guess, Prediction, Spent
 from foveate.infer.windows import Window, cut, join
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
+from foveate.models.fullvideo import FullVideo
 from foveate.video.decode import Limits, Video, open_video
 from foveate.video.sample import views
 from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model
 
 Source = str | Path | Entry  # a video, or a part of one
+MANY = 64  # frames; a clip of more is not held in memory for a model that can do without
 
 
 class Predictor:
@@ -67,7 +71,8 @@ class Predictor:
             raise UsageError("window", f"is {self.window} s", hint)
         spec = self.model.spec
         views(spec.frames, spec, self.clips)
-        black = torch.zeros(spec.frames, spec.resize, spec.resize, 3, dtype=torch.uint8)
+        frames = min(spec.frames, MANY) if spec.sampling == "all" else spec.frames
+        black = torch.zeros(frames, spec.resize, spec.resize, 3, dtype=torch.uint8)
         self._run(to_clip(test_transform(black, spec, self.crops)[:1], spec, self.device))
 
     def predict(self, source: Source) -> Prediction:
@@ -90,6 +95,7 @@ class Predictor:
                 segments=join(seen.windows, seen.logits.softmax(1), self.labels),
                 cost=Spent(seen.macs / 1e9, video.frames_decoded, seen.frames, seen.patches),
                 timing_ms=watch.milliseconds,
+                clusters=tuple(seen.clusters),
                 looks=tuple(seen.looks),
             )
 
@@ -124,17 +130,27 @@ class Predictor:
         size = video.info.width, video.info.height
         seen = _Seen(cut(times[first:end], end_s, self.window))
         for window in seen.windows:
-            indices = views(window.end - window.first, self.model.spec, self.clips)
+            indices = views(window.end - window.first, self.model.spec, self.clips, video.info.fps)
             wanted = [first + window.first + index for index in chain.from_iterable(indices)]
-            with watch("decode"):
-                frames = torch.from_numpy(video.read(wanted))  # (clips*T, H, W, C) uint8
-            with watch("transform"):
-                clip = self._to_clip(frames)  # (views, 3, T, S, S)
-            with watch("model"):
-                trace, macs = self._run(clip)
+            trace, macs = self._run_on(video, wanted, watch)
             seen.add(trace, macs, len(set(wanted)))
-            seen.looks += looks_of(trace, wanted[: len(indices[0])], self.model.spec, *size)
+            view, span = wanted[: len(indices[0])], (window.start_s, window.end_s)
+            seen.looks += looks_of(trace, view, self.model.spec, *size)
+            seen.clusters += clusters_of(trace, view, times, span, len(seen.clusters))
         return seen
+
+    def _run_on(self, video: Video, places: list[int], watch: _Watch) -> tuple[Any, int]:
+        """The trace of the views made of the frames at `places`, and its multiply-adds."""
+        model, spec = self.model, self.model.spec
+        if isinstance(model, FullVideo) and spec.sampling == "all" and len(places) > MANY and self.crops == 1:
+            with watch("model"):
+                return self._counted(model.trace_chunks, Chunks(video, places, spec, watch))
+        with watch("decode"):
+            frames = torch.from_numpy(video.read(places))  # (clips*T, H, W, C) uint8
+        with watch("transform"):
+            clip = self._to_clip(frames)  # (views, 3, T, S, S)
+        with watch("model"):
+            return self._run(clip)
 
     def _to_clip(self, frames: Tensor) -> Tensor:
         spec = self.model.spec
@@ -149,11 +165,16 @@ class Predictor:
         shape = tuple(clip.shape[1:])
         if shape in self._macs:
             return self.model.trace(clip), len(clip) * self._macs[shape]
-        traces: list[Any] = []
-        cost = count_macs(self.model, clip, call=lambda clip: traces.append(self.model.trace(clip)))
+        trace, macs = self._counted(self.model.trace, clip)
         if not self.model.dynamic:
-            self._macs[shape] = cost.total // len(clip)
-        return traces[0], cost.total
+            self._macs[shape] = macs // len(clip)
+        return trace, macs
+
+    def _counted(self, call: Callable[[Any], Any], given: Any) -> tuple[Any, int]:
+        """What a call returns, and its multiply-adds."""
+        results: list[Any] = []
+        cost = count_macs(self.model, given, call=lambda given: results.append(call(given)))
+        return results[0], cost.total
 
     def _guesses(self, logits: Tensor) -> tuple[Guess, ...]:
         scores, indices = logits.softmax(0).topk(self.top)
@@ -189,6 +210,7 @@ class _Seen:
     frames: int = 0  # different ones that were looked at
     patches: int = 0
     looks: list[Look] = field(default_factory=list)
+    clusters: list[Cluster] = field(default_factory=list)
 
     def add(self, trace: Any, macs: int, frames: int) -> None:
         """The next window. trace: of its views, with `logits` (views, classes)."""
@@ -204,15 +226,25 @@ class _Seen:
 
 
 class _Watch:
-    """Milliseconds spent in each named part of the work."""
+    """Milliseconds spent in each named part of the work, a part within another one not counted in both."""
 
     def __init__(self) -> None:
         self.milliseconds = {"decode": 0.0, "transform": 0.0, "model": 0.0}
+        self._parts: list[str] = []
+        self._since = 0.0
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self._charge()
+        self._parts.append(part)
         try:
             yield
         finally:
-            self.milliseconds[part] += 1000 * (time.perf_counter() - start)
+            self._charge()
+            self._parts.pop()
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        if self._parts:
+            self.milliseconds[self._parts[-1]] += 1000 * (now - self._since)
+        self._since = now

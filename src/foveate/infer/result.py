@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from foveate.infer.clusters import Cluster
 from foveate.infer.looks import Look
 
 
@@ -54,11 +55,14 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
     cost: Spent = field(default_factory=Spent)
     timing_ms: dict[str, float] = field(default_factory=dict)
+    clusters: tuple[Cluster, ...] = ()  # of a full-video model; in its JSON only
     looks: tuple[Look, ...] = ()  # where a model with patches looked, in the first view; not in the JSON
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data in the documented order; a file name that is not UTF-8 is shown with escapes."""
         data = dataclasses.asdict(dataclasses.replace(self, looks=()))
         del data["looks"]
+        if not self.clusters:
+            del data["clusters"]
         data["video"] = self.video.encode("utf-8", "backslashreplace").decode()
         return data

@@ -10,6 +10,7 @@ figure in the paper draws the other way round.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class TemporalShift(nn.Module):
     def forward(self, maps: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
         """maps: (B*T, C, H, W). Returns the same shape. A stream raises: the future is not there yet."""
         if memory is not None:
-            raise ValueError("a two-sided shift needs the next frame; streaming wants shift='past'")
+            raise ValueError("a two-sided shift needs the next frame; streaming wants temporal=past")
         fold = maps.shape[1] // self.div
         clip = maps.unflatten(0, (-1, num_frames))  # (B, T, C, H, W)
         future = F.pad(clip[:, 1:, :fold], (0, 0, 0, 0, 0, 0, 0, 1))
@@ -79,10 +80,17 @@ class PastShift(nn.Module):
 
 
 class TemporalPool(nn.Module):
-    """Maximum over three frames, every second frame kept: T becomes (T + 1) // 2."""
+    """Maximum or average over three frames, every second frame kept: T becomes (T + 1) // 2.
+
+    An average counts the zeros around the clip, as the release of IBM's TAM does.
+    """
+
+    def __init__(self, method: Literal["max", "average"] = "max") -> None:
+        super().__init__()
+        self.pool = F.max_pool3d if method == "max" else F.avg_pool3d
 
     def forward(self, maps: Tensor, num_frames: int) -> Tensor:
         """maps: (B*T, C, H, W). Returns (B * ((T + 1) // 2), C, H, W)."""
         clip = maps.unflatten(0, (-1, num_frames)).transpose(1, 2)  # (B, C, T, H, W)
-        pooled = F.max_pool3d(clip, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
+        pooled: Tensor = self.pool(clip, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
         return pooled.transpose(1, 2).flatten(0, 1)

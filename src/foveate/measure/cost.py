@@ -93,8 +93,23 @@ def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> in
     return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _weight_a_channel(x: Shape, weight: Any, *_: Any, **__: Any) -> int:
+    """Maps times one weight a channel, (C, 1, 1), as temporal aggregation does; no other product counts."""
+    per_channel = isinstance(weight, tuple) and len(weight) == 3 and weight[1:] == (1, 1)
+    return 2 * prod(x) if per_channel else 0
+
+
+def _add_weight_a_channel(_: Shape, x: Shape, weight: Any, *__: Any, **___: Any) -> int:
+    return _weight_a_channel(x, weight)
+
+
 _MISSING: dict[Any, Any] = {
     torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten.mul: _weight_a_channel,
+    torch.ops.aten.addcmul_: _add_weight_a_channel,
 }
-"""Formulas that torch's counter lacks: on a CPU it takes LSTMs and fused attention for nothing."""
+"""Formulas that torch's counter lacks: on a CPU it takes LSTMs and fused attention for nothing.
+
+A weight for each channel is a depthwise 1x1 convolution, which counts when it is written as one.
+"""

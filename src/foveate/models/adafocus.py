@@ -19,6 +19,7 @@ from torch import Tensor
 
 from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
 from foveate.backbones.resnet2d import Strides
+from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, grid_corners, random_corners
@@ -57,6 +58,7 @@ class AdaFocusConfig:
     glance_stem: Stem = "large"  # of a ResNet: small for images of 48 to 112 pixels
     local_stem: Stem = "large"
     glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
+    glance_temporal: Temporal = "none"  # what lets the glances at a clip see each other
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
@@ -65,12 +67,19 @@ class AdaFocusConfig:
         if self.grid > self.size - self.patch + 1 > 1:
             room = self.size - self.patch
             raise ValueError(f"a grid of {self.grid} does not fit: a patch can move by {room} pixels only")
+        if self.glance_temporal != "none" and (self.exits or self.order != "time"):
+            raise ValueError(
+                "glances that see each other need all frames in the order of time, without exits"
+            )
         if self.skip and self.policy != "learned":
             raise ValueError("skip needs the learned policy")
 
     def build(self) -> AdaFocus:
         """The untrained model."""
-        glance = build_backbone(self.glance, self.glance_width, self.glance_stem, strides=self.glance_strides)
+        slot = temporal_slot(self.glance_temporal, self.glance)
+        glance = build_backbone(
+            self.glance, self.glance_width, self.glance_stem, slot, strides=self.glance_strides
+        )
         local = build_backbone(self.local, self.local_width, self.local_stem)
         side = map_side(self.glance_size, self.glance_stem, self.glance_strides)
         size = (glance.channels, side, self.policy_squeeze, self.policy_width)
@@ -149,8 +158,11 @@ class AdaFocus(FocusModel):
     ) -> tuple[FocusTrace, list[Tensor | None]]:
         """One frame of a stream, and what to pass as `kept` with the next; equals the clip frame by frame.
 
-        frame: (B, 3, S, S). kept: (1 or B, ...) states of the policies and the classifier.
+        frame: (B, 3, S, S). kept: (1 or B, ...) states of the policies and the classifier. ValueError if the
+        glance sees other frames.
         """
+        if self.config.glance_temporal != "none":
+            raise ValueError("glances that see each other cannot stream: use glance_temporal=none")
         policy_state, skip_state, class_state = kept or (None, None, None)
         clip = frame.unsqueeze(2)  # (B, 3, 1, S, S)
         seen = self.glance_at(clip)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
 from foveate.backbones.resnet2d import Strides
+from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
+from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, fraction_corners
 from foveate.layers.policy import ClipPolicy
-from foveate.layers.temporal import TemporalShift
 from foveate.models.adafocus import check_sizes
 from foveate.models.base import VideoModel
 from foveate.models.focus import shrink
@@ -36,7 +37,9 @@ class AdaFocusTSMConfig:
     resize: int = 256  # short side before the test crop, pixels
     glance_size: int = 224  # G, pixels
     patch: int = 144  # P, pixels
+    temporal: Temporal = "shift"  # what lets the frames of both networks see each other
     shift_div: int = 8  # one channel in `shift_div` moves each way
+    aggregation: AggregationConfig = TAM  # how, if temporal says so
     policy_squeeze: int = 64  # channels of the policy's 1x1 convolution
     policy_width: int = 1024  # of its GRU
     spread: float = 0.25  # standard deviation of the positions tried in training, per axis
@@ -55,18 +58,19 @@ class AdaFocusTSMConfig:
 
     def build(self) -> AdaFocusTSM:
         """The untrained model."""
+        slots = [
+            temporal_slot(self.temporal, name, self.shift_div, self.aggregation)
+            for name in (self.glance, self.local)
+        ]
         glance = build_backbone(
-            self.glance, self.glance_width, self.glance_stem, self._shift, strides=self.glance_strides
+            self.glance, self.glance_width, self.glance_stem, slots[0], strides=self.glance_strides
         )
-        local = build_backbone(self.local, self.local_width, self.local_stem, self._shift)
+        local = build_backbone(self.local, self.local_width, self.local_stem, slots[1])
         side = map_side(self.glance_size, self.glance_stem, self.glance_strides)
         channels, frames = glance.channels, self.glance_frames
         policy = ClipPolicy(channels, frames, side, self.policy_squeeze, self.policy_width)
         spec = ClipSpec(self.frames, size=self.size, resize=self.resize, mean=glance.mean, std=glance.std)
         return AdaFocusTSM(glance, policy, local, spec, self)
-
-    def _shift(self, stage: int, block: int, channels: int) -> nn.Module:
-        return TemporalShift(self.shift_div)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ class VideoModel(nn.Module):
         """clip: (B, 3, T, H, W) float, normalised. Returns logits (B, classes)."""
         raise TypeError(f"{type(self).__name__} does not read clips")
 
+    def position_logits(self, clip: Tensor) -> Tensor:
+        """(B, P, classes), whose mean are the logits; P is 1 unless a model answers at several places."""
+        logits: Tensor = self(clip)
+        return logits.unsqueeze(1)
+
     def trace(self, clip: Tensor) -> Any:
         """A small dataclass of what the model saw and decided, its `logits` among it."""
         raise TypeError(f"{type(self).__name__} keeps no trace")

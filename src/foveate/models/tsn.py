@@ -1,26 +1,29 @@
-"""TSN and TSM: one 2D network on a few frames of the whole video, logits averaged.
+"""TSN, TSM and TAM: one 2D network on a few frames of the whole video, logits averaged.
 
 TSN takes one frame from each of T equal segments (Wang et al., ECCV 2016). TSM is the same network with a
 temporal shift in front of each block, which lets frames exchange features for free (Lin et al., ICCV 2019,
 arXiv 1811.08383). Where this code differs: the number of frames is free at every call, the shift is two
-concatenations rather than writes into a copy, and one model serves clips and streams.
+concatenations rather than writes into a copy, and one model serves clips and streams. With the temporal
+aggregation of bLVNet-TAM instead (layers/aggregate.py) and temporal pooling it is the TAM-ResNet of Chen et
+al., "Deep Analysis of CNN-based Spatio-temporal Representations", CVPR 2021.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
-from foveate.backbones.parts import TemporalSlot
-from foveate.backbones.resnet2d import BLOCKS, ResNet2D, add_nonlocal
+from foveate.backbones.resnet2d import ResNet2D, add_nonlocal
+from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
+from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.head import ConsensusHead
-from foveate.layers.temporal import PastShift, StreamMemory, TemporalShift
+from foveate.layers.temporal import StreamMemory
 from foveate.models.base import VideoModel
 
 
@@ -31,10 +34,13 @@ class TSNConfig:
     frames: int = 8  # T, one from each segment
     size: int = 224  # side of the crop, pixels
     resize: int = 256  # short side before the test crop, pixels
-    shift: Literal["none", "both", "past"] = "none"  # none is TSN; past looks back only, for streams
+    temporal: Temporal = "none"  # TSN; shift: TSM; past: looks back only, for streams; aggregation: TAM
     shift_div: int = 8  # one channel in `shift_div` moves each way
     shift_place: Literal["residual", "block"] = "residual"  # in front of the branch, or of the shortcut too
-    temporal_pool: bool = False  # halve the frames in front of res3 (ResNets)
+    aggregation: AggregationConfig = TAM  # how, if temporal says so
+    temporal_pool: bool = False  # halve the frames behind some stages (ResNets)
+    pool_after: tuple[int, ...] = (1,)  # those stages: 1 of TSM, 1 to 3 of TAM
+    pool_time: Literal["max", "average"] = "max"  # how three frames become one
     non_local: bool = False  # five non-local blocks (ResNet-50)
     width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
@@ -46,28 +52,26 @@ class TSNConfig:
             raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
         if self.non_local and self.backbone != "resnet50":
             raise ValueError(f"non_local is for resnet50, not {self.backbone}")
-        if self.shift == "past" and (self.temporal_pool or self.non_local):
+        if self.temporal == "past" and (self.temporal_pool or self.non_local):
             raise ValueError("a one-sided shift streams frame by frame: no temporal_pool, no non_local")
 
     def build(self) -> TSN:
         """The untrained model."""
-        whole, pool_after = self.shift_place == "block", (1,) if self.temporal_pool else ()
-        net = build_backbone(self.backbone, self.width, self.stem, self._slot(), whole, pool_after)
+        slot = temporal_slot(self.temporal, self.backbone, self.shift_div, self.aggregation)
+        net = build_backbone(
+            self.backbone,
+            self.width,
+            self.stem,
+            slot,
+            whole=self.shift_place == "block",
+            pool_after=self.pool_after if self.temporal_pool else (),
+            pool_time=self.pool_time,
+        )
         if isinstance(net, ResNet2D) and self.non_local:
             add_nonlocal(net)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
         return TSN(net, head, spec, self)
-
-    def _slot(self) -> TemporalSlot:
-        # The release shifts every second block of a ResNet whose third stage has 23 blocks or more.
-        deep = self.backbone.startswith("resnet") and BLOCKS[int(self.backbone[6:])][2] >= 23
-        shift = {"none": None, "both": TemporalShift, "past": PastShift}[self.shift]
-
-        def slot(stage: int, block: int, channels: int) -> nn.Module | None:
-            return None if shift is None or (deep and block % 2) else shift(self.shift_div)
-
-        return slot
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,12 @@ class TSNTrace:
 
 
 class TSN(VideoModel):
-    """A backbone on every frame and the average of their logits; TSM if the backbone shifts."""
+    """A backbone on every frame and the average of their logits; TSM if the backbone shifts.
 
-    def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: TSNConfig) -> None:
+    A backbone may return fewer maps than there are frames, such as one for each pair of them.
+    """
+
+    def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

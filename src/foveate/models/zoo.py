@@ -11,10 +11,29 @@ from foveate.errors import UsageError
 from foveate.models.adafocus import AdaFocusConfig
 from foveate.models.adafocus_tsm import AdaFocusTSMConfig
 from foveate.models.adafocus_v2 import AdaFocusV2Config
+from foveate.models.arnet import ARNetConfig
 from foveate.models.base import VideoModel
+from foveate.models.blvnet import BLVNetConfig
+from foveate.models.fullvideo import FullVideoConfig
+from foveate.models.i3d_ibm import IBMI3DConfig
+from foveate.models.pathway import PathwayConfig
+from foveate.models.slowfast import SlowFastConfig
 from foveate.models.tsn import TSNConfig
+from foveate.models.x3d import X3DConfig
 
-Config = TSNConfig | AdaFocusConfig | AdaFocusV2Config | AdaFocusTSMConfig
+Config = (
+    TSNConfig
+    | BLVNetConfig
+    | ARNetConfig
+    | IBMI3DConfig
+    | AdaFocusConfig
+    | AdaFocusV2Config
+    | AdaFocusTSMConfig
+    | SlowFastConfig
+    | PathwayConfig
+    | X3DConfig
+    | FullVideoConfig
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +47,16 @@ class Entry:
 
 TSN_PAPER = "Wang et al., ECCV 2016"
 TSM_PAPER = "Lin et al., ICCV 2019"
+BLVNET_PAPER = "Fan et al., NeurIPS 2019"
+BLRESNET_PAPER = "Chen et al., ICLR 2019"
+IBM_STUDY = "Chen et al., CVPR 2021"
+ARNET_PAPER = "Meng et al., ECCV 2020"
 FOCUS_PAPER = "Wang et al., ICCV 2021"
 FOCUS_V2_PAPER = "Wang et al., CVPR 2022"
+SLOWFAST_PAPER = "Feichtenhofer et al., ICCV 2019"
+NONLOCAL_PAPER = "Wang et al., CVPR 2018"
+X3D_PAPER = "Feichtenhofer, CVPR 2020"
+FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
 OURS = "small net for images of 48 to 112 pixels"
 
 # Networks of the laboratory: a figure of 4 % of the frame is lost in an average, hence the maximum.
@@ -59,29 +86,104 @@ MODELS: dict[str, Entry] = {
     "tsn_lite0_8": Entry(TSNConfig("efficientnet_lite0"), TSN_PAPER),
     "tsn_lite1_8": Entry(TSNConfig("efficientnet_lite1", size=240), TSN_PAPER),
     "tsn_lite2_8": Entry(TSNConfig("efficientnet_lite2", size=260, resize=292), TSN_PAPER),
-    "tsm_r18_8": Entry(TSNConfig("resnet18", shift="both"), TSM_PAPER),
-    "tsm_r34_8": Entry(TSNConfig("resnet34", shift="both"), TSM_PAPER),
-    "tsm_r50_8": Entry(TSNConfig("resnet50", shift="both"), TSM_PAPER, "K400 74.1 (10x3), SSv1 45.6 (1x1)"),
-    "tsm_r50_16": Entry(
-        TSNConfig("resnet50", frames=16, shift="both"), TSM_PAPER, "K400 72.6, SSv1 47.2 (1x1)"
+    "tsm_r18_8": Entry(TSNConfig("resnet18", temporal="shift"), TSM_PAPER),
+    "tsm_r34_8": Entry(TSNConfig("resnet34", temporal="shift"), TSM_PAPER),
+    "tsm_r50_8": Entry(
+        TSNConfig("resnet50", temporal="shift"), TSM_PAPER, "K400 74.1 (10x3), SSv1 45.6 (1x1)"
     ),
-    "tsm_r50_8_tpool": Entry(TSNConfig("resnet50", shift="both", temporal_pool=True), TSM_PAPER),
-    "tsm_r50_8_nl": Entry(TSNConfig("resnet50", shift="both", non_local=True), TSM_PAPER, "K400 75.6 (10x3)"),
-    "tsm_r50_8_inplace": Entry(TSNConfig("resnet50", shift="both", shift_place="block"), TSM_PAPER),
-    "tsm_r50_8_online": Entry(TSNConfig("resnet50", shift="past"), TSM_PAPER),
-    "tsm_r101_8": Entry(TSNConfig("resnet101", shift="both"), TSM_PAPER, "SSv1 46.9 (1x1)"),
-    "tsm_mnv2_8": Entry(TSNConfig("mobilenetv2", shift="both"), TSM_PAPER, "K400 69.5 (10x3)"),
-    "tsm_mnv2_8_online": Entry(TSNConfig("mobilenetv2", num_classes=27, shift="past"), TSM_PAPER),
-    "tsm_lite0_8": Entry(TSNConfig("efficientnet_lite0", shift="both"), TSM_PAPER),
-    "tsm_lite1_8": Entry(TSNConfig("efficientnet_lite1", size=240, shift="both"), TSM_PAPER),
-    "tsm_lite2_8": Entry(TSNConfig("efficientnet_lite2", size=260, resize=292, shift="both"), TSM_PAPER),
-    "tsm_lite3_8": Entry(TSNConfig("efficientnet_lite3", size=280, resize=320, shift="both"), TSM_PAPER),
-    "tsm_lite4_8": Entry(TSNConfig("efficientnet_lite4", size=300, resize=340, shift="both"), TSM_PAPER),
+    "tsm_r50_16": Entry(
+        TSNConfig("resnet50", frames=16, temporal="shift"), TSM_PAPER, "K400 72.6, SSv1 47.2 (1x1)"
+    ),
+    "tsm_r50_8_tpool": Entry(TSNConfig("resnet50", temporal="shift", temporal_pool=True), TSM_PAPER),
+    "tsm_r50_8_nl": Entry(
+        TSNConfig("resnet50", temporal="shift", non_local=True), TSM_PAPER, "K400 75.6 (10x3)"
+    ),
+    "tsm_r50_8_inplace": Entry(TSNConfig("resnet50", temporal="shift", shift_place="block"), TSM_PAPER),
+    "tsm_r50_8_online": Entry(TSNConfig("resnet50", temporal="past"), TSM_PAPER),
+    "tsm_r101_8": Entry(TSNConfig("resnet101", temporal="shift"), TSM_PAPER, "SSv1 46.9 (1x1)"),
+    "tsm_mnv2_8": Entry(TSNConfig("mobilenetv2", temporal="shift"), TSM_PAPER, "K400 69.5 (10x3)"),
+    "tsm_mnv2_8_online": Entry(TSNConfig("mobilenetv2", num_classes=27, temporal="past"), TSM_PAPER),
+    "tsm_lite0_8": Entry(TSNConfig("efficientnet_lite0", temporal="shift"), TSM_PAPER),
+    "tsm_lite1_8": Entry(TSNConfig("efficientnet_lite1", size=240, temporal="shift"), TSM_PAPER),
+    "tsm_lite2_8": Entry(TSNConfig("efficientnet_lite2", size=260, resize=292, temporal="shift"), TSM_PAPER),
+    "tsm_lite3_8": Entry(TSNConfig("efficientnet_lite3", size=280, resize=320, temporal="shift"), TSM_PAPER),
+    "tsm_lite4_8": Entry(TSNConfig("efficientnet_lite4", size=300, resize=340, temporal="shift"), TSM_PAPER),
     "tsn_r10_8": Entry(
         TSNConfig("resnet10", width=0.5, stem="small", size=112, resize=112, pool="max"), OURS
     ),
     "tsm_r10_8": Entry(
-        TSNConfig("resnet10", width=0.5, stem="small", size=112, resize=112, pool="max", shift="both"), OURS
+        TSNConfig("resnet10", width=0.5, stem="small", size=112, resize=112, pool="max", temporal="shift"),
+        OURS,
+    ),
+    "tam_r18_8": Entry(TSNConfig("resnet18", temporal="aggregation"), IBM_STUDY),
+    "tam_r34_8": Entry(TSNConfig("resnet34", temporal="aggregation"), IBM_STUDY),
+    "tam_r50_8": Entry(TSNConfig("resnet50", temporal="aggregation"), IBM_STUDY),
+    "tam_r50_32": Entry(
+        TSNConfig("resnet50", frames=32, temporal="aggregation"),
+        IBM_STUDY,
+        "K400 76.2 (10x3), SSv2 63.8 (2x3)",
+    ),
+    "tam_r101_8": Entry(TSNConfig("resnet101", temporal="aggregation"), IBM_STUDY),
+    "tam_r101_32": Entry(
+        TSNConfig("resnet101", frames=32, temporal="aggregation"),
+        IBM_STUDY,
+        "K400 77.6 (10x3), SSv2 65.3 (2x3)",
+    ),
+    "tam_r18_16_tpool": Entry(
+        TSNConfig("resnet18", frames=16, temporal="aggregation", temporal_pool=True, pool_after=(1, 2, 3)),
+        IBM_STUDY,
+    ),
+    "tam_r50_8_tpool": Entry(
+        TSNConfig("resnet50", temporal="aggregation", temporal_pool=True, pool_after=(1, 2, 3)), IBM_STUDY
+    ),
+    "tsn_r50_8_tpool": Entry(TSNConfig("resnet50", temporal_pool=True, pool_after=(1, 2, 3)), IBM_STUDY),
+    "tam_mnv2_8": Entry(TSNConfig("mobilenetv2", temporal="aggregation"), BLVNET_PAPER),
+    "tam_lite0_8": Entry(TSNConfig("efficientnet_lite0", temporal="aggregation"), BLVNET_PAPER),
+    "tam_r10_8": Entry(
+        TSNConfig(
+            "resnet10", width=0.5, stem="small", size=112, resize=112, pool="max", temporal="aggregation"
+        ),
+        OURS,
+    ),
+    "i3d_ibm_r18_8": Entry(IBMI3DConfig(18), IBM_STUDY),
+    "i3d_ibm_r50_8": Entry(IBMI3DConfig(), IBM_STUDY),
+    "i3d_ibm_r50_32": Entry(IBMI3DConfig(frames=32), IBM_STUDY, "K400 76.6 (10x3), SSv2 62.8 (2x3)"),
+    "blresnet50": Entry(
+        TSNConfig("blresnet50", num_classes=1000, frames=1), BLRESNET_PAPER, "ImageNet top-1 error 22.41"
+    ),
+    "blresnet101": Entry(
+        TSNConfig("blresnet101", num_classes=1000, frames=1), BLRESNET_PAPER, "ImageNet top-1 error 21.34"
+    ),
+    "blvnet_r50_8x2": Entry(BLVNetConfig(temporal="none"), BLVNET_PAPER),
+    "blvnet_tam_r26_8x2": Entry(BLVNetConfig(26), BLVNET_PAPER),
+    "blvnet_tam_r50_4x2": Entry(BLVNetConfig(frames=8), BLVNET_PAPER),
+    "blvnet_tam_r50_8x2": Entry(BLVNetConfig(), BLVNET_PAPER, "SSv1 46.4, SSv2 59.1 (1x1)"),
+    "blvnet_tam_r50_16x2": Entry(BLVNetConfig(frames=32), BLVNET_PAPER, "SSv1 48.4, SSv2 61.7 (1x1)"),
+    "blvnet_tam_r101_8x2": Entry(BLVNetConfig(101), BLVNET_PAPER, "SSv1 47.8, SSv2 60.2 (1x1)"),
+    "blvnet_tam_r101_16x2": Entry(BLVNetConfig(101, frames=32), BLVNET_PAPER, "SSv1 49.6, SSv2 61.9 (1x1)"),
+    "blvnet_tam_r101_24x2": Entry(BLVNetConfig(101, frames=48), BLVNET_PAPER, "SSv1 52.2, SSv2 64.0 (1x1)"),
+    "blvnet_tam_r101_32x2": Entry(BLVNetConfig(101, frames=64), BLVNET_PAPER, "SSv1 53.1, SSv2 65.2 (1x1)"),
+    "blvnet_small": Entry(
+        BLVNetConfig(26, num_classes=10, width=0.25, size=112, resize=112, pool="max"), OURS
+    ),
+    "arnet_r50_16": Entry(ARNetConfig(), ARNET_PAPER, "ActivityNet 73.8 mAP at 33.5 G, FCVID 81.3 at 35.1 G"),
+    "arnet_small": Entry(
+        ARNetConfig(
+            nets=("resnet10", "resnet10", "resnet10"),
+            sizes=(112, 84, 56),
+            widths=(0.5, 0.25, 0.125),
+            glance="resnet10",
+            glance_width=0.125,
+            glance_size=42,
+            num_classes=10,
+            frames=8,
+            resize=112,
+            policy_width=64,
+            shrink="average",
+            pool="max",
+            stem="small",
+        ),
+        OURS,
     ),
     "adafocus_mnv2_r50_96": Entry(AdaFocusConfig(patch=96), FOCUS_PAPER, "ActivityNet 71.9 mAP"),
     "adafocus_mnv2_r50_128": Entry(AdaFocusConfig(), FOCUS_PAPER, "ActivityNet 75.0 mAP"),
@@ -99,6 +201,104 @@ MODELS: dict[str, Entry] = {
     "adafocus_tsm_144": Entry(AdaFocusTSMConfig(), FOCUS_PAPER, "SSv1 47.0, SSv2 59.7"),
     "adafocus_tsm_160": Entry(AdaFocusTSMConfig(patch=160), FOCUS_PAPER, "SSv1 47.6, SSv2 60.2"),
     "adafocus_tsm_176": Entry(AdaFocusTSMConfig(patch=176), FOCUS_PAPER, "SSv1 48.1, SSv2 60.7"),
+    "slowfast_r18_4x16": Entry(SlowFastConfig(18, alpha=8, lateral_kernel=5), SLOWFAST_PAPER),
+    "slowfast_r50_4x16": Entry(
+        SlowFastConfig(alpha=8, lateral_kernel=5), SLOWFAST_PAPER, "K400 75.6 / 92.0 (10x3 views at 256)"
+    ),
+    "slowfast_r50_8x8": Entry(SlowFastConfig(), SLOWFAST_PAPER, "K400 77.0 / 92.6 (10x3 at 256)"),
+    "slowfast_r50_16x8": Entry(
+        SlowFastConfig(frames=64), SLOWFAST_PAPER, "SSv2 63.0 / 88.5, Charades 38.9 mAP"
+    ),
+    "slowfast_nln_r50_4x16": Entry(
+        SlowFastConfig(alpha=8, lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER
+    ),
+    "slowfast_nln_r50_8x8": Entry(SlowFastConfig(lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER),
+    "slowfast_r101_8x8": Entry(
+        SlowFastConfig(101, lateral_kernel=5), SLOWFAST_PAPER, "K400 77.9 / 93.3 (10x3 at 256)"
+    ),
+    "slowfast_r101_8x8_50_50": Entry(
+        SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=6),
+        SLOWFAST_PAPER,
+        "K400 77.9 / 93.2 (10x3 at 256)",
+    ),
+    "slowfast_r101_8x8_50_101": Entry(
+        SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=23), SLOWFAST_PAPER
+    ),
+    "slowfast_r101_8x8_101_101": Entry(
+        SlowFastConfig(101, lateral_kernel=5, slow_res4=23, fast_res4=23), SLOWFAST_PAPER
+    ),
+    "slowfast_r101_16x8": Entry(
+        SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6),
+        SLOWFAST_PAPER,
+        "K400 78.7 / 93.6 (10x3 at 256)",
+    ),
+    "slowfast_r101_16x8_50_50": Entry(
+        SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6), SLOWFAST_PAPER
+    ),
+    "slowfast_nln_r101_16x8": Entry(
+        SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6, non_local="dot"),
+        SLOWFAST_PAPER,
+        "K400 79.8 / 93.9 (10x3 at 256)",
+    ),
+    "slowfast_small": Entry(
+        SlowFastConfig(
+            10, 10, 16, alpha=4, beta=0.25, lateral_kernel=5, width=0.25, stem="small", size=112, resize=112
+        ),
+        OURS,
+    ),
+    "slow_r50_4x16": Entry(
+        PathwayConfig(frames=4, stride=16), SLOWFAST_PAPER, "K400 72.7 / 90.3 (10x3 at 256)"
+    ),
+    "slow_r50_8x8": Entry(PathwayConfig(), SLOWFAST_PAPER, "K400 74.8 / 91.6 (10x3 at 256)"),
+    "slow_nln_r50_4x16": Entry(PathwayConfig(frames=4, stride=16, non_local="dot"), SLOWFAST_PAPER),
+    "slow_nln_r50_8x8": Entry(PathwayConfig(non_local="dot"), SLOWFAST_PAPER),
+    "slow_small": Entry(
+        PathwayConfig("slow", 10, 10, 4, 8, width=0.25, stem="small", size=112, resize=112), OURS
+    ),
+    "fast_r50_32x2": Entry(
+        PathwayConfig("fast", frames=32, stride=2, width=0.125), SLOWFAST_PAPER, "K400 51.7 / 78.5 (paper)"
+    ),
+    "fast_small": Entry(
+        PathwayConfig("fast", 10, 10, 16, 2, width=0.0625, stem="small", size=112, resize=112), OURS
+    ),
+    "c2d_r50_8x8": Entry(
+        PathwayConfig("c2d", pool_time=True), NONLOCAL_PAPER, "K400 71.5 / 89.7 (10x3 at 256)"
+    ),
+    "c2d_r50_8x8_nopool": Entry(PathwayConfig("c2d"), NONLOCAL_PAPER, "K400 67.2 / 87.8 (10x3 at 256)"),
+    "c2d_nln_r50_8x8": Entry(PathwayConfig("c2d", pool_time=True, non_local="softmax"), NONLOCAL_PAPER),
+    "i3d_r50_8x8": Entry(
+        PathwayConfig("i3d", pool_time=True), NONLOCAL_PAPER, "K400 73.5 / 90.8 (10x3 at 256)"
+    ),
+    "i3d_r50_8x8_nopool": Entry(PathwayConfig("i3d"), NONLOCAL_PAPER),
+    "i3d_nln_r50_8x8": Entry(
+        PathwayConfig("i3d", pool_time=True, non_local="softmax"),
+        NONLOCAL_PAPER,
+        "K400 74.0 / 91.1 (10x3 at 256)",
+    ),
+    "i3d_r101_8x8": Entry(PathwayConfig("i3d", 101, pool_time=True), NONLOCAL_PAPER),
+    "x3d_xs": Entry(X3DConfig(frames=4, stride=12), X3D_PAPER, "K400 69.5 (10x3), 68.7 (10x1)"),
+    "x3d_s": Entry(X3DConfig(), X3D_PAPER, "K400 73.5 (10x3), 73.1 (10x1)"),
+    "x3d_m": Entry(
+        X3DConfig(frames=16, stride=5, size=224, resize=256, window=7),
+        X3D_PAPER,
+        "K400 76.2 (10x3), 75.1 (10x1)",
+    ),
+    "x3d_l": Entry(
+        X3DConfig(depth=5.0, frames=16, stride=5, size=312, resize=356, window=10),
+        X3D_PAPER,
+        "K400 77.5 (10x3), 76.9 (10x1)",
+    ),
+    "fullvideo_r18_32to8": Entry(FullVideoConfig(), FULL_VIDEO_PAPER, "Move4MNIST 94.1"),
+    "fullvideo_r18_32to16": Entry(FullVideoConfig(clusters=16, rule="slope"), FULL_VIDEO_PAPER),
+    "fullvideo_r50_18to8": Entry(FullVideoConfig("resnet50", frames=18), FULL_VIDEO_PAPER),
+    "fullvideo_r50_32to8": Entry(
+        FullVideoConfig("resnet50"), FULL_VIDEO_PAPER, "SSv1 49.5, SSv2 62.7 (all frames)"
+    ),
+    "fullvideo_mnv2_32to8": Entry(FullVideoConfig("mobilenetv2", after=2), FULL_VIDEO_PAPER),
+    "fullvideo_lite0_32to8": Entry(FullVideoConfig("efficientnet_lite0", after=2), FULL_VIDEO_PAPER),
+    "fullvideo_small": Entry(
+        FullVideoConfig("resnet10", num_classes=10, width=0.125, size=64, resize=64), OURS
+    ),
 }
 
 

@@ -19,13 +19,14 @@ from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train.config import FocusPlan, TrainConfig
+from foveate.train.config import FocusPlan, ResolutionPlan, TrainConfig
 from foveate.train.distributed import ALONE, World, open_world
-from foveate.train.evaluate import Average, evaluate
+from foveate.train.evaluate import Average, Ensemble, evaluate
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
 from foveate.video.transform import Augment
+from foveate.weights.addresses import addresses
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import load_model, start_from
 
@@ -40,7 +41,7 @@ class TrainJob:
     out: Path  # run folder
     model: str = "tsm_lite0_8"  # name of the zoo
     val: Path | None = None  # list that chooses the best epoch; none: the last epoch is kept
-    weights: str | None = None  # "imagenet", or a Foveate file to fine-tune; none: from scratch
+    weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
     format: Format = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
@@ -56,6 +57,7 @@ class TrainJob:
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: Augment = field(default_factory=Augment)
     focus: FocusPlan = field(default_factory=FocusPlan)  # stages of the AdaFocus family
+    resolution: ResolutionPlan = field(default_factory=ResolutionPlan)  # stages of AR-Net
 
 
 def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
@@ -128,14 +130,15 @@ def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
     """The untrained or pretrained model with a classifier for the classes of the list."""
     fields = parse_settings(job.settings)
     torch.manual_seed(job.train.seed)
-    if job.weights == "imagenet":
-        model = load_model(job.model, weights="imagenet", **fields)
+    released = job.weights == "imagenet" or job.weights in addresses(job.model)
+    if released:
+        model = load_model(job.model, job.weights, **fields)
         model.reset_head(videos.num_classes)
     else:
         model = create_model(job.model, videos.num_classes, **fields)
     model.labels = videos.class_names
-    if job.weights not in (None, "imagenet"):
-        _start_from(model, Path(str(job.weights)))
+    if job.weights and not released:
+        _start_from(model, Path(job.weights))
     return model
 
 
@@ -148,7 +151,7 @@ def _start_from(model: VideoModel, path: Path) -> None:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`("frames=16", "shift=both")` as values; UsageError for a word that says no such thing."""
+    """`("frames=16", "temporal=shift")` as values; UsageError for a word that says no such thing."""
     fields = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -228,12 +231,14 @@ def judge_list(
     workers: int = 2,
     world: World = ALONE,
     average: Average = "logits",
+    ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
     """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
     assert isinstance(model, VideoModel)
     data = test_data(videos, model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    return evaluate(model, loader, videos.num_classes, videos.multi_label, average=average, world=world)
+    classes, several = videos.num_classes, videos.multi_label
+    return evaluate(model, loader, classes, several, average=average, ensemble=ensemble, world=world)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:

@@ -122,6 +122,23 @@ class FocusPlan:
     only: tuple[str, ...] = ()  # stages to run now, such as stage2 stage3; none: all
 
 
+@dataclass(frozen=True)
+class ResolutionPlan:
+    """Epochs, rates and prices of the stages of AR-Net; 0 epochs leave one out."""
+
+    branch_epochs: int = 15  # stage branches: each network alone at its size
+    branch_rate: float = 1e-3  # for a batch of `reference_batch` clips, as all rates here; the paper: 0.02
+    joint_epochs: int = 100  # stage joint: networks and policy together
+    joint_rate: float = 1e-3
+    fixed_epochs: int = 0  # stage fixed: the networks behind a finished policy; the paper: 50
+    fixed_rate: float = 5e-4
+    accuracy_weight: float = 0.95  # of the loss of the answer
+    cost_weight: float = 0.2  # of the mean cost of a frame, as a share of the dearest
+    balance_weight: float = 0.15  # of the unevenness with which the actions are used
+    temperature: float = 5.0  # of the drawn decisions in the first epoch
+    temperature_decay: float = 0.045  # it falls by so much of itself from one epoch to the next
+
+
 def _demand(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name} is {getattr(config, name)}; {rule}")

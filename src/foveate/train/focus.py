@@ -26,6 +26,7 @@ from foveate.layers.steps import RunningMaxClassifier
 from foveate.models.adafocus import AdaFocus
 from foveate.models.adafocus_tsm import AdaFocusTSM, spread_over
 from foveate.models.adafocus_v2 import AdaFocusV2, Looks
+from foveate.models.base import VideoModel
 from foveate.models.focus import FocusModel, Glance
 from foveate.train.objective import ClipBatch, LossFunction
 from foveate.train.optim import ParamGroup
@@ -45,7 +46,7 @@ def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamG
     return groups
 
 
-def clip_of(model: FocusModel | AdaFocusTSM, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+def clip_of(model: VideoModel, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     """The clip of a training batch on the model's device, in the order read, and its labels."""
     device = next(model.parameters()).device
     clip = to_clip(batch.frames.flatten(0, 1), model.spec, device)

@@ -1,15 +1,16 @@
-"""AdaFocus from a list to a finished model: all stages in one run folder, resumed in any of them.
+"""AdaFocus and AR-Net from a list to a finished model: all stages in one run folder, resumed in any of them.
 
     out/stage0/ ... out/stage3/   a run of the common loop each
     out/best.safetensors          the finished model
 
-The stages themselves are objectives of train/focus.py; here stands which follow each other, what learns in
-each and how fast. The defaults are the papers' recipes for ActivityNet.
+The stages themselves are objectives of train/focus.py and train/resolutions.py; here stands which follow each
+other, what learns in each and how fast. The defaults are the papers' recipes for ActivityNet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from foveate.errors import UsageError
 from foveate.models.adafocus import AdaFocus, AdaFocusConfig
 from foveate.models.adafocus_tsm import AdaFocusTSM, AdaFocusTSMConfig
 from foveate.models.adafocus_v2 import AdaFocusV2, AdaFocusV2Config
+from foveate.models.arnet import ARNet, ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.zoo import entry
-from foveate.train import focus
+from foveate.train import focus, resolutions
 from foveate.train.classifier import (
     Feed,
     TrainJob,
@@ -37,9 +39,11 @@ from foveate.train.classifier import (
 )
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.loop import Outcome, fit
-from foveate.train.objective import ClipBatch, loss_function
+from foveate.train.objective import Classification, ClipBatch, loss_function
 from foveate.train.ppo import PPOConfig
 from foveate.train.run import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,15 @@ class Stage:
     parts: tuple[tuple[str, float], ...]
     objective: Any
     play: focus.Player | None = None  # stages by reinforcement
+    feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
     judged: bool = False  # whether the model's own answers mean something after it
     needs: str = ""  # the stage whose result this one starts from
 
 
 def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
     """Train any model of the zoo by the job: in stages if it has some, else as a classifier."""
-    in_stages = isinstance(entry(job.model).config, AdaFocusConfig | AdaFocusV2Config | AdaFocusTSMConfig)
-    return train_stages(job) if in_stages else train_classifier(job)
+    in_stages = AdaFocusConfig | AdaFocusV2Config | AdaFocusTSMConfig | ARNetConfig
+    return train_stages(job) if isinstance(entry(job.model).config, in_stages) else train_classifier(job)
 
 
 def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
@@ -97,6 +102,8 @@ def plan_stages(model: VideoModel, job: TrainJob, plan: FocusPlan) -> list[Stage
         ]
     if isinstance(model, AdaFocusTSM):
         return _stages_tsm(model, job, plan)
+    if isinstance(model, ARNet):
+        return _stages_arnet(model, job)
     raise UsageError(job.model, "is not trained in stages")
 
 
@@ -162,13 +169,42 @@ def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stag
     ]
 
 
+def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
+    loss, plan = loss_function(job.train.loss, job.train.label_smoothing), job.resolution
+    nets = (("nets", 1.0), ("heads", 1.0), ("policy_head", 1.0))
+    looking = (*nets, ("glance", 1.0), ("policy.rnn", 1.0))
+    warmup = resolutions.BranchWarmup(loss)
+    joint = resolutions.JointTraining(loss, resolutions.relative_costs(model), plan)
+    device = next(model.parameters()).device
+    fixed = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
+    return [
+        Stage("branches", plan.branch_epochs, plan.branch_rate, looking, warmup),
+        Stage(
+            "joint",
+            plan.joint_epochs,
+            plan.joint_rate,
+            (*looking, ("policy.actions", 1.0)),
+            joint,
+            feed=partial(resolutions.Annealing, plan=plan),
+            judged=True,
+            needs="branches",
+        ),
+        Stage("fixed", plan.fixed_epochs, plan.fixed_rate, nets, fixed, judged=True, needs="joint"),
+    ]
+
+
 def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any]) -> Outcome:
     config = _config(stage, job.train)
     folder = job.out / stage.name
+    log.info(
+        "%s: %s learn, epochs %d", stage.name, " and ".join(part for part, _ in stage.parts), stage.epochs
+    )
     feed = Feed(replace(job, train=config), model, lists[0])
     batches: Any = feed.batches
     if stage.play is not None:
         batches = focus.Rollouts(feed.batches, stage.play, config.seed)
+    if stage.feed is not None:
+        batches = stage.feed(batches)
     judge = partial(judge_list, clips=job.clips, crops=job.crops, batch=config.batch, workers=job.workers)
     groups = focus.learn_only(model, *((model.get_submodule(part), rate) for part, rate in stage.parts))
     resume = job.resume and (folder / "config.yaml").exists()

@@ -1,7 +1,8 @@
 """Which frames of a video make a clip: index arithmetic only, no pixels and no files.
 
-Three rules: one frame of each of T equal parts (TSN, section 3.1 of its paper), T frames a fixed stride apart
-(I3D and the Non-local networks), every frame (full-video models). Without a generator every rule gives its
+Four rules: one frame of each of T equal parts (TSN, section 3.1 of its paper), T frames a fixed stride apart
+(I3D and the Non-local networks), every frame (full-video models), T frames evenly over a stretch of time
+(SlowFast, in its release). Without a generator every rule gives its
 deterministic test indices; with one, a random training draw that depends on the generator alone.
 Indices count from 0.
 
@@ -76,13 +77,39 @@ def every(total: int, limit: int | None = None) -> list[int]:
     return list(range(0, total, -(-total // limit)))
 
 
+def even(total: int, frames: int, span: float, rng: np.random.Generator | None = None) -> list[int]:
+    """`frames` indices evenly from the first to the last of `span` frames, from a random place or the middle.
+
+    The distance is a real number, (span - 1) / (frames - 1), and indices are truncated: slightly more than
+    span / frames, as SlowFast was trained. Past the end of a shorter video its last frame is repeated.
+    Raises ValueError unless both counts and the span are >= 1.
+    """
+    _positive(total=total, frames=frames)
+    room = max(0.0, total - span)
+    start = room // 2 if rng is None else float(rng.uniform(0, room))
+    return _evenly(total, frames, span, start)
+
+
+def span_of(spec: ClipSpec, fps: float | None) -> float:
+    """How many frames of a video of `fps` frames a second an even clip of `spec` covers, at least 1."""
+    pace = fps / spec.fps if fps and spec.fps else 1.0
+    return max(1.0, spec.frames * spec.stride * pace)
+
+
 def clip_indices(
-    total: int, spec: ClipSpec, rng: np.random.Generator | None = None, jitter: Jitter = "each"
+    total: int,
+    spec: ClipSpec,
+    rng: np.random.Generator | None = None,
+    jitter: Jitter = "each",
+    fps: float | None = None,
 ) -> list[int]:
     """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all".
 
-    `spec.short` and `jitter` concern segments; dense clips of short videos always wrap.
+    `spec.short` and `jitter` concern segments; dense clips of short videos always wrap. `fps`, the frames a
+    second of the video, concerns even clips; None takes it for what the spec counts in.
     """
+    if spec.sampling == "even":
+        return even(total, spec.frames, span_of(spec, fps), rng)
     if spec.sampling == "segments":
         return segments(total, spec.frames, rng, spec.short, jitter)
     if spec.sampling == "dense":
@@ -90,19 +117,24 @@ def clip_indices(
     return every(total, spec.frames)
 
 
-def views(total: int, spec: ClipSpec, clips: int = 1) -> list[list[int]]:
+def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) -> list[list[int]]:
     """The test clips of one video: one index list for each.
 
     Segments: clip k takes the place 1/2 + k / clips (modulo 1) of each part, so that two clips are the
     middles and the beginnings, the "twice sample" of TSM. Dense: the middle for one clip, else starts
-    spread evenly from the first to the last possible one. "all" leaves nothing for a second clip:
-    UsageError.
+    spread evenly from the first to the last possible one. Even: the middle for one clip, else starts at k /
+    clips of the room, so that the last clip ends short of the end (the release's rule). "all" leaves nothing
+    for a second clip: UsageError.
     """
     if clips < 1 or (clips > 1 and spec.sampling == "all"):
         raise UsageError("clips", f"{clips} test clips of a '{spec.sampling}' sampling", "ask for one clip")
     if clips == 1 or (spec.sampling == "segments" and total < spec.frames and spec.short != "spread"):
-        return [clip_indices(total, spec) for _ in range(clips)]
+        return [clip_indices(total, spec, fps=fps) for _ in range(clips)]
     _positive(total=total)
+    if spec.sampling == "even":
+        span = span_of(spec, fps)
+        room = max(0.0, total - span)
+        return [_evenly(total, spec.frames, span, room * k / clips) for k in range(clips)]
     if spec.sampling == "segments":
         return [_in_each_part(total, spec.frames, (0.5 + k / clips) % 1.0) for k in range(clips)]
     room = max(0, total - spec.frames * spec.stride)
@@ -115,6 +147,12 @@ def _in_each_part(total: int, frames: int, place: float | np.ndarray) -> list[in
     tick = total / frames
     indices = (tick * place + tick * np.arange(frames)).astype(int)
     picked: list[int] = np.minimum(indices, total - 1).tolist()  # rounding may reach the end of the last part
+    return picked
+
+
+def _evenly(total: int, frames: int, span: float, start: float) -> list[int]:
+    points = np.linspace(start, start + span - 1, frames)
+    picked: list[int] = np.clip(points, 0, total - 1).astype(int).tolist()
     return picked
 
 

@@ -1,41 +1,71 @@
-"""The state dict inside an official checkpoint file, read without running anything the file says."""
+"""The state dict inside an official checkpoint file, read without running anything the file says.
+
+The first bytes say what a file is, never its name: zoos hold torch files and gzip archives called `.pkl`.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
 import pickle
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from foveate.errors import ModelFileError
 
-ENTRIES = (
-    "state_dict",
-    "model_state",
-    "model_state_dict",
-)  # where the field keeps weights beside other things
+# where the field keeps weights beside other things
+ENTRIES = ("state_dict", "model_state", "model_state_dict", "blobs")
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save wrote before 1.6
+UNPACKED_LIMIT = 4 << 30  # bytes that a gzip archive may hold
 
 
 def read_container(path: Path) -> dict[str, Any]:
-    """Everything in a torch file, or the tensors of a safetensors file. Damage raises ModelFileError."""
-    head = _head(path)
-    if head.startswith(b"PK") or head.startswith(b"\x80"):
-        return _read_torch(path)
+    """Everything in a torch file or a pickle of arrays, or the tensors of a safetensors file.
+
+    A gzip archive of one of these is read through. Damage, and anything else, raises ModelFileError.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+            file.seek(0)
+            return _read(file, head, path)
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error)) from error
+
+
+def _read(file: IO[bytes], head: bytes, path: Path) -> dict[str, Any]:
+    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
+        return _read_torch(file, path)
+    if head.startswith(b"\x1f\x8b"):
+        return _read_gzip(file, path)
     if head[8:9] == b"{":
-        try:
-            return dict(safetensors.torch.load_file(path))
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ModelFileError(path, f"damaged safetensors file: {error}") from error
-    known = {b"\x1f\x8b": "a gzip archive", b"<": "a web page", b"{": "JSON", b"": "empty"}
-    what = next((name for magic, name in known.items() if magic and head.startswith(magic)), "no checkpoint")
-    raise ModelFileError(
-        path, f"the file is {what if head else 'empty'}", "expected a .pth or .safetensors file"
+        return _read_safetensors(file, path)
+    if _is_pickle(head):
+        return _read_arrays(file, path)
+    hint = "expected a .pth, .pyth, .pkl or .safetensors file"
+    raise ModelFileError(path, f"the file is {kind_of(head)}", hint)
+
+
+def kind_of(head: bytes) -> str:
+    """What a file that is no checkpoint is, by its first bytes."""
+    start = head.lstrip().lower()
+    known = {b"<": "a web page", b"{": "JSON", b"version https://git-lfs": "a Git LFS pointer"}
+    return next((name for magic, name in known.items() if start.startswith(magic)), "") or (
+        "no checkpoint" if head else "empty"
     )
+
+
+def _is_pickle(head: bytes) -> bool:
+    """Protocols 2 and later begin with a mark; 0 and 1, Python 2's own, with a dict."""
+    return head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(d", b"}q"))
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -52,25 +82,88 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError as error:
-        raise ModelFileError(path, error.strerror or str(error)) from error
-
-
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(file: IO[bytes], path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():  # of pickle protocols, which mean nothing to a user
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             path, "asks to run code, or is damaged; not loaded", "only tensors and plain values are read"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
-        raise ModelFileError(path, f"damaged: {error}") from error
+        raise ModelFileError(path, f"damaged: {str(error) or 'it ends early'}") from error
+    return _demand_dict(content, path)
+
+
+def _read_safetensors(file: IO[bytes], path: Path) -> dict[str, Any]:
+    try:
+        return dict(safetensors.torch.load(file.read()))
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(path, f"damaged safetensors file: {error}") from error
+
+
+def _read_gzip(file: IO[bytes], path: Path) -> dict[str, Any]:
+    try:
+        content = gzip.GzipFile(fileobj=file).read(UNPACKED_LIMIT + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ModelFileError(path, f"a damaged gzip archive: {error}") from error
+    if len(content) > UNPACKED_LIMIT:
+        raise ModelFileError(path, "a gzip archive of more than 4 GB; not unpacked")
+    if content.startswith(b"\x1f\x8b"):
+        raise ModelFileError(path, "a gzip archive in a gzip archive", "unpack it first")
+    return _read(io.BytesIO(content), content[:512], path)
+
+
+def _read_arrays(file: IO[bytes], path: Path) -> dict[str, Any]:
+    """A pickle of nested dicts of numpy arrays, as Python 2 wrote them, the arrays as tensors."""
+    try:
+        content = _Arrays(file, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        cause = str(error) or "damaged"
+        raise ModelFileError(path, f"{cause}; not loaded", "only arrays and plain values are read") from error
+    except (EOFError, AttributeError, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
+        raise ModelFileError(path, f"a damaged pickle: {error}") from error
+    return _tensors(_demand_dict(content, path))
+
+
+class _Arrays(pickle.Unpickler):
+    """Knows how to build numpy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = _BUILDERS.get((module.removeprefix("numpy.core.").removeprefix("numpy._core."), name))
+        if found is None:
+            raise pickle.UnpicklingError(f"asks for {module}.{name}")
+        return found
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+_BUILDERS: dict[tuple[str, str], Any] = {
+    ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _latin1,  # how Python 3 writes the bytes of an array by protocol 2
+}
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Numeric arrays as tensors, in nested dicts too; everything else as it is."""
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            result[key] = _tensors(value)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            result[key] = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), copy=True))
+        else:
+            result[key] = value
+    return result
+
+
+def _demand_dict(content: object, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelFileError(path, f"holds a {type(content).__name__}, not a dict of weights")
     return content

@@ -72,7 +72,7 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     """The model of a file, in eval mode, and its card. Anything odd raises ModelFileError; nothing is run."""
     card = read_card(path)
     try:
-        model = create_model(card.name, **card.config)
+        model = create_model(card.name, **_current(card.config))
         state = safetensors.torch.load_file(path)
     except FoveateError as error:
         raise ModelFileError(path, f"its configuration does not fit this version: {error}") from error
@@ -86,6 +86,14 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     load_strictly(model, state, str(path))
     model.spec, model.labels = card.spec, card.labels
     return model.eval(), card
+
+
+def _current(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a file under today's names: TSN's field `temporal` was `shift` once."""
+    if "shift" not in config:
+        return config
+    rest = {key: value for key, value in config.items() if key != "shift"}
+    return rest | {"temporal": {"both": "shift"}.get(config["shift"], config["shift"])}
 
 
 def _usual_mode() -> int:

@@ -1,5 +1,11 @@
-"""IBM's action-recognition-pytorch: TSN on a plain ResNet, in torchvision's names."""
+"""IBM's action-recognition-pytorch: TSN, TAM and I3D on a plain ResNet, in torchvision's names."""
 
-from foveate.weights.rename import resnet
+from foveate.weights.rename import aggregation, resnet
 
-TABLE = [(r"^module\.", ""), (r"^fc\.", "head.linear."), *resnet("", "backbone.")]
+TABLE = [
+    (r"^module\.", ""),
+    (r"\.(prev|curr|next)_se\.fc1\.", r".\1."),
+    *aggregation(r"\.tam", ".temporal"),
+    (r"^fc\.", "head.linear."),
+    *resnet("", "backbone."),
+]

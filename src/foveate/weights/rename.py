@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -15,9 +16,13 @@ Table = Sequence[tuple[str, str | None]]
 None drops the key: something the official model carries and does not use.
 """
 
+Naming = Table | Callable[[Collection[str]], Table]
+"""A table, or how to find it from all keys of a file, where one key may mean several things."""
 
-def rename(state: Mapping[str, Tensor], table: Table, subject: str) -> dict[str, Tensor]:
+
+def rename(state: Mapping[str, Tensor], naming: Naming, subject: str) -> dict[str, Tensor]:
     """The state dict under our names; two keys that become one raise ModelFileError."""
+    table = naming(state.keys()) if callable(naming) else naming
     patterns = [(re.compile(pattern), replacement) for pattern, replacement in table]
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -45,14 +50,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -
     The step counters of batch norm, which old files lack and nothing reads in evaluation, may be absent.
     """
     want = model.state_dict()
-    counters = {key for key in want if key.endswith("num_batches_tracked")}
-    problems = [f"missing {key}" for key in want if key not in state and key not in counters]
-    problems += [f"left over {key}" for key in state if key not in want]
-    problems += [
-        f"{key} is {list(state[key].shape)}, wanted {list(want[key].shape)}"
-        for key in want
-        if key in state and state[key].shape != want[key].shape
-    ]
+    problems = _depths(state, want) or _differences(state, want)
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ModelFileError(
@@ -61,9 +59,49 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -
     model.load_state_dict(dict(state), strict=False)
 
 
+def _differences(state: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> list[str]:
+    counters = {key for key in want if key.endswith("num_batches_tracked")}
+    missing = [f"missing {key}" for key in want if key not in state and key not in counters]
+    left_over = [f"left over {key}" for key in state if key not in want]
+    misshapen = [
+        f"{key} is {list(state[key].shape)}, wanted {list(want[key].shape)}"
+        for key in want
+        if key in state and state[key].shape != want[key].shape
+    ]
+    return missing + left_over + misshapen
+
+
+def _depths(state: Iterable[str], want: Iterable[str]) -> list[str]:
+    """Where one of the two has more numbered blocks: another depth, which explains all the rest."""
+    theirs, ours = _block_counts(state), _block_counts(want)
+    return [
+        f"{place} has {theirs[place]} blocks in the file and {ours[place]} in the model"
+        for place in ours
+        if place in theirs and theirs[place] != ours[place]
+    ]
+
+
+def _block_counts(keys: Iterable[str]) -> dict[str, int]:
+    """Of each list of three or more parts that are numbered from 0, its length."""
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for key in keys:
+        for match in re.finditer(r"\.(\d+)(?=\.)", key):
+            numbers[key[: match.start()]].add(int(match[1]))
+    return {place: len(found) for place, found in numbers.items() if len(found) > 2}
+
+
 def resnet(theirs: str, ours: str) -> Table:
     """torchvision's names, which are ours, below a prefix (a pattern) that becomes another."""
     return [(rf"^{theirs}(conv1|bn1|layer\d)\.", rf"{ours}\1.")]
+
+
+def aggregation(theirs: str, ours: str) -> Table:
+    """IBM's TAM of any number of taps: three of them have names, others are numbered from the past on."""
+    named = [
+        (rf"{theirs}\.{name}\.weight$", f"{ours}.weights.{i}")
+        for i, name in enumerate(("prev", "curr", "next"))
+    ]
+    return [*named, (rf"{theirs}\.blending_layers\.(\d+)\.weight$", rf"{ours}.weights.\1")]
 
 
 def nested_mobilenetv2(theirs: str, ours: str) -> Table:

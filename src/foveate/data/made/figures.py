@@ -17,7 +17,7 @@ import numpy as np
 from foveate.data.made.config import FiguresConfig
 from foveate.data.made.encode import encode_h264
 from foveate.data.made.folder import Made, Progress, Recipe, make_folder
-from foveate.data.made.person import make_person
+from foveate.data.made.person import Outfit, make_person
 from foveate.data.made.scene import make_scene
 
 _DEFAULT = FiguresConfig()
@@ -39,12 +39,14 @@ def render_clip(
     size: tuple[int, int] | None = None,
     frames: int | None = None,
     label: int | None = None,
+    outfit: Outfit | None = None,
 ) -> FigureClip:
     """Draw a video without encoding it; a function of its arguments alone.
 
     `size` is (width, height) in pixels and `frames` the number of instants, spread over the same time; both
     are the configuration's by default. Another size of the same shape shows the same event. `label` indexes
-    `config.actions`; None draws it.
+    `config.actions`; None draws it. `outfit` colours the clothes, which otherwise are any light ones; it
+    changes nothing else.
     """
     width, height = size or (config.width, config.height)
     times = (np.arange(frames or config.frames) + 0.5) / (frames or config.frames)
@@ -53,7 +55,9 @@ def render_clip(
     label = drawn if label is None else label
     side = min(width, height)
     scene = make_scene(config, width, height, times, scene_rng)
-    person = make_person(config, config.actions[label], np.array([width, height]) / side, times, person_rng)
+    person = make_person(
+        config, config.actions[label], np.array([width, height]) / side, times, person_rng, outfit
+    )
     grain = _Grain(config.noise, width, height, grain_rng)
     video = np.empty((len(times), height, width, 3), np.uint8)
     picture = np.empty((3, height, width), np.float32)

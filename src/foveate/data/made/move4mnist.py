@@ -108,7 +108,7 @@ def render_move4mnist(config: Move4MnistConfig, seed: int, split: str, index: in
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     label = index % len(DIRECTIONS)
     kinds = _kinds(config, rng)
-    images, labels = _digits()
+    images, labels = mnist_digits()
     mover, resting = _two_digits(labels, digits_of(split), rng)
     path = np.outer(_moves(kinds, config.step), _STEPS[label])
     start = _place(config.canvas, path, rng)
@@ -128,7 +128,7 @@ def render_move4mnist(config: Move4MnistConfig, seed: int, split: str, index: in
 
 def digits_of(split: str) -> np.ndarray:
     """Indices of the MNIST images that a split may use: 70, 15 or 15 % of each class, none in two splits."""
-    place = np.arange(len(_digits()[1])) % 20
+    place = np.arange(len(mnist_digits()[1])) % 20
     first, last = {"train": (0, 14), "val": (14, 17), "test": (17, 20)}[split]
     return np.flatnonzero((place >= first) & (place < last))
 
@@ -146,7 +146,8 @@ def _make(config: Move4MnistConfig, seed: int, split: int, index: int) -> Made:
 
 
 @cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The stored MNIST images, uint8 (N, 28, 28), and what they show, (N,)."""
     with np.load(Path(__file__).with_name("mnist_digits.npz")) as stored:
         return stored["images"], stored["labels"]
 

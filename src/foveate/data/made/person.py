@@ -7,14 +7,20 @@ action, so that only the movement of the body tells what the person does.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
 from foveate.data.made.actions import POSES, Pose
-from foveate.data.made.body import LEFT, RIGHT, body_parts, mirrored
+from foveate.data.made.body import LEFT, RIGHT, SHIRT, TROUSERS, body_parts, mirrored
 from foveate.data.made.config import FiguresConfig
 from foveate.data.made.draw import capsule
 
+Outfit = Literal["red over blue", "blue over red"]
+OUTFITS: dict[Outfit, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "red over blue": ((230, 60, 60), (60, 90, 230)),
+    "blue over red": ((60, 90, 230), (230, 60, 60)),
+}  # RGB of shirt and trousers: the same colours, so that only their places tell
 _FAR_LIGHT = 0.92  # light of the limbs on the far side
 
 
@@ -43,17 +49,24 @@ class Person:
 
 
 def make_person(
-    config: FiguresConfig, action: str, area: np.ndarray, times: np.ndarray, rng: np.random.Generator
+    config: FiguresConfig,
+    action: str,
+    area: np.ndarray,
+    times: np.ndarray,
+    rng: np.random.Generator,
+    outfit: Outfit | None = None,
 ) -> Person:
     """A person doing `action` at `times` (T,), 0 the start of the video and 1 its end.
 
-    `area` is the width and height of the frame in sides.
+    `area` is the width and height of the frame in sides. `outfit`: None draws any light clothes.
     """
     stature, limb, cycles, heading = (
         rng.uniform(*span) for span in (config.stature, config.limb, config.cycles, config.heading)
     )
     facing, handed = rng.choice((-1, 1), 2)
     clothes = rng.uniform(*config.figure_light, (4, 3))
+    if outfit is not None:
+        clothes[SHIRT], clothes[TROUSERS] = OUTFITS[outfit]
     pose = POSES[action](2 * np.pi * (cycles * times + rng.uniform()))
     pose = _jittered(pose if handed > 0 else mirrored(pose), times, config.jitter, rng)
     parts = body_parts(pose, limb, len(times))

@@ -1,0 +1,231 @@
+"""AR-Net: read each frame at the smallest size that will do, or skip it.
+
+A small network looks at each frame, an LSTM decides from that whether a large network reads it at full size,
+a smaller one at a smaller size, the glance itself suffices, or the next frames are skipped altogether (Meng
+et al., "AR-Net: Adaptive Frame Resolution for Efficient Action Recognition", ECCV 2020). Where this code
+differs: the release runs every network on every frame and masks the results, here a network runs on the
+frames that were chosen for it, those of all videos of a batch together, and skipped frames are not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.backbones.build import Backbone2D, Stem, build_backbone
+from foveate.clip import ClipSpec
+from foveate.layers.fold import fold_time
+from foveate.layers.resolution import ResolutionPolicy
+from foveate.models.base import VideoModel
+
+FramesAt = Callable[[int, Tensor], Tensor]
+"""(number of a size, places (n,) among the B*T frames) -> these frames at that size, (n, 3, s, s)."""
+
+
+@dataclass(frozen=True)
+class ARNetConfig:
+    nets: tuple[Backbone2D, ...] = ("resnet50", "resnet34", "resnet18")  # from the dearest to the cheapest
+    sizes: tuple[int, ...] = (224, 168, 112)  # of the frames that they read, pixels
+    glance: Backbone2D = "mobilenetv2"  # what the policy looks through; its answer is a choice as well
+    glance_size: int = 84  # pixels
+    skips: tuple[int, ...] = (1, 2, 4)  # frames that one decision can leave out
+    num_classes: int = 200
+    frames: int = 16  # T
+    resize: int = 256  # short side before the test crop, pixels
+    policy_width: int = 512  # of the LSTM
+    remember_skipped: bool = False  # skipped frames are looked at and change the LSTM's cell, as released
+    shrink: Literal["nearest", "average"] = "nearest"  # pixels of the smaller frames; nearest is as released
+    pool: Literal["average", "max"] = "average"  # over space
+    dropout: float = 0.5  # in front of each classifier, and of the LSTM
+    widths: tuple[float, ...] = (1.0, 1.0, 1.0)  # multipliers of the channels of `nets`
+    glance_width: float = 1.0
+    stem: Stem = "large"  # of ResNets: small for images of 48 to 112 pixels
+
+    def __post_init__(self) -> None:
+        if not len(self.nets) == len(self.sizes) == len(self.widths) > 0:
+            raise ValueError(
+                f"{len(self.nets)} nets, {len(self.sizes)} sizes and {len(self.widths)} widths do not match"
+            )
+        if self.resize < self.sizes[0]:
+            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.sizes[0]}")
+        if max(*self.sizes, self.glance_size) > self.sizes[0]:
+            raise ValueError(f"a size is larger than the first one, {self.sizes[0]}")
+        if min(self.skips, default=1) < 1:
+            raise ValueError("a skip leaves out at least 1 frame")
+
+    def build(self) -> ARNet:
+        """The untrained model."""
+        nets = [build_backbone(n, w, self._stem(n)) for n, w in zip(self.nets, self.widths, strict=True)]
+        glance = build_backbone(self.glance, self.glance_width, self._stem(self.glance))
+        policy = ResolutionPolicy(
+            glance.channels, self.policy_width, len(nets) + 1, self.skips, self.remember_skipped
+        )
+        spec = ClipSpec(
+            self.frames,
+            size=self.sizes[0],
+            resize=self.resize,
+            mean=glance.mean,
+            std=glance.std,
+            short="repeat_last",
+        )
+        return ARNet(nets, glance, policy, spec, self)
+
+    def _stem(self, backbone: Backbone2D) -> Stem:
+        return self.stem if backbone.startswith("resnet") else "large"
+
+
+@dataclass(frozen=True)
+class ResolutionTrace:
+    """How each frame was read, and what was said of it.
+
+    logits: (B, classes), the mean over the frames that were read. frame_logits: (B, T, classes), zeros where
+    a frame was skipped. actions: (B, T), number of the size, or beyond the sizes that of the skip. sides:
+    (B, T), pixels at which a frame was classified, 0 if skipped. glanced: (B, T), whether the policy looked.
+    """
+
+    logits: Tensor
+    frame_logits: Tensor
+    actions: Tensor
+    sides: Tensor
+    glanced: Tensor
+
+
+class ARNet(VideoModel):
+    """A glance, a policy, and one network for each larger size, each with a classifier of its own."""
+
+    config: ARNetConfig
+    dynamic = True
+    head_names = ("heads.", "policy_head.")
+
+    def __init__(
+        self,
+        nets: Sequence[Any],
+        glance: Any,
+        policy: ResolutionPolicy,
+        spec: ClipSpec,
+        config: ARNetConfig,
+    ) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        self.glance = glance
+        self.policy = policy
+        self.spec = spec
+        self.config = config
+        self.reset_head(config.num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        return self.policy_head.out_features
+
+    def reset_head(self, num_classes: int) -> None:
+        channels = [cast(Any, net).channels for net in self.nets]
+        self.heads = nn.ModuleList(nn.Linear(count, num_classes) for count in channels)
+        self.policy_head = nn.Linear(self.config.policy_width, num_classes)
+        for head in (*self.heads, self.policy_head):
+            nn.init.normal_(head.weight, std=0.001)
+            nn.init.zeros_(head.bias)
+        self.config = replace(self.config, num_classes=num_classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns logits (B, classes), those of the most probable decisions."""
+        return self.trace(clip).logits
+
+    def trace(self, clip: Tensor) -> ResolutionTrace:
+        """The logits, and how each frame was read. clip: (B, 3, T, S, S)."""
+        return self.trace_frames(self.resized(clip), clip.shape[0], clip.shape[2])
+
+    def resized(self, clip: Tensor) -> FramesAt:
+        """Frames of a clip (B, 3, T, S, S) at any of the sizes; only those that are asked for are made."""
+        return partial(self._resize, fold_time(clip))
+
+    def trace_frames(self, frames_at: FramesAt, batch: int, frames: int) -> ResolutionTrace:
+        """The same on `batch` x `frames` frames that lie ready in all sizes."""
+        actions, hidden, glanced = self._decide(frames_at, batch, frames)
+        flat = actions.flatten()
+        frame_logits = hidden.new_zeros(len(flat), self.num_classes)
+        for size in range(len(self.nets) + 1):
+            chosen = (flat == size).nonzero().squeeze(1)
+            if len(chosen):
+                said = self._classify(size, frames_at, chosen, hidden)
+                frame_logits = frame_logits.index_copy(0, chosen, said.to(frame_logits.dtype))
+        frame_logits = frame_logits.unflatten(0, (batch, frames))
+        sides = torch.tensor([*self.config.sizes, self.config.glance_size] + [0] * len(self.config.skips))
+        read = sides.to(actions.device)[actions]
+        logits = frame_logits.sum(1) / (read > 0).sum(1, keepdim=True).clamp(min=1)
+        return ResolutionTrace(logits, frame_logits, actions, read, glanced)
+
+    def branches(
+        self, frames_at: FramesAt, batch: int, frames: int, temperature: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What training needs: every answer to every frame, and drawn decisions that carry a gradient.
+
+        temperature: of the draw; None takes the most probable. Returns logits (B, sizes, T, classes) and
+        one-hot actions (B, T, A).
+        """
+        places = torch.arange(batch * frames, device=self.policy_head.weight.device)
+        features = self._glance(frames_at, places).unflatten(0, (batch, frames))
+        state, rows = self.policy.start(batch), torch.arange(batch, device=places.device)
+        hidden, actions = [], []
+        for t in range(frames):
+            seen, state = self.policy(features[:, t], rows, state, temperature)
+            hidden.append(seen)
+            actions.append(state.action)
+        at = torch.stack(hidden, 1).flatten(0, 1)  # (B*T, width)
+        said = [self._classify(size, frames_at, places, at) for size in range(len(self.nets) + 1)]
+        return torch.stack([s.unflatten(0, (batch, frames)) for s in said], 1), torch.stack(actions, 1)
+
+    def _decide(self, frames_at: FramesAt, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (B, T), the policy's hidden states (B*T, width), and which frames it looked at, (B, T)."""
+        state = self.policy.start(batch)
+        actions, hidden, glanced = [], [], []
+        for t in range(frames):
+            look = torch.ones_like(state.wait, dtype=torch.bool)
+            if not self.config.remember_skipped:
+                look = state.wait == 0
+            rows = look.nonzero().squeeze(1)
+            if len(rows):
+                _, state = self.policy(self._glance(frames_at, rows * frames + t), rows, state)
+            state = state._replace(wait=torch.where(look, state.wait, state.wait - 1))
+            actions.append(state.action.argmax(1))
+            hidden.append(state.hidden)
+            glanced.append(look)
+        return torch.stack(actions, 1), torch.stack(hidden, 1).flatten(0, 1), torch.stack(glanced, 1)
+
+    def _glance(self, frames_at: FramesAt, places: Tensor) -> Tensor:
+        return self._features(self.glance, frames_at(len(self.nets), places))
+
+    def _classify(self, size: int, frames_at: FramesAt, places: Tensor, hidden: Tensor) -> Tensor:
+        """Logits (n, classes) of some frames at one size; hidden: of all frames."""
+        if size == len(self.nets):
+            return cast(Tensor, self.policy_head(hidden[places]))
+        return cast(Tensor, self.heads[size](self._features(self.nets[size], frames_at(size, places))))
+
+    def _features(self, net: nn.Module, images: Tensor) -> Tensor:
+        maps = net(images)
+        pooled = maps.mean((2, 3)) if self.config.pool == "average" else maps.amax((2, 3))
+        return F.dropout(pooled, self.config.dropout, net.training)  # none in a part that does not learn
+
+    def _resize(self, frames: Tensor, size: int, places: Tensor) -> Tensor:
+        side = (*self.config.sizes, self.config.glance_size)[size]
+        chosen = frames[places]
+        if chosen.shape[-1] == side:
+            return chosen
+        if self.config.shrink == "nearest":
+            return F.interpolate(chosen, (side, side))
+        return F.interpolate(chosen, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def fuse(actions: Tensor, logits: Tensor) -> Tensor:
+    """The chosen answers, averaged over the frames that were read, (B, classes).
+
+    actions: (B, T, A), one-hot. logits: (B, sizes, T, classes).
+    """
+    chosen = actions[..., : logits.shape[1]]  # (B, T, sizes)
+    count = chosen.sum((1, 2)).clamp(min=1)
+    return torch.einsum("bts,bstc->bc", chosen, logits) / count.unsqueeze(1)

@@ -1,0 +1,115 @@
+"""SlowFast: a wide network sees few frames, a thin one sees many, and the thin one tells the wide one.
+
+Feichtenhofer, Fan, Malik and He, "SlowFast Networks for Video Recognition", ICCV 2019. The clip is that of
+the Fast pathway, and the Slow one takes its frames from it inside the model. Behind the stem, res2, res3 and
+res4 a lateral connection brings the Fast features over. Where this code differs: one clip in place of a list
+of two, logits in place of scores, any number of frames, and the transforms and inputs of the ablation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from foveate.backbones.build import Stem
+from foveate.backbones.resnet3d import Depth, ResNet3D
+from foveate.clip import ClipSpec
+from foveate.layers.fast_input import CHANNELS, FastInput, fast_view
+from foveate.layers.lateral import Fusion, Lateral, Transform, slow_indices
+from foveate.layers.nonlocal_block import Weighing
+from foveate.layers.window_head import WindowHead
+from foveate.models.windowed import FPS, MEAN, STD, WindowModel, check_sizes
+
+
+@dataclass(frozen=True)
+class SlowFastConfig:
+    depth: Depth = 50
+    num_classes: int = 400
+    frames: int = 32  # alpha * T, of the Fast pathway
+    stride: int = 2  # tau / alpha, raw frames from one Fast frame to the next, at 30 frames a second
+    alpha: int = 4  # Fast frames for one Slow frame
+    beta: float = 0.125  # width of the Fast pathway beside the Slow one; its stem is rounded up
+    lateral: Transform = "conv"  # time-strided convolution or sampling, time to channel, none
+    fusion: Fusion = "concat"
+    lateral_kernel: int = 7  # frames that the lateral convolution sees
+    lateral_ratio: int = 2  # its channels beside those of the Fast pathway, when concatenated
+    slow_res4: int | None = None  # blocks of res4 with a temporal kernel, Slow pathway; none: all
+    fast_res4: int | None = None  # the same, Fast pathway
+    non_local: Weighing | None = None  # non-local blocks in the Slow pathway
+    fast_input: FastInput = "rgb"
+    width: float = 1.0  # multiplier of all channels
+    stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images
+    size: int = 224  # side of the crop, pixels
+    resize: int = 256  # short side before the test crop, pixels
+    window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+        if not 1 <= self.alpha <= self.frames:
+            raise ValueError(f"alpha is {self.alpha}, of {self.frames} Fast frames: no Slow frame is left")
+        if not 0 < self.beta <= 1:
+            raise ValueError(f"beta is {self.beta}; it must lie above 0 and at most at 1")
+        if self.lateral_kernel < 1 or self.lateral_kernel % 2 == 0:
+            raise ValueError(f"lateral_kernel is {self.lateral_kernel}; an odd one keeps frames aligned")
+        if self.lateral_ratio < 1:
+            raise ValueError(f"lateral_ratio is {self.lateral_ratio}; it must be at least 1")
+
+    def build(self) -> SlowFast:
+        """The untrained model; ValueError where a sum does not fit."""
+        width = max(1, round(64 * self.width))
+        thin = math.ceil(width * self.beta - 1e-6)  # rounded up, which is nearest to the published costs
+        in_channels = CHANNELS[self.fast_input]
+        fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, thick_res4=self.fast_res4)
+        laterals = [self._lateral(channels // thin * width, channels) for channels in fast.stage_channels]
+        added = [lateral.channels for lateral in laterals]
+        slow = ResNet3D(
+            "slow", self.depth, width, 3, self.stem, added, self.slow_res4, non_local=self.non_local
+        )
+        head = WindowHead(slow.channels + fast.channels, self.num_classes, self.window, self.dropout)
+        spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
+        return SlowFast(slow, fast, laterals, head, spec, self)
+
+    def _lateral(self, slow: int, fast: int) -> Lateral:
+        kernel, ratio = self.lateral_kernel, self.lateral_ratio
+        return Lateral(slow, fast, self.alpha, self.lateral, self.fusion, kernel, ratio)
+
+
+class SlowFast(WindowModel):
+    """Two pathways joined by four lateral connections.
+
+    A clip may carry what the Fast pathway is to read in channels beyond the third, such as a flow computed
+    elsewhere; otherwise that is derived from the first three as the configuration says.
+    """
+
+    def __init__(
+        self,
+        slow: ResNet3D,
+        fast: ResNet3D,
+        laterals: Sequence[Lateral],
+        head: WindowHead,
+        spec: ClipSpec,
+        config: SlowFastConfig,
+    ) -> None:
+        super().__init__()
+        self.slow = slow
+        self.fast = fast
+        self.laterals = nn.ModuleList(laterals)
+        self.head = head
+        self.spec = spec
+        self.config = config
+
+    def maps(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """clip: (B, 3, F, H, W). Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""
+        frames = slow_indices(clip.shape[2], self.config.alpha)
+        rgb, given = clip[:, :3], clip[:, 3:]
+        slow = self.slow.stem(rgb[:, :, frames])
+        fast = self.fast.stem(given if given.shape[1] else fast_view(rgb, self.config.fast_input))
+        for lateral, slow_stage, fast_stage in zip(
+            self.laterals, self.slow.stages, self.fast.stages, strict=True
+        ):
+            slow, fast = slow_stage(lateral(slow, fast)), fast_stage(fast)
+        return slow, fast

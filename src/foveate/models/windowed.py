@@ -1,0 +1,88 @@
+"""What the networks on whole clips share: maps of one or more pathways, and a head of windows.
+
+SlowFast, Slow-only, Fast-only, C2D, I3D and X3D all end in it, so all evaluate a larger crop in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from foveate.errors import UsageError
+from foveate.layers.window_head import WindowHead
+from foveate.models.base import VideoModel
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)  # of RGB in all of these networks
+FPS = 30.0  # frames a second in which their strides count
+
+
+@dataclass(frozen=True)
+class WindowTrace:
+    """What such a network answered.
+
+    logits: (B, classes). logits_map: (B, P, classes) at the P windows of a clip larger than the training
+    crop; its mean is the logits. features: (B, channels), what was classified, their mean.
+    """
+
+    logits: Tensor
+    logits_map: Tensor
+    features: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """Probabilities (B, classes) as PySlowFast averages them: a softmax at each window, then the mean."""
+        return self.logits_map.softmax(-1).mean(1)
+
+
+class WindowModel(VideoModel):
+    """Maps of each pathway and a `WindowHead` on them."""
+
+    head: WindowHead
+
+    def maps(self, clip: Tensor) -> Sequence[Tensor]:
+        """The last maps (B, C, T, h, w) of each pathway."""
+        raise TypeError(f"{type(self).__name__} gives no maps")
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.linear.out_features
+
+    def reset_head(self, num_classes: int) -> None:
+        self.head.reset(num_classes)
+        self.config = replace(self.config, num_classes=num_classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, H, W), any T. Returns logits (B, classes), the mean over the windows."""
+        return self.position_logits(clip).mean(1)
+
+    def position_logits(self, clip: Tensor) -> Tensor:
+        """The logits of each window, (B, P, classes)."""
+        return self.head.position_logits(self._position_features(clip))
+
+    def features(self, clip: Tensor) -> Tensor:
+        """What the classifier reads, (B, channels): 2304 numbers for SlowFast of a ResNet-50."""
+        return self._position_features(clip).mean(1)
+
+    def trace(self, clip: Tensor) -> WindowTrace:
+        """The answer at each window beside the mean. clip: (B, 3, T, H, W)."""
+        features = self._position_features(clip)
+        logits_map = self.head.position_logits(features)
+        return WindowTrace(logits_map.mean(1), logits_map, features.mean(1))
+
+    def _position_features(self, clip: Tensor) -> Tensor:
+        if clip.dim() != 5 or clip.shape[1] < 3 or not clip.shape[2]:
+            shape = "x".join(map(str, clip.shape))
+            raise UsageError("clip", f"is {shape}", "batch x 3 x frames x height x width is wanted")
+        return self.head.features(*self.maps(clip))
+
+
+def check_sizes(config: object) -> None:
+    """ValueError for a crop that does not fit, or a count below 1, in the configuration of such a network."""
+    values = {name: getattr(config, name) for name in ("frames", "stride", "size", "resize", "window")}
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if values["resize"] < values["size"]:
+        raise ValueError(f"resize {values['resize']} is smaller than the crop, size {values['size']}")

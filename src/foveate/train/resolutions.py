@@ -1,0 +1,96 @@
+"""The stages of AR-Net as objectives of the common loop (Meng et al., ECCV 2020, section 3.3).
+
+branches  each network at its own size, and the glance's own answer, on every frame
+joint     networks and policy together: decisions drawn by Gumbel-Softmax, colder with every epoch, and a
+          price on what they cost
+fixed     the networks on the frames that the finished policy gives them
+
+Every network answers to every frame in the first two, because the gradient of a decision needs the answers
+that were not chosen; in the third only what was chosen is computed, as at inference.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.measure.cost import count_macs
+from foveate.models.arnet import ARNet, fuse
+from foveate.train.config import ResolutionPlan
+from foveate.train.focus import clip_of
+from foveate.train.objective import ClipBatch, LossFunction
+
+
+@dataclass(frozen=True)
+class WarmBatch:
+    """A batch of videos and the temperature at which decisions on it are drawn."""
+
+    frames: Tensor
+    labels: Tensor
+    bad: Sequence[Any]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """Batches at a temperature that falls with the epochs, a function of the epoch: so a run can resume."""
+
+    batches: Callable[[int, int], Iterable[Any]]
+    plan: ResolutionPlan
+
+    def __call__(self, epoch: int, start_batch: int) -> Iterator[WarmBatch]:
+        heat = self.plan.temperature * math.exp(-self.plan.temperature_decay * epoch)  # tau
+        for batch in self.batches(epoch, start_batch):
+            yield WarmBatch(batch.frames, batch.labels, getattr(batch, "bad", ()), heat)
+
+
+@dataclass(frozen=True)
+class BranchWarmup:
+    """Stage branches: the mean of each network's logits over all frames, each with a loss of its own."""
+
+    loss: LossFunction
+
+    def __call__(self, model: ARNet, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        logits, _ = model.branches(model.resized(clip), clip.shape[0], clip.shape[2])
+        losses = [self.loss(said.mean(1), labels) for said in logits.unbind(1)]
+        return {"loss": torch.stack(losses).sum()}
+
+
+@dataclass(frozen=True)
+class JointTraining:
+    """Stage joint: the loss of the fused answer, the cost of the decisions, and evenness of their use.
+
+    costs: of each action, as a share of the dearest; the policy's own answer and skips cost nothing.
+    """
+
+    loss: LossFunction
+    costs: tuple[float, ...]
+    plan: ResolutionPlan
+
+    def __call__(self, model: ARNet, batch: WarmBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        frames_at = model.resized(clip)
+        logits, actions = model.branches(frames_at, clip.shape[0], clip.shape[2], batch.temperature)
+        right = self.loss(fuse(actions, logits), labels)
+        shares = actions.mean((0, 1))  # of each action in all decisions
+        cost = (shares * shares.new_tensor(self.costs)).sum()
+        uneven = torch.linalg.vector_norm(shares - shares.mean())
+        weight = self.plan
+        total = weight.accuracy_weight * right + weight.cost_weight * cost + weight.balance_weight * uneven
+        return {"loss": total, "accuracy_loss": right.detach(), "cost": cost.detach()}
+
+
+def relative_costs(model: ARNet) -> tuple[float, ...]:
+    """Multiply-adds of each action on one frame, as shares of the dearest; counted without arithmetic."""
+    macs = []
+    for net, side in zip(model.nets, model.config.sizes, strict=True):
+        image = torch.empty(1, 3, side, side, device="meta")
+        macs.append(count_macs(copy.deepcopy(net).to("meta"), image).total)
+    return (*(m / max(macs) for m in macs), 0.0, *(0.0 for _ in model.config.skips))

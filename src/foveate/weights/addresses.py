@@ -1,0 +1,50 @@
+"""Where the authors of the models keep their weights: `addresses.json`, by model and data set.
+
+A second release of the same model on the same data carries its origin in the name, as `kinetics400_caffe2`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+from foveate.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Address:
+    """One published file."""
+
+    model: str  # of the zoo
+    weights: str  # what it was trained on
+    origin: str  # whose names its keys carry
+    url: str
+    page: bool = False  # a page to download from by hand, not a file
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names of the data set in label order; none if they are not at hand."""
+        data = self.weights.removesuffix(f"_{self.origin}").removesuffix("_dense")
+        file = resources.files("foveate") / "data" / "class_names_files" / f"{data}.txt"
+        return tuple(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else ()
+
+
+def addresses(model: str) -> dict[str, Address]:
+    """The published weights of a model, by name."""
+    text = (resources.files("foveate.weights") / "addresses.json").read_text(encoding="utf-8")
+    known = [Address(**line) for line in json.loads(text)]
+    return {address.weights: address for address in known if address.model == model}
+
+
+def find_address(model: str, weights: str) -> Address:
+    """Of one file; UsageError, with what there is, if its authors published none of that name."""
+    known = addresses(model)
+    if weights not in known:
+        hint = f"there are {', '.join(known)}" if known else "give the path of a model file"
+        raise UsageError(model, f"no weights '{weights}' are known", hint)
+    found = known[weights]
+    if found.page:
+        hint = f"open {found.url}, then `foveate convert`"
+        raise UsageError(model, f"weights '{weights}' are behind a page, to be downloaded by hand", hint)
+    return found

@@ -1,0 +1,224 @@
+"""Download a published file once: resumed where it broke off, checked, and kept with its SHA-256.
+
+Files live in `$FOVEATE_CACHE` (by default ~/.cache/foveate) below the host and path of their address. Without
+a network, `$FOVEATE_MIRROR` names a folder that holds them, by the same path or by name alone, or a web
+address that stands in for the host. What is no checkpoint, or not whole, is refused and never kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import socket
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foveate.errors import ModelFileError, OutputError
+from foveate.weights.container import kind_of
+
+TRIES = 5  # of a download that breaks off
+PAUSE = 0.2  # seconds before the second try, doubled before each further one
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 18  # bytes
+
+
+def fetch(url: str, mirror: str | Path | None = None) -> Path:
+    """The local copy of a published file, downloaded if it is not there yet.
+
+    mirror: a file, a folder or a web address in place of the published one; `$FOVEATE_MIRROR` if None.
+    ModelFileError for a file that cannot be had or is not what it should be, OutputError for a full disk.
+    """
+    mirror = mirror or os.environ.get("FOVEATE_MIRROR") or ""
+    over_web = str(mirror).startswith(("http://", "https://"))
+    if mirror and not over_web:
+        return _in_mirror(Path(mirror), url)
+    place = urlsplit(url)
+    source = str(mirror).rstrip("/") + place.path if over_web else url
+    target = cache_folder() / place.netloc / place.path.lstrip("/")
+    with _alone(target):
+        if target.exists():
+            _check_record(target)
+        else:
+            _download(source, target)
+    return target
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    return Path(os.environ.get("FOVEATE_CACHE") or Path.home() / ".cache" / "foveate").expanduser()
+
+
+def _in_mirror(mirror: Path, url: str) -> Path:
+    """The file of a mirror by the whole path of the address, or by as much of its end as is there."""
+    if mirror.is_file():
+        return mirror
+    place = urlsplit(url)
+    parts = (place.netloc, *place.path.strip("/").split("/"))
+    for first in range(len(parts)):
+        if (found := mirror.joinpath(*parts[first:])).is_file():
+            return found
+    raise ModelFileError(mirror, f"holds no {parts[-1]}", f"it is at {url}")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Only one process at a time works on a file of the cache."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f"{target.name}.lock").open("wb")
+    except OSError as error:
+        raise OutputError(target.parent, error.strerror or str(error), "set FOVEATE_CACHE") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download(source: str, target: Path) -> None:
+    part = target.with_name(f"{target.name}.part")
+    with _progress(target.name) as progress:
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(PAUSE * 2 ** (attempt - 1))
+            received, total = _receive(source, part, progress)
+            if total is not None and received >= total:
+                break
+        else:
+            cause = f"broke off {TRIES} times, {received / 1e6:.1f} of {(total or 0) / 1e6:.1f} MB are here"
+            raise ModelFileError(source, cause, "run it again: it goes on from there")
+    _demand_whole(part, total, source)
+    _record(part, target)
+    part.replace(target)
+    _tag_of(part).unlink(missing_ok=True)
+
+
+def _receive(source: str, part: Path, progress: Progress) -> tuple[int, int | None]:
+    """One try: bytes that are here now, and of how many, None where the connection never said."""
+    have = part.stat().st_size if part.exists() else 0
+    try:
+        with urlopen(_request(source, part, have), timeout=TIMEOUT) as answer:
+            return _store(answer, source, part, have, progress)
+    except HTTPError as error:
+        return _refused(error, source, part, have)
+    except (URLError, OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, socket.gaierror | ConnectionRefusedError):
+            hint = "offline? FOVEATE_MIRROR may name a folder that holds the file"
+            raise ModelFileError(source, f"cannot be reached: {reason}", hint) from error
+        return part.stat().st_size if part.exists() else 0, None
+
+
+def _request(source: str, part: Path, have: int) -> Request:
+    request = Request(source, headers={"User-Agent": "foveate", "Accept-Encoding": "identity"})
+    tag = _tag_of(part)
+    if have and tag.exists():
+        request.add_header("Range", f"bytes={have}-")
+        if version := tag.read_text():  # a file that was replaced since is then sent whole
+            request.add_header("If-Range", version)
+    return request
+
+
+def _store(
+    answer: HTTPResponse, source: str, part: Path, have: int, progress: Progress
+) -> tuple[int, int | None]:
+    """Write what comes behind what is here, or anew where the server sends the whole file again."""
+    if answer.headers.get_content_type() == "text/html":
+        raise ModelFileError(source, "the server sent a web page", "is the address still right?")
+    resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    length = answer.headers.get("Content-Length", "")
+    total = int(length) + (have if resumed else 0) if length.isdigit() else None
+    if not resumed:
+        have = 0
+        _tag_of(part).write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
+    progress.update(progress.task_ids[0], total=total, completed=have)
+    try:
+        with part.open("ab" if resumed else "wb") as file:
+            while chunk := _next(answer):
+                file.write(chunk)
+                have += len(chunk)
+                progress.update(progress.task_ids[0], completed=have)
+    except OSError as error:
+        raise OutputError(part, error.strerror or str(error), "make room, then run it again") from error
+    return have, have if total is None and answer.isclosed() else total
+
+
+def _next(answer: HTTPResponse) -> bytes:
+    """The next bytes; none at the end, be it the true one or not."""
+    try:
+        return answer.read(CHUNK)
+    except (OSError, HTTPException):
+        return b""
+
+
+def _refused(error: HTTPError, source: str, part: Path, have: int) -> tuple[int, int | None]:
+    """A busy server may be asked again; all else is final, unless it says that nothing is left to send."""
+    if error.code == 416:
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return have, have
+        part.unlink(missing_ok=True)  # of another file
+        return 0, None
+    if error.code >= 500 or error.code == 429:
+        return have, None
+    raise ModelFileError(source, f"the server says {error.code} {error.reason}") from error
+
+
+def _demand_whole(part: Path, total: int | None, source: str) -> None:
+    """Remove and refuse what is not a checkpoint, or not all of it."""
+    with part.open("rb") as file:
+        head = file.read(512)
+    cause = ""
+    if part.stat().st_size != total:
+        cause = f"the server sent {part.stat().st_size} bytes and announced {total}"
+    elif kind_of(head) in ("a web page", "empty", "a Git LFS pointer"):
+        cause = f"the server sent {kind_of(head).replace('empty', 'nothing')}"
+    elif head.startswith(b"PK") and not zipfile.is_zipfile(part):
+        cause = "the server sent a file that is cut short"
+    if cause:
+        part.unlink()
+        _tag_of(part).unlink(missing_ok=True)
+        raise ModelFileError(source, cause, "is the address still right?")
+
+
+def _tag_of(part: Path) -> Path:
+    """What the server calls the version that is being downloaded stands here."""
+    return part.with_suffix(".tag")
+
+
+def _record_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _record(part: Path, target: Path) -> None:
+    _record_of(target).write_text(f"{_sha256(part)}  {target.name}\n")
+
+
+def _check_record(target: Path) -> None:
+    record = _record_of(target)
+    if record.exists() and record.read_text().split()[0] != _sha256(target):
+        raise ModelFileError(target, "has changed since it was downloaded", "remove it to download it again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress]:
+    """A bar on standard error, where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        progress.add_task(name, total=None)
+        yield progress

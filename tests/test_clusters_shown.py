@@ -1,0 +1,136 @@
+"""Clusters of a real file: seconds that cover the video, a picture for each, memory for a few frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import foveate
+from foveate.cli import main
+from foveate.data.made.encode import encode_h264
+from foveate.errors import DataError
+from foveate.infer.chunks import CHUNK, Chunks
+from foveate.infer.predict import MANY, Predictor
+from foveate.models.base import VideoModel
+from foveate.report.clusters import CELL, COLUMNS, write_clusters
+from foveate.video.decode import open_video
+from foveate.weights.file import save_model
+
+FPS, SCENES = 10, (30, 6, 54)  # frames of three scenes
+
+
+@contextmanager
+def unwatched(part: str) -> Iterator[None]:
+    yield
+
+
+def exit_code(*words: str) -> object:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    return left.value.code
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """9 seconds of three different patterns."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 256, (3, 6, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)  # (3, 48, 64, 3)
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    path.write_bytes(encode_h264(np.repeat(patterns, SCENES, axis=0), FPS, 18))
+    return path
+
+
+def full_video(**fields: object) -> VideoModel:
+    torch.manual_seed(0)
+    fields = {
+        "clusters": 3,
+        "rule": "slope",
+        "size": 32,
+        "resize": 32,
+        "num_classes": 3,
+        "width": 0.25,
+    } | fields
+    model = foveate.create_model("fullvideo_small", **fields).eval()
+    torch.nn.init.normal_(model.head.linear.weight)
+    return model
+
+
+def test_clusters_are_the_scenes_in_seconds(film: Path) -> None:
+    result = Predictor(full_video(sampling="all", frames=10_000), window=0).predict(film)
+    found = [(c.start_s, c.end_s, c.frames, c.cluster) for c in result.clusters]
+    assert found == [(0.0, 3.0, 30, 0), (3.0, pytest.approx(3.6), 6, 1), (pytest.approx(3.6), 9.0, 54, 2)]
+    shown = json.loads(json.dumps(result.to_dict()))["clusters"]
+    assert [list(each) for each in shown] == 3 * [["start_s", "end_s", "frames", "cluster"]]
+
+
+def test_clusters_of_windows_are_numbered_through(film: Path) -> None:
+    result = Predictor(full_video(frames=16), window=3).predict(film)
+    assert [cluster.cluster for cluster in result.clusters] == list(range(len(result.clusters)))
+    edges = [(c.start_s, c.end_s) for c in result.clusters]
+    assert edges[0][0] == 0 and edges[-1][1] == 9.0
+    assert all(before[1] == after[0] for before, after in pairwise(edges))
+
+
+def test_other_models_say_nothing_of_clusters(film: Path) -> None:
+    other = foveate.create_model("tsm_r10_8", width=0.25, size=32, resize=32, frames=2).eval()
+    assert "clusters" not in Predictor(other).predict(film).to_dict()
+
+
+def test_a_long_clip_in_chunks_says_the_same(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(SCENES) > MANY
+    model = full_video(sampling="all", frames=10_000)
+    chunked = Predictor(model, window=0).predict(film)
+    monkeypatch.setattr("foveate.infer.predict.MANY", 1000)
+    whole = Predictor(model, window=0).predict(film)
+    assert chunked.clusters == whole.clusters
+    for ours, theirs in zip(chunked.predictions, whole.predictions, strict=True):
+        assert ours.label == theirs.label and ours.score == pytest.approx(theirs.score, abs=1e-4)
+    assert chunked.cost.frames_used == whole.cost.frames_used == sum(SCENES)
+    assert chunked.cost.gmacs > 1.2 * whole.cost.gmacs  # the early part ran twice, and that is counted
+
+
+def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
+    model = full_video()
+    with open_video(film) as video:
+        chunks = Chunks(video, range(5, 60, 2), model.spec, unwatched)
+        first, second = (torch.cat(list(chunks)) for _ in range(2))
+        assert torch.equal(first, second) and first.shape == (28, 32, 32, 3)
+        assert [len(chunk) for chunk in chunks] == [CHUNK, 28 - CHUNK]
+        with pytest.raises(DataError, match="frame 200 does not exist"):
+            list(Chunks(video, [3, 200], model.spec, unwatched))
+
+
+def test_the_sheet_has_a_picture_for_each_cluster(film: Path, tmp_path: Path) -> None:
+    result = Predictor(full_video(clusters=5, sampling="all", frames=1000), window=0).predict(film)
+    with Image.open(write_clusters(result, tmp_path / "sheet.png")) as sheet:
+        assert sheet.size == (COLUMNS * CELL, 2 * CELL * 48 // 64)
+        pixels = np.asarray(sheet)
+    with open_video(film) as video:
+        last = np.asarray(Image.fromarray(video.read([89])[0]).resize((CELL, CELL * 48 // 64)), int)
+    below = pixels[CELL * 48 // 64 + 60 :, 20 : CELL - 20].astype(int)  # left of the writing
+    assert np.abs(below - last[60:, 20 : CELL - 20]).mean() < 8
+
+
+def test_the_command_writes_the_sheet(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(full_video(), tmp_path / "full.safetensors")
+    words = ["predict", str(film), "--model", str(tmp_path / "full.safetensors"), "--json"]
+    assert exit_code(*words, "--clusters", str(tmp_path / "sheet.png")) == 0
+    assert (tmp_path / "sheet.png").exists()
+    assert json.loads(capsys.readouterr().out)["clusters"]
+
+
+def test_a_model_without_clusters_is_refused_before_the_work(film: Path, tmp_path: Path) -> None:
+    other = foveate.create_model("tsm_r10_8", width=0.25, size=32, resize=32, frames=2).eval()
+    save_model(other, tmp_path / "tsm.safetensors")
+    words = ["predict", str(film), "--model", str(tmp_path / "tsm.safetensors")]
+    assert exit_code(*words, "--clusters", str(tmp_path / "sheet.png")) == 2
+    with pytest.raises(DataError, match="makes no clusters"):
+        write_clusters(Predictor(other).predict(film), tmp_path / "sheet.png")
