@@ -18,8 +18,9 @@ from foveate.data.class_names import known_class_names
 from foveate.errors import ModelFileError, OutputError, UsageError
 from foveate.models.zoo import MODELS, create_model
 from foveate.weights import fetch as fetching
-from foveate.weights.addresses import addresses, find_address
+from foveate.weights.addresses import all_addresses, find_address
 from foveate.weights.fetch import fetch
+from foveate.weights.official import TABLES
 
 URL = "https://weights.example/zoo/kinetics/M.pyth"
 
@@ -235,8 +236,10 @@ def pytorchvideo_name(key: str) -> str:
 
 
 def test_addresses_are_of_the_zoo() -> None:
-    known = [address for name in MODELS for address in addresses(name).values()]
-    assert {"slowfast_r50_8x8", "x3d_s", "tsm_r50_8"} <= {address.model for address in known}
+    known = all_addresses()
+    assert {"slowfast_r50_8x8", "x3d_s", "tsm_r50_8"} <= {address.model for address in known} <= MODELS.keys()
+    assert {address.origin for address in known} <= TABLES.keys()
+    assert len({(address.model, address.weights) for address in known}) == len(known)
     assert all(address.url.startswith("https://") for address in known)
     kinetics = find_address("slowfast_r50_8x8", "kinetics400_caffe2")
     assert (kinetics.origin, len(kinetics.labels)) == ("caffe2", 400)

@@ -30,11 +30,15 @@ class Address:
         return tuple(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else ()
 
 
+def all_addresses() -> list[Address]:
+    """Every published file that is known."""
+    text = (resources.files("foveate.weights") / "addresses.json").read_text(encoding="utf-8")
+    return [Address(**line) for line in json.loads(text)]
+
+
 def addresses(model: str) -> dict[str, Address]:
     """The published weights of a model, by name."""
-    text = (resources.files("foveate.weights") / "addresses.json").read_text(encoding="utf-8")
-    known = [Address(**line) for line in json.loads(text)]
-    return {address.weights: address for address in known if address.model == model}
+    return {address.weights: address for address in all_addresses() if address.model == model}
 
 
 def find_address(model: str, weights: str) -> Address:
