@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import blvnet, decode, fullvideo_memory, latency, loader
+from benchmarks import blvnet, decode, focus, fullvideo_memory, latency, loader
 from benchmarks.record import Table, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "blvnet": blvnet.run,
     "decode": decode.run,
+    "focus": focus.run,
     "fullvideo_memory": fullvideo_memory.run,
     "latency": latency.run,
     "loader": loader.run,

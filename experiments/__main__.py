@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import blvnet, finetune, fullvideo, slowfast
+from experiments import blvnet, finetune, focus, fullvideo, slowfast
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
 EXPERIMENTS: dict[str, Experiment] = {
     "blvnet": blvnet.EXPERIMENT,
     "finetune": finetune.EXPERIMENT,
+    "focus": focus.EXPERIMENT,
     "fullvideo": fullvideo.EXPERIMENT,
     "slowfast": slowfast.EXPERIMENT,
 }
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("name", nargs="?", choices=EXPERIMENTS, help="one experiment; all if not given")
     parser.add_argument("--only", default="*", help="shell pattern of the variants to run")
+    parser.add_argument("--seed", type=int, help="one seed; all if not given")
     parser.add_argument("--table", action="store_true", help="only write tables and plots from what is there")
     arguments = parser.parse_args()
     chosen = [EXPERIMENTS[arguments.name]] if arguments.name else list(EXPERIMENTS.values())
@@ -30,7 +32,7 @@ def main() -> int:
             if arguments.table:
                 write_table(experiment)
             else:
-                failed += run_all(experiment, arguments.only)
+                failed += run_all(experiment, arguments.only, arguments.seed)
     except FoveateError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -67,8 +67,8 @@ SETTINGS: dict[str, Any] = {
     "stage1": "random patches, 8 epochs, AdamW 2e-3, half the glance dropped",
     "stage2": f"{POLICY_EPOCHS} epochs in two turns with stage 3, AdamW 1e-3 without decay, batch 64",
     "stage3": "10 epochs, AdamW 1e-3, on random patches before the first turn",
-    "full": "3 epochs, AdamW 1e-3",
-    "v2": "5 epochs from stage 1, 12 from scratch, AdamW 2e-3",
+    "full": "2 epochs, AdamW 1e-3",
+    "v2": "4 epochs from stage 1, 6 from scratch, AdamW 2e-3",
     "random draws": DRAWS,
 }
 
@@ -97,7 +97,7 @@ def train(
 
 
 def base(seed: int) -> AdaFocus:
-    """Stages 0 and 1: glance and patch network alone on whole frames, then the classifier on random patches."""
+    """Stages 0 and 1: both networks alone on whole frames, then the classifier on random patches."""
     torch.manual_seed(seed)
     model = small()
     data = Batches(load_split("train"), 16, seed)
@@ -205,7 +205,7 @@ def full_frame(seed: int) -> FocusModel:
     model = changed(started, policy="centre", patch=started.config.size)
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     data, objective = Batches(load_split("train"), 16, seed), PatchTraining(CROSS_ENTROPY, "policy")
-    train("full", seed, model, data, objective, parts, epochs=3, precision="bf16")
+    train("full", seed, model, data, objective, parts, epochs=2, precision="bf16")
     return model
 
 
@@ -259,13 +259,13 @@ def with_exit(build: Callable[[int], FocusModel], budget: float, seed: int) -> F
 
 def v2(seed: int) -> FocusModel:
     """All three tricks, from the networks of stage 1."""
-    return v2_from(seed, "v2", base(seed).state_dict(), epochs=5)
+    return v2_from(seed, "v2", base(seed).state_dict(), epochs=4)
 
 
 def v2_scratch(seed: int) -> FocusModel:
     """The same without a trained patch network and classifier: only the glance has seen stage 0."""
     start = {key: value for key, value in base(seed).state_dict().items() if key.startswith("glance")}
-    return v2_from(seed, "v2_scratch", start, epochs=12)
+    return v2_from(seed, "v2_scratch", start, epochs=6)
 
 
 def v2_from(seed: int, name: str, start: dict[str, Tensor], epochs: int) -> FocusModel:

@@ -17,7 +17,7 @@ from foveate.data.made import FiguresConfig, render_clip
 SIDE, FRAMES = 160, 8
 COUNTS = {"train": 1600, "val": 400, "test": 600}
 ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "fall")
-CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.25, 0.35), noise=5.0, roam=(0.75, 0.9))
+CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.25, 0.35), noise=5.0, roam=(0.8, 0.9))
 WORK = Path(__file__).parents[1] / "work" / "figures_square"
 
 

@@ -82,17 +82,18 @@ class Row:
     numbers: Mapping[str, tuple[float, float]]
 
 
-def run_all(experiment: Experiment, only: str = "*") -> int:
+def run_all(experiment: Experiment, only: str = "*", seed: int | None = None) -> int:
     """Run the cells that are missing, each in a child process; returns how many failed.
 
-    only: shell pattern of variants. A finished cell of other settings raises UsageError before anything runs.
+    only: shell pattern of variants. seed: one of the experiment's, None for all. A finished cell of other settings raises UsageError before anything runs.
     """
-    wanted = [(v, seed) for seed in experiment.seeds for v in experiment.variants if fnmatch(v, only)]
+    seeds = experiment.seeds if seed is None else (seed,)
+    wanted = [(v, number) for number in seeds for v in experiment.variants if fnmatch(v, only)]
     missing = [cell for cell in wanted if read_cell(experiment, *cell) is None]
     failed = 0
-    for variant, seed in missing:
-        print(f"{experiment.name}: {variant}, seed {seed}", flush=True)
-        child = get_context("spawn").Process(target=run_cell, args=(experiment, variant, seed))
+    for variant, number in missing:
+        print(f"{experiment.name}: {variant}, seed {number}", flush=True)
+        child = get_context("spawn").Process(target=run_cell, args=(experiment, variant, number))
         child.start()
         child.join()
         failed += child.exitcode != 0

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from foveate.errors import UsageError
-from foveate.train.classifier import TrainJob
 from foveate.train.checkpoint import load_checkpoint
+from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.stages import train_stages
 from foveate.video.transform import Augment
