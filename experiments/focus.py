@@ -340,10 +340,10 @@ VARIANTS: dict[str, Callable[[int], nn.Module]] = {
     "learned": learned_patch,
     "full": full_frame,
     "v2": v2,
-    "v2_scratch": v2_scratch,
     **{f"plus_{price}": partial(plus, price) for price in PRICES},
     **{f"exit_{budget}": partial(with_exit, learned_patch, budget) for budget in BUDGETS},
     **{f"v2_exit_{budget}": partial(with_exit, v2, budget) for budget in BUDGETS},
+    "v2_scratch": v2_scratch,
 }
 
 

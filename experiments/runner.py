@@ -85,7 +85,8 @@ class Row:
 def run_all(experiment: Experiment, only: str = "*", seed: int | None = None) -> int:
     """Run the cells that are missing, each in a child process; returns how many failed.
 
-    only: shell pattern of variants. seed: one of the experiment's, None for all. A finished cell of other settings raises UsageError before anything runs.
+    only: shell pattern of variants. seed: one of the experiment's, None for all. A finished cell of other
+    settings raises UsageError before anything runs.
     """
     seeds = experiment.seeds if seed is None else (seed,)
     wanted = [(v, number) for number in seeds for v in experiment.variants if fnmatch(v, only)]
