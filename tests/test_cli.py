@@ -155,7 +155,7 @@ class TestHelp:
             option.split(maxsplit=1)[0].strip(","): option for option in re.split(r" (?=--[a-z])", text)
         }
         names = {field.name for kind in (TrainJob, TrainConfig) for field in fields(kind)}
-        for name in names - {"train", "augment", "focus"}:
+        for name in names - {"train", "augment", "focus", "resolution"}:
             flag = f"--{name.replace('_', '-')}"
             option = options.get(flag.replace("--", "--no-"), options[flag])
             words = re.sub(r"^\S+|[{\[].*?[}\]]", "", option)
@@ -663,7 +663,7 @@ class TestProcess:
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (["predict", "x.mp4"], "required options: Missing from foveate predict: --model STR"),
+        (["eval", "x.csv"], "required options: Missing from foveate eval: --model STR"),
         (
             ["predict", "x.mp4", "--model", "m", "--top", "z"],
             "value error: Error parsing --top: invalid literal",
