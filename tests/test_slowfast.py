@@ -232,3 +232,20 @@ def test_a_new_block_begins_as_the_identity() -> None:
     model = small("slow_small", depth=18).eval()
     x = torch.rand(1, 16, 2, 8, 8)
     assert torch.allclose(model.net.res2[1](x), x)
+
+
+def test_a_2d_networks_part_takes_the_place_of_temporal_kernels() -> None:
+    """TAM in Slow-only: no kernel spans time, and yet a frame changes what its neighbours become."""
+    torch.manual_seed(0)
+    model = create_model("slow_small", 4, temporal="aggregation").eval()
+    assert all(m.kernel_size[0] == 1 for m in model.modules() if isinstance(m, torch.nn.Conv3d))
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm3d)):
+        torch.nn.init.ones_(norm.weight)  # blocks start as the identity otherwise
+    side = model.spec.size
+    clip = torch.randn(1, 3, 4, side, side)
+    other = clip.clone()
+    other[:, :, 3] = 0
+    with torch.inference_mode():
+        changed = (model.maps(clip)[0] - model.maps(other)[0]).abs().amax((0, 1, 3, 4))
+    assert (changed > 0).all()
+    torch.testing.assert_close(create_model("slow_small", 4)(clip).shape, model(clip).shape)

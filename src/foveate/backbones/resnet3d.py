@@ -16,7 +16,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from foveate.backbones.build import Stem
+from foveate.backbones.parts import TemporalSlot
 from foveate.backbones.resnet2d import BLOCKS
+from foveate.layers.fold import fold_time, unfold_time
 from foveate.layers.nonlocal_block import NonLocal3D, Weighing
 
 Pathway = Literal["slow", "fast", "c2d", "i3d"]
@@ -49,13 +51,14 @@ NONLOCAL_AFTER: dict[int, tuple[Collection[int], ...]] = {
 
 
 class Block3D(nn.Module):
-    """A residual unit on (B, C, T, H, W); `after` is a non-local block behind it."""
+    """A residual unit on (B, C, T, H, W). temporal feeds its branch; after: a non-local block behind it."""
 
     expansion: int
 
     def __init__(self, channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.relu = nn.ReLU(inplace=True)
+        self.temporal: nn.Module | None = None
         self.after: NonLocal3D | None = None
         self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != out_channels:
@@ -73,6 +76,8 @@ class Block3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
+        if self.temporal is not None:  # of a 2D network: on frames folded into the batch
+            x = unfold_time(self.temporal(fold_time(x), x.shape[2]), x.shape[2])
         x = self.relu(self.branch(x) + shortcut)
         return x if self.after is None else self.after(x)
 
@@ -202,6 +207,16 @@ class ResNet3D(nn.Module):
         if self.pool_time and x.shape[2] > 1:
             x = nn.functional.max_pool3d(x, (2, 1, 1))
         return self.res5(self.res4(self.res3(x)))
+
+
+def fill_slots(net: ResNet3D, slot: TemporalSlot) -> None:
+    """Put the temporal part of a 2D network in front of every block, in place of temporal kernels."""
+    for number, stage in enumerate(net.stages, start=1):
+        for index, block in enumerate(stage.children()):
+            assert isinstance(block, Block3D)
+            conv = block.get_submodule("conv1")
+            assert isinstance(conv, nn.Conv3d)
+            block.temporal = slot(number, index, conv.in_channels)
 
 
 def _times(pattern: Sequence[int], blocks: int, limit: int | None) -> list[int]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveate.backbones.build import Stem
-from foveate.backbones.resnet3d import Depth, Pathway, ResNet3D
+from foveate.backbones.resnet3d import Depth, Pathway, ResNet3D, fill_slots
+from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
@@ -25,6 +26,7 @@ class PathwayConfig:
     num_classes: int = 400
     frames: int = 8  # T
     stride: int = 8  # tau, raw frames from one frame to the next, at 30 frames a second
+    temporal: Temporal = "none"  # a 2D network's part in front of every block, in place of temporal kernels
     pool_time: bool = False  # halve the frames behind res2 (C2D and I3D)
     non_local: Weighing | None = None  # non-local blocks in res3 and res4
     width: float = 1.0  # multiplier of all channels; 0.125 is that of a Fast pathway
@@ -41,13 +43,15 @@ class PathwayConfig:
         """The untrained model."""
         width = max(1, round(64 * self.width))
         net = ResNet3D(
-            self.pathway,
+            self.pathway if self.temporal == "none" else "c2d",
             self.depth,
             width,
             stem=self.stem,
             pool_time=self.pool_time,
             non_local=self.non_local,
         )
+        if self.temporal != "none":
+            fill_slots(net, temporal_slot(self.temporal))
         head = WindowHead(net.channels, self.num_classes, self.window, self.dropout)
         spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
         return PathwayNet(net, head, spec, self)

@@ -252,6 +252,7 @@ MODELS: dict[str, Entry] = {
     "slow_r50_8x8": Entry(PathwayConfig(), SLOWFAST_PAPER, "K400 74.8 / 91.6 (10x3 at 256)"),
     "slow_nln_r50_4x16": Entry(PathwayConfig(frames=4, stride=16, non_local="dot"), SLOWFAST_PAPER),
     "slow_nln_r50_8x8": Entry(PathwayConfig(non_local="dot"), SLOWFAST_PAPER),
+    "slow_tam_r50_8x8": Entry(PathwayConfig(temporal="aggregation"), BLVNET_PAPER),
     "slow_small": Entry(
         PathwayConfig("slow", 10, 10, 4, 8, width=0.25, stem="small", size=112, resize=112), OURS
     ),
