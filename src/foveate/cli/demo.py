@@ -35,9 +35,9 @@ from foveate.weights.file import read_model
 MODEL = "adafocus_small"
 SIDE = 160  # pixels of the small copies that are trained on
 PLAN = FocusPlan(
-    glance_epochs=8, glance_rate=2e-3, local_epochs=3, local_rate=2e-3,
-    patch_epochs=6, patch_rate=2e-3, patch_classifier=1.0, glance_dropout=0.5,
-    policy_epochs=8, policy_rate=1e-3, tune_epochs=3, tune_rate=1e-3,
+    glance_epochs=8, glance_rate=2e-3, local_epochs=2, local_rate=2e-3,
+    patch_epochs=8, patch_rate=2e-3, patch_classifier=1.0, glance_dropout=0.5,
+    policy_epochs=8, policy_rate=1e-3, tune_epochs=3, tune_rate=1e-3, turns=2,
 )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def _tuned(rival: Rival, job: TrainJob) -> VideoModel:
     """The rival, tuned from the finished model by the same stage."""
     say(f"tuning a baseline: {rival.name}")
     folder = job.out / rival.name.replace(" ", "_")
-    plan = replace(PLAN, only=(rival.stage,), patch_epochs=3, glance_dropout=0.0)
+    plan = replace(PLAN, only=(rival.stage,), patch_epochs=2, glance_dropout=0.0, turns=1)
     settings = (*job.settings, *rival.settings)
     weights = str(job.out / "best.safetensors")
     return train_stages(replace(job, out=folder, settings=settings, weights=weights, focus=plan))[0]
