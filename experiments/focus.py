@@ -364,5 +364,5 @@ EXPERIMENT = Experiment(
     ),
     run=run,
     settings=SETTINGS,
-    plot=("mmacs", "top1"),
+    plot=("mmacs", "ms", "top1"),
 )

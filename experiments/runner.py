@@ -52,7 +52,7 @@ class Experiment:
     run: Callable[[str, int], Numbers]
     settings: Mapping[str, Any]  # everything that the numbers depend on beside variant and seed
     seeds: Sequence[int] = (0, 1, 2)
-    plot: tuple[str, str] | None = None  # keys of the horizontal and the vertical axis
+    plot: tuple[str, ...] = ()  # keys of the horizontal axes, a panel each, and of the vertical one
     after: str = ""  # what was found, below the table
     results: Path = RESULTS
     work: Path = WORK
