@@ -16,12 +16,15 @@ from PIL import Image
 import foveate
 from foveate.cli import main
 from foveate.data.made.encode import encode_h264
-from foveate.errors import DataError
+from foveate.errors import DataError, UsageError
 from foveate.infer.chunks import CHUNK, Chunks
 from foveate.infer.predict import MANY, Predictor
 from foveate.models.base import VideoModel
-from foveate.report.clusters import CELL, COLUMNS, write_clusters
+from foveate.report.clusters import write_clusters
+from foveate.report.sheet import CELL, COLUMNS
 from foveate.video.decode import open_video
+from foveate.video.transform import test_transform as centre_crops
+from foveate.video.transform import to_clip
 from foveate.weights.file import save_model
 
 FPS, SCENES = 10, (30, 6, 54)  # frames of three scenes
@@ -106,6 +109,42 @@ def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
         assert [len(chunk) for chunk in chunks] == [CHUNK, 28 - CHUNK]
         with pytest.raises(DataError, match="frame 200 does not exist"):
             list(Chunks(video, [3, 200], model.spec, unwatched))
+
+
+def test_windows_decode_their_own_frames(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two passes over each window, from the key frame before it on, and what a decoder holds back."""
+    monkeypatch.setattr("foveate.infer.predict.MANY", 8)
+    path = film.with_name("long.mp4")
+    rng = np.random.default_rng(0)
+    path.write_bytes(encode_h264(rng.integers(0, 256, (600, 32, 32, 3), dtype=np.uint8), FPS, 30))
+    with open_video(path) as video:
+        before = video.frames_decoded
+        assert len(video.read([599])) == 1
+        group = video.frames_decoded - before  # at most so many lie before a frame in its group
+    result = Predictor(full_video(sampling="all", frames=10_000), window=6).predict(path)
+    assert result.cost.frames_used == 600 and len(result.segments or ()) <= 10
+    assert result.cost.frames_decoded < 2 * 600 + 20 * max(group, 50) < 10 * 600
+
+
+@pytest.mark.parametrize("sampling", ["all", "segments"])
+def test_uniform_frames_are_the_only_ones_read(film: Path, sampling: str) -> None:
+    """What a model in uniform mode leaves out is not decoded, and the answer is that of the whole clip."""
+    model = full_video(sampling=sampling, frames=90, eval_mode="uniform")
+    result = Predictor(model, window=0).predict(film)
+    assert result.cost.frames_used == 3
+    with open_video(film) as video:
+        frames = torch.from_numpy(video.read(range(90)))
+    clip = to_clip(centre_crops(frames, model.spec), model.spec, torch.device("cpu"))
+    with torch.no_grad():
+        scores = model(clip).softmax(1)[0]
+    assert result.predictions[0].score == pytest.approx(float(scores.max()), abs=1e-4)
+    assert [cluster.frames for cluster in result.clusters] == [1, 1, 1]
+
+
+def test_every_frame_is_read_in_one_crop(film: Path) -> None:
+    with pytest.raises(UsageError, match="crops: 3 crops of every frame of a video"):
+        Predictor(full_video(sampling="all"), crops=3)
+    assert Predictor(full_video(), crops=3, window=0).predict(film).status == "ok"
 
 
 def test_the_sheet_has_a_picture_for_each_cluster(film: Path, tmp_path: Path) -> None:

@@ -227,10 +227,17 @@ def test_drop_last_and_length(entries):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_clips_of_different_length_are_a_clear_error(entries, count):
-    dataset = VideoDataset(entries, replace(SPEC, frames=100, sampling="all"), 3)
+    spec = replace(SPEC, frames=100, sampling="all")
+    dataset = VideoDataset(entries, spec, 3, augment=Augment())
     assert [batch.frames.shape[2] for batch in batches(dataset, batch=1, shuffle=False)] == list(LENGTHS)
-    with pytest.raises(UsageError, match="batches of one"):
+    with pytest.raises(UsageError, match="batches of one by --batch N --accumulate N"):
         batches(dataset, shuffle=False, workers=count)
+
+
+def test_whole_videos_are_tested_one_by_one(entries):
+    dataset = VideoDataset(entries, replace(SPEC, frames=100, sampling="all"), 3)
+    found = batches(dataset, batch=4, shuffle=False)
+    assert [batch.frames.shape[:3] for batch in found] == [(1, 1, length) for length in LENGTHS]
 
 
 class Hostile(VideoDataset):

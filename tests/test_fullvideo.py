@@ -216,6 +216,28 @@ def test_uniform_evaluation_looks_at_g_frames() -> None:
     assert torch.allclose(trace.logits, few, atol=1e-5)
 
 
+def test_uniform_evaluation_needs_no_other_frame() -> None:
+    model, clip = build(eval_mode="uniform"), video(20).unsqueeze(0)
+    places = model.looked_at(20)
+    assert places == [2, 7, 12, 17] and build().looked_at(3) == [0, 1, 2]
+    with torch.no_grad():
+        assert torch.allclose(model(clip), model(clip[:, :, places]), atol=1e-6)
+
+
+@pytest.mark.parametrize("early", ["whole", "kept", "streamed"])
+@pytest.mark.parametrize("mode", ["cluster", "uniform", "all"])
+def test_a_model_in_half_precision_answers(mode: str, early: str) -> None:
+    model = build(eval_mode=mode, early=early, size=16, resize=16).bfloat16()
+    frames = torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert model.trace_videos([frames]).logits.dtype == torch.bfloat16
+        assert model.trace_chunks([frames]).logits.isfinite().all()
+
+
+def test_the_cost_of_every_frame_depends_on_the_video() -> None:
+    assert build(sampling="all").dynamic and not build().dynamic
+
+
 def test_training_has_a_mode_of_its_own() -> None:
     model = build(train_mode="uniform")
     clip = video(12).unsqueeze(0)
@@ -297,7 +319,7 @@ def test_a_release_is_told_from_tsm_by_its_first_stage() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"after": 4}, "stages 1 to 4"),
+        ({"after": 4}, "choose 0 to 3: a stage must stand behind"),
         ({"clusters": 0}, "at least one"),
         ({"chunk": 0}, "at least one frame"),
         ({"temporal": "past"}, "one-sided"),

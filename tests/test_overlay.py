@@ -16,7 +16,8 @@ from foveate.infer.looks import Look
 from foveate.infer.predict import Predictor
 from foveate.infer.result import Guess, Prediction
 from foveate.models.zoo import create_model
-from foveate.report.overlay import COLUMNS, MOST, write_overlay, write_sheet
+from foveate.report.overlay import write_overlay, write_sheet
+from foveate.report.sheet import COLUMNS, MOST
 from foveate.video.decode import open_video
 from foveate.weights.file import save_model
 
@@ -138,3 +139,34 @@ class TestCommand:
     def test_a_model_without_patches(self, bikes: Path, tmp_path: Path) -> None:
         save_model(create_model("tsm_r10_8", 4).eval(), tmp_path / "tsm.safetensors")
         assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.mp4") == 2
+
+
+def test_with_three_crops_the_boxes_are_those_of_the_middle_one(bikes: Path, model: Path) -> None:
+    one, three = (Predictor(model, window=0, crops=crops).predict(bikes) for crops in (1, 3))
+    assert [look.box for look in three.looks] == [look.box for look in one.looks]
+
+
+def test_a_frame_that_only_the_overlay_needs_is_broken(model: Path, tmp_path: Path) -> None:
+    """The prediction stands; the drawing is missed aloud, and the exit code says so."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(24):
+        Image.new("RGB", (64, 48), (9 * number, 90, 90)).save(folder / f"{number:03d}.png")
+    used = {look.frame for look in Predictor(model).predict(folder).looks}
+    unused = next(number for number in range(24) if number not in used)
+    (folder / f"{unused:03d}.png").write_bytes(b"no picture")
+    assert run(folder, "--model", model, "--overlay", tmp_path / "out.mp4") == 3
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_the_clip_form_shows_the_frames_that_its_local_network_saw(bikes: Path, tmp_path: Path) -> None:
+    small = {"glance": "resnet10", "local": "resnet10", "glance_width": 0.125, "local_width": 0.125}
+    sizes = {"size": 64, "resize": 64, "glance_size": 32, "patch": 32, "policy_width": 8}
+    torch.manual_seed(0)
+    net = create_model("adafocus_tsm_144", 4, **small, **sizes)
+    result = Predictor(net.eval(), window=0).predict(bikes)
+    assert [len(result.looks), sum(look.looked for look in result.looks)] == [24, 12]
+    assert result.cost.patches == 12
+    save_model(net, tmp_path / "tsm.safetensors")
+    assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.mp4") == 0
+    assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.avi") == 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,9 +106,10 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
 
 def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
     """Where the overlay of each video goes. UsageError for a model that chooses no patches."""
+    from foveate.models.adafocus_tsm import AdaFocusTSM
     from foveate.models.focus import FocusModel
 
-    if not isinstance(model, FocusModel):
+    if not isinstance(model, FocusModel | AdaFocusTSM):
         raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")
     return places_for("--overlay", out, sources, ".overlay.mp4")
 
@@ -125,18 +126,25 @@ def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> li
 def places_for(option: str, out: Path, sources: Sequence[Entry], ending: str) -> list[Path | None]:
     """`out` itself for one video, files named after the videos in a folder. Refused before the work begins.
 
-    ending: such that no file has the name of a video itself.
+    ending: of the names in a folder, such that none is that of a video itself; `out` must end as it does.
     """
     if not out.is_dir():
         if len(sources) > 1:
             raise UsageError(option, f"{len(sources)} videos and '{out}' is no folder", "make it first")
+        if out.suffix.lower() != Path(ending).suffix:
+            raise UsageError(
+                option, f"'{out}' does not end in {Path(ending).suffix}", "it is written as that"
+            )
         demand_writable(out, Path(sources[0].path))
         return [out]
-    taken: Counter[str] = Counter()
+    if not os.access(out, os.W_OK):
+        raise OutputError(out, "you may not write in it", "choose another place")
+    taken = {Path(source.path).name for source in sources}
     places: list[Path | None] = []
     for source in sources:
         stem = Path(source.path).stem
-        taken[stem] += 1
-        number = f"-{taken[stem]}" if taken[stem] > 1 else ""
-        places.append(out / f"{stem}{number}{ending}")
+        names = chain([f"{stem}{ending}"], (f"{stem}-{number}{ending}" for number in count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        places.append(out / name)
     return places

@@ -75,19 +75,27 @@ def predict(
     for source, place, sheet, result in zip(
         sources, places, sheets, predictor.predict_all(sources), strict=True
     ):
-        refused += result.status == "refused"
-        if place and result.looks:
-            looks = write_overlay(result, place, source.template)
-            say(f"patches drawn in {plain(str(place))}, {plain(str(looks))}")
-        if sheet and result.clusters:
-            say(f"clusters shown in {plain(str(write_clusters(result, sheet, source.template)))}")
         if json:
             print_json(result.to_dict())
         else:
             _print_prediction(result)
+        try:
+            _draw(result, place, sheet, source.template)
+        except DataError as error:  # a frame that the prediction did not need
+            say(f"error: {plain(str(error))}")
+            refused += 1
+        refused += result.status == "refused"
     if refused and len(sources) > 1:
         say(f"{refused} of {len(sources)} videos refused")
     return DataError.exit_code if refused else 0
+
+
+def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
+    if overlay and result.looks:
+        sheet = write_overlay(result, overlay, template)
+        say(f"patches drawn in {plain(str(overlay))}, {plain(str(sheet))}")
+    if clusters and result.clusters:
+        say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
 
 
 def evaluate(

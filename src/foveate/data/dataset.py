@@ -149,9 +149,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     good = [sample for sample in samples if sample.bad is None]
     lengths = {sample.frames.shape[1] for sample in good}
     if len(lengths) > 1:
-        raise UsageError(
-            "batch", f"clips of {sorted(lengths)} frames", "with sampling 'all' use batches of one"
-        )
+        hint = "train with batches of one by --batch N --accumulate N"
+        raise UsageError("batch", f"clips of {sorted(lengths)} frames do not fit together", hint)
     first = samples[0]
     if good:
         frames = torch.stack([sample.frames for sample in good])
@@ -216,9 +215,12 @@ def make_loader(
     """The batches of one epoch, from `start_batch` on, exactly as an unbroken run would have seen them.
 
     Shares of the processes are equal when shuffling or dropping the last batch; otherwise, as in a test,
-    every entry is in exactly one share. Raises DataError, naming the file, when a worker process dies or a
-    batch does not come within `timeout_s` seconds.
+    every entry is in exactly one share. Tests of whole videos, whose lengths differ, come one by one.
+    Raises DataError, naming the file, when a worker process dies or a batch does not come within `timeout_s`
+    seconds.
     """
+    if dataset.spec.sampling == "all" and dataset.augment is None:
+        batch = 1
     even = shuffle or drop_last
     sampler = EpochSampler(len(dataset), epoch, seed, shuffle, rank, world, start_batch * batch, even)
     paths = [entry.path for entry in dataset.entries]

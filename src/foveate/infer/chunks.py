@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.clip import ClipSpec
-from foveate.video.base import DecodeError, Video
+from foveate.video.base import Video
 from foveate.video.transform import test_transform
 
 CHUNK = 16  # frames in memory as they were decoded
@@ -21,7 +21,8 @@ Watch = Callable[[str], AbstractContextManager[None]]
 class Chunks:
     """The centre crops of frames of a video, as uint8 (k, S, S, 3) of up to 16 at a time.
 
-    places: ascending positions in the video. Raises DecodeError where the video ends before them.
+    places: rising positions in the video. Each pass decodes from the key frame before the first to the last.
+    Raises DecodeError where the video ends before them.
     """
 
     def __init__(self, video: Video, places: Sequence[int], spec: ClipSpec, watch: Watch) -> None:
@@ -31,21 +32,12 @@ class Chunks:
         self.watch = watch
 
     def __iter__(self) -> Iterator[Tensor]:
-        frames, found = self._frames(), 0
-        while found < len(self.places):
+        frames = self.video.pick(self.places)
+        while True:
             with self.watch("decode"):
                 chunk = list(islice(frames, CHUNK))
             if not chunk:
-                hint = "frames count from 0"
-                cause = f"frame {self.places[found]} does not exist: the video ends earlier"
-                raise DecodeError(self.video.info.path, cause, hint)
-            found += len(chunk)
+                return
             with self.watch("transform"):
                 crops = test_transform(torch.from_numpy(np.stack(chunk)), self.spec)[0]
             yield crops
-
-    def _frames(self) -> Iterator[np.ndarray]:
-        wanted = set(self.places)
-        for place, (_, rgb) in enumerate(self.video.stream()):
-            if place in wanted:
-                yield rgb

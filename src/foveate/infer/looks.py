@@ -18,18 +18,21 @@ class Look:
     looked: bool  # False where the frame was skipped: the glance saw it, the patch was not computed
 
 
-def looks_of(trace: Any, frames: Sequence[int], spec: ClipSpec, width: int, height: int) -> list[Look]:
-    """The looks of the first view of a clip whose frames stand at `frames` of a video of width x height.
+def looks_of(
+    trace: Any, frames: Sequence[int], spec: ClipSpec, width: int, height: int, view: int = 0
+) -> list[Look]:
+    """The looks of a clip whose frames stand at `frames` of a video of width x height.
 
-    trace: of the model; one without `corners` gives no looks. The centre crop of the test is undone.
+    trace: of the model; one without `corners` gives no looks. view: of the trace, the one from the centre
+    crop of the test, which is undone.
     """
     if not hasattr(trace, "corners"):
         return []
-    corners = trace.corners[0].float().cpu()  # (T, 2), or (1, 2) where one patch serves the clip
+    corners = trace.corners[view].float().cpu()  # (T, 2), or (1, 2) where one patch serves the clip
     if len(corners) == 1:
         corners = corners.expand(len(frames), 2)
     order = trace.order.tolist() if hasattr(trace, "order") else range(len(frames))
-    looked = trace.looked[0].tolist() if hasattr(trace, "looked") else [True] * len(frames)
+    looked = trace.looked[view].tolist()
     short = min(width, height)
     scale = short / spec.resize
     left, top = ((spec.resize * side // short - spec.size) / 2 for side in (width, height))

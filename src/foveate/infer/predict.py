@@ -30,7 +30,7 @@ from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model
 
 Source = str | Path | Entry  # a video, or a part of one
-MANY = 64  # frames; a clip of more is not held in memory for a model that can do without
+MANY = 64  # frames; a clip of more is not held as floats for a model that reads bytes in chunks
 
 
 class Predictor:
@@ -71,6 +71,9 @@ class Predictor:
             raise UsageError("window", f"is {self.window} s", hint)
         spec = self.model.spec
         views(spec.frames, spec, self.clips)
+        if self.crops > 1 and isinstance(self.model, FullVideo) and spec.sampling == "all":
+            cause = f"{self.crops} crops of every frame of a video"
+            raise UsageError("crops", cause, "ask for one: it is read chunk by chunk")
         frames = min(spec.frames, MANY) if spec.sampling == "all" else spec.frames
         black = torch.zeros(frames, spec.resize, spec.resize, 3, dtype=torch.uint8)
         self._run(to_clip(test_transform(black, spec, self.crops)[:1], spec, self.device))
@@ -130,21 +133,28 @@ class Predictor:
         size = video.info.width, video.info.height
         seen = _Seen(cut(times[first:end], end_s, self.window))
         for window in seen.windows:
-            indices = views(window.end - window.first, self.model.spec, self.clips, video.info.fps)
+            indices = self._views(window.end - window.first, video.info.fps)
             wanted = [first + window.first + index for index in chain.from_iterable(indices)]
             trace, macs = self._run_on(video, wanted, watch)
             seen.add(trace, macs, len(set(wanted)))
             view, span = wanted[: len(indices[0])], (window.start_s, window.end_s)
-            seen.looks += looks_of(trace, view, self.model.spec, *size)
+            seen.looks += looks_of(trace, view, self.model.spec, *size, self.crops // 2)
             seen.clusters += clusters_of(trace, view, times, span, len(seen.clusters))
         return seen
 
+    def _views(self, frames: int, fps: float) -> list[list[int]]:
+        """Which of so many frames each view needs."""
+        indices = views(frames, self.model.spec, self.clips, fps)
+        if isinstance(self.model, FullVideo):
+            return [[view[place] for place in self.model.looked_at(len(view))] for view in indices]
+        return indices
+
     def _run_on(self, video: Video, places: list[int], watch: _Watch) -> tuple[Any, int]:
         """The trace of the views made of the frames at `places`, and its multiply-adds."""
-        model, spec = self.model, self.model.spec
-        if isinstance(model, FullVideo) and spec.sampling == "all" and len(places) > MANY and self.crops == 1:
+        model = self.model
+        if isinstance(model, FullVideo) and model.spec.sampling == "all" and len(places) > MANY:
             with watch("model"):
-                return self._counted(model.trace_chunks, Chunks(video, places, spec, watch))
+                return self._counted(model.trace_chunks, Chunks(video, places, model.spec, watch))
         with watch("decode"):
             frames = torch.from_numpy(video.read(places))  # (clips*T, H, W, C) uint8
         with watch("transform"):

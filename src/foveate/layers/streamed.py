@@ -42,7 +42,8 @@ def stream_clusters(
     grouping = clustering.group(distances, lengths or [len(distances[0]) + 1])
     count = grouping.sizes.numel()
     sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *learning)
-    return Clusters(clustering.show(sums, grouping), grouping)
+    shown = clustering.show(sums, grouping).to(parameters[0].dtype)  # sums are at least float32
+    return Clusters(shown, grouping)
 
 
 class _StreamedSums(torch.autograd.Function):

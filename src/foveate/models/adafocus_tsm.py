@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
@@ -78,6 +79,7 @@ class ClipFocusTrace:
     """Where the clip was looked at. logits: (B, classes). glance_logits, local_logits: (B, T', classes).
 
     fractions: (B, 2), the position in [0, 1]. corners: (B, 1, 2), its row and column in pixels. patch: side.
+    looked: (B, T), whether the local network saw the frame.
     """
 
     logits: Tensor
@@ -86,6 +88,7 @@ class ClipFocusTrace:
     fractions: Tensor
     corners: Tensor
     patch: int
+    looked: Tensor
 
 
 class AdaFocusTSM(VideoModel):
@@ -128,13 +131,19 @@ class AdaFocusTSM(VideoModel):
     def trace(self, clip: Tensor) -> ClipFocusTrace:
         """The logits and where the model looked. clip: (B, 3, T, S, S)."""
         frames = clip.shape[2]
-        return self.trace_frames(
-            clip[:, :, spread_over(frames, self.config.glance_frames)],
-            clip[:, :, spread_over(frames, self.config.local_frames)],
+        glanced, looked = (
+            spread_over(frames, number) for number in (self.config.glance_frames, self.config.local_frames)
         )
+        trace = self.trace_frames(clip[:, :, glanced], clip[:, :, looked])
+        among = torch.zeros(len(clip), frames, dtype=torch.bool)
+        among[:, looked] = True
+        return replace(trace, looked=among)
 
     def trace_frames(self, glance_clip: Tensor, local_clip: Tensor) -> ClipFocusTrace:
-        """The same on two sets of frames, (B, 3, glance_frames, S, S) and (B, 3, T', S, S)."""
+        """The same on two sets of frames, (B, 3, glance_frames, S, S) and (B, 3, T', S, S).
+
+        `looked` is then about the second set.
+        """
         maps, glance_logits = self.glance_at(glance_clip)
         fractions, _ = self.policy(maps)
         local_logits = self.look_at(local_clip, fractions)
@@ -145,6 +154,7 @@ class AdaFocusTSM(VideoModel):
             fractions=fractions,
             corners=fraction_corners(fractions, self.room).unsqueeze(1),
             patch=self.config.patch,
+            looked=torch.ones(local_clip.shape[0], local_clip.shape[2], dtype=torch.bool),
         )
 
     def glance_at(self, clip: Tensor) -> tuple[Tensor, Tensor]:

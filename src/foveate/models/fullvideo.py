@@ -80,7 +80,10 @@ class FullVideoConfig:
         if not isinstance(net, StagedNet):
             raise ValueError(f"{self.backbone} does not divide into an early and a late part")
         if not 0 <= self.after < len(net.stages):
-            raise ValueError(f"after is {self.after}; {self.backbone} has stages 1 to {len(net.stages)}")
+            last = len(net.stages) - 1
+            raise ValueError(
+                f"after is {self.after}; choose 0 to {last}: a stage must stand behind the clusters"
+            )
         clustering = TemporalClustering(
             self.clusters, self.rule, self.aggregate, self.lasting, self.floor, self.lose_last
         )
@@ -123,6 +126,7 @@ class FullVideo(VideoModel):
         self.head = head
         self.spec = spec
         self.config = config
+        self.dynamic = spec.sampling == "all"  # as many frames as the video has
         if config.early == "frozen":
             for parameter in self.early_parameters():
                 parameter.requires_grad_(False)
@@ -166,10 +170,11 @@ class FullVideo(VideoModel):
         return self._answer(self._cluster(self.clustering, frames))
 
     def trace_chunks(self, chunks: Iterable[Tensor]) -> FullVideoTrace:
-        """One video of any length as chunks (k, H, W, 3) of uint8, k free, in memory for one of them.
+        """One video of any length as chunks (k, H, W, 3) of uint8, k free.
 
-        chunks: gone through twice (in training three times), so a list or what decodes anew, no iterator.
-        Training with early=whole raises ValueError: its norms would see chunks instead of the video.
+        Clustering holds one of them at a time; the modes uniform and all hold all bytes, and the latter a map
+        of every frame. chunks: gone through twice (in training three times), so a list or what decodes anew,
+        no iterator. Training with early=whole raises ValueError: its norms would see chunks, not the video.
         """
         if self.training and self.config.early == "whole":
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")
@@ -177,6 +182,10 @@ class FullVideo(VideoModel):
             return self.trace_videos([torch.cat(list(chunks))])
         parameters = self.early_parameters()
         return self._answer(stream_clusters(self.clustering, self.early, parameters, chunks, None, False))
+
+    def looked_at(self, frames: int) -> list[int]:
+        """Places of the frames, of so many, on which the answer depends: with mode uniform only g of them."""
+        return middles([frames], self.config.clusters) if self._mode == "uniform" else list(range(frames))
 
     def early(self, frames: Tensor) -> Tensor:
         """The part that sees every frame, each alone. frames: (k, 3, H, W), or uint8 (k, H, W, 3)."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from foveate.errors import DataError, OutputError
-from foveate.infer.clusters import Cluster
+from foveate.errors import DataError
 from foveate.infer.result import Prediction
+from foveate.report.sheet import CELL, caption, thinned, write_pictures
 from foveate.video.decode import open_video
-
-COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def write_clusters(prediction: Prediction, out: Path, template: str | None = None) -> Path:
@@ -20,29 +17,13 @@ def write_clusters(prediction: Prediction, out: Path, template: str | None = Non
 
     Raises DataError for a model that makes no clusters, OutputError where nothing can be written.
     """
-    clusters = prediction.clusters
-    if not clusters:
+    if not prediction.clusters:
         raise DataError(prediction.video, f"{prediction.model} makes no clusters: nothing to show")
+    pictures = []
     with open_video(prediction.video, template) as video:
         height = round(CELL * video.info.height / video.info.width)
-        sheet = Image.new("RGB", (COLUMNS * CELL, -(-len(clusters) // COLUMNS) * height))
-        for number, cluster in enumerate(clusters):
-            picture = Image.fromarray(video.at([(cluster.start_s + cluster.end_s) / 2])[0])
-            labelled = _labelled(picture.resize((CELL, height)), cluster)
-            sheet.paste(labelled, (number % COLUMNS * CELL, number // COLUMNS * height))
-    part = out.with_name(f".{out.name}.part")
-    try:
-        sheet.save(part, "PNG")
-        return part.replace(out)
-    except OSError as error:
-        raise OutputError(out, f"cannot be written: {error}", "is it a .png in a folder of yours?") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _labelled(picture: Image.Image, cluster: Cluster) -> Image.Image:
-    text = f"{cluster.start_s:.2f} to {cluster.end_s:.2f} s, {cluster.frames} frames"
-    font = ImageFont.load_default(size=max(12, picture.height // 14))
-    draw = ImageDraw.Draw(picture)
-    draw.text((6, 4), text, WHITE, font=font, stroke_width=2, stroke_fill=BLACK)
-    return picture
+        for cluster in thinned(prediction.clusters):
+            middle = Image.fromarray(video.at([(cluster.start_s + cluster.end_s) / 2])[0])
+            text = f"{cluster.start_s:.2f} to {cluster.end_s:.2f} s, {cluster.frames} frames"
+            pictures.append(caption(middle.resize((CELL, height)), text))
+    return write_pictures(pictures, out)

@@ -10,17 +10,16 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from foveate.errors import DataError, OutputError
 from foveate.infer.looks import Look
 from foveate.infer.result import Prediction
+from foveate.report.sheet import CELL, caption, thinned, write_pictures
 from foveate.video.decode import open_video
 
-GREEN, GREY, WHITE = (60, 230, 90), (150, 150, 150), (255, 255, 255)
+GREEN, GREY = (60, 230, 90), (150, 150, 150)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
-COLUMNS, CELL = 4, 320  # of the contact sheet: pictures in a row, pixels of their width
-MOST = 40  # pictures of a sheet; of more looks, evenly spread ones are shown
 
 
 def write_overlay(prediction: Prediction, out: Path, template: str | None = None) -> Path:
@@ -33,7 +32,7 @@ def write_overlay(prediction: Prediction, out: Path, template: str | None = None
     looks = prediction.looks
     if not looks:
         raise DataError(prediction.video, f"{prediction.model} chooses no patches: nothing to show")
-    part = out.with_name(f".{out.stem}.part{out.suffix or '.mp4'}")
+    part = out.with_name(f".{out.stem}.part.mp4")
     try:
         _encode(prediction, looks, part, template)
         part.replace(out)
@@ -59,30 +58,23 @@ def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: 
         stream.options = {"crf": "20", "preset": "veryfast"}
         for number, (_, rgb) in enumerate(video.stream()):
             look = looks[_nearest(frames, number)]
-            picture = _drawn(rgb, look, caption(prediction), stream.width, stream.height)
+            picture = _drawn(rgb, look, best_guess(prediction), stream.width, stream.height)
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode(None))
 
 
 def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
     """Write a PNG of the frames that the model read, at most 40 of them, each with its patch."""
-    looks = prediction.looks[:: -(-len(prediction.looks) // MOST)]
+    pictures = []
     with open_video(prediction.video, template) as video:
-        info = video.info
-        height = round(CELL * info.height / info.width)
-        rows = -(-len(looks) // COLUMNS)
-        sheet = Image.new("RGB", (COLUMNS * CELL, rows * height))
-        for number, look in enumerate(looks):
-            rgb = video.read([look.frame])[0]
+        height = round(CELL * video.info.height / video.info.width)
+        for look in thinned(prediction.looks):
             text = f"frame {look.frame}" + ("" if look.looked else ", skipped")
-            picture = _drawn(rgb, look, text, CELL, height)
-            sheet.paste(picture, (number % COLUMNS * CELL, number // COLUMNS * height))
-    part = out.with_name(f".{out.name}.part")
-    sheet.save(part, "PNG")
-    return part.replace(out)
+            pictures.append(_drawn(video.read([look.frame])[0], look, text, CELL, height))
+    return write_pictures(pictures, out)
 
 
-def caption(prediction: Prediction) -> str:
+def best_guess(prediction: Prediction) -> str:
     """The best class and its score."""
     best = prediction.predictions[0]
     return f"{best.label} {best.score:.0%}"
@@ -105,9 +97,7 @@ def _drawn(rgb: NDArray[np.uint8], look: Look, text: str, width: int, height: in
         draw.rectangle(box, outline=GREEN, width=max(2, width // 160))
     else:
         _dashed(draw, box, max(1, width // 320))
-    font = ImageFont.load_default(size=max(12, height // 14))
-    draw.text((6, 4), text, WHITE, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
-    return picture
+    return caption(picture, text)
 
 
 def _dashed(draw: ImageDraw.ImageDraw, box: Sequence[int], width: int, dash: int = 6) -> None:

@@ -71,7 +71,7 @@ def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
     with open_world(job.train.timeout_s) as world:
         for note in lists[0].notes if world.main else ():
             log.info("%s: %s", job.videos, note)
-        model = model.to(_device(job.device, world))
+        model = model.to(device_of(job.device, world))
         feed = Feed(job, model, lists[0], world)
         for videos in lists[1:]:
             test_data(videos, model, job.clips, job.crops)
@@ -253,6 +253,6 @@ def save_best(training: dict[str, Any], model: torch.nn.Module, path: Path) -> N
     save_model(model, path, training)
 
 
-def _device(name: str, world: World) -> torch.device:
-    """The GPU of this process where several share the work."""
+def device_of(name: str, world: World) -> torch.device:
+    """The device of a job; where several processes share the work, the GPU of this one."""
     return torch.device("cuda", world.local_rank) if name == "cuda" and world.size > 1 else torch.device(name)

@@ -32,12 +32,15 @@ from foveate.train.classifier import (
     Feed,
     TrainJob,
     build_model,
+    device_of,
+    fingerprint,
     judge_list,
     prepare,
     save_best,
     train_classifier,
 )
 from foveate.train.config import FocusPlan, TrainConfig
+from foveate.train.distributed import World, open_world
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification, ClipBatch, loss_function
 from foveate.train.ppo import PPOConfig
@@ -78,14 +81,19 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
     stages = plan_stages(model, job, plan)
     _demand_order(stages, job, plan)
     outcome = None
-    for stage in stages:
-        if plan.only and stage.name not in plan.only:
-            _load_finished(model, job.out / stage.name)
-        elif stage.epochs:
-            outcome = _run(stage, job, model, lists)
-    if outcome is None:
-        raise UsageError(job.out, "no stage is left to run", "give a stage some epochs")
-    save_best({"videos": len(lists[0]), "plan": to_dict(plan)}, model, job.out / "best.safetensors")
+    with open_world(job.train.timeout_s) as world:
+        model = model.to(device_of(job.device, world))
+        for stage in stages:
+            if plan.only and stage.name not in plan.only:
+                _load_finished(model, job.out / stage.name)
+            elif stage.epochs:
+                outcome = _run(stage, job, model, lists, world)
+        if outcome is None:
+            raise UsageError(job.out, "no stage is left to run", "give a stage some epochs")
+        if world.main:
+            recipe = job.resolution if isinstance(model, ARNet) else plan
+            training = {"videos": len(lists[0]), "plan": to_dict(recipe)}
+            save_best(training, outcome.model, job.out / "best.safetensors")
     return model, outcome
 
 
@@ -193,22 +201,24 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
     ]
 
 
-def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any]) -> Outcome:
+def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any], world: World) -> Outcome:
     config = _config(stage, job.train)
     folder = job.out / stage.name
     log.info(
         "%s: %s learn, epochs %d", stage.name, " and ".join(part for part, _ in stage.parts), stage.epochs
     )
-    feed = Feed(replace(job, train=config), model, lists[0])
+    feed = Feed(replace(job, train=config), model, lists[0], world)
     batches: Any = feed.batches
     if stage.play is not None:
         batches = focus.Rollouts(feed.batches, stage.play, config.seed)
     if stage.feed is not None:
         batches = stage.feed(batches)
-    judge = partial(judge_list, clips=job.clips, crops=job.crops, batch=config.batch, workers=job.workers)
+    judge = partial(
+        judge_list, clips=job.clips, crops=job.crops, batch=config.batch, workers=job.workers, world=world
+    )
     groups = focus.learn_only(model, *((model.get_submodule(part), rate) for part, rate in stage.parts))
     resume = job.resume and (folder / "config.yaml").exists()
-    with Run(folder, to_dict(replace(job, train=config)) | {"resume": False}, resume) as run:
+    with Run(folder, to_dict(replace(job, train=config)) | {"resume": False}, resume, world.main) as run:
         return fit(
             model,
             batches,
@@ -218,6 +228,8 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any]) -
             batches_per_epoch=feed.per_epoch,
             param_groups=groups,
             evaluate=(lambda judged: judge(judged, lists[1])) if stage.judged and len(lists) > 1 else None,
+            fingerprint=fingerprint(lists),
+            world=world,
         )
 
 

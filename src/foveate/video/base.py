@@ -79,6 +79,11 @@ class Video(ABC):
         Raises DecodeError when one of them cannot be had; another frame never takes its place.
         """
 
+    def pick(self, places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield what `read` returns of rising positions one by one, uint8 (H, W, 3), in memory for one."""
+        for place in places:
+            yield self.read([place])[0]
+
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (seconds, uint8 RGB (H, W, 3)) of every frame in order, in memory that does not grow."""
@@ -123,7 +128,7 @@ class Video(ABC):
     def _require(self, positions: NDArray[np.int64]) -> None:
         outside = positions[(positions < 0) | (positions >= self.info.frames)]
         if len(outside):
-            why = self.damage[0] if self.damage else f"the video has {self.info.frames} frames"
-            raise DecodeError(
-                self.info.path, f"frame {outside[0]} does not exist: {why}", "frames count from 0"
-            )
+            why, hint = f"the video has {self.info.frames} frames", "frames count from 0"
+            if self.damage:
+                why, hint = self.damage[0], "the file is damaged: foveate data check says where"
+            raise DecodeError(self.info.path, f"frame {outside[0]} does not exist: {why}", hint)

@@ -9,7 +9,7 @@ index from then on, and what went missing is reported as damage.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import dropwhile
 from pathlib import Path
@@ -62,10 +62,19 @@ class ContainerVideo(Video):
         asked = self._wanted(indices)
         wanted, place = np.unique(asked, return_inverse=True)
         try:
-            frames = self._collect(wanted)
+            frames = self._stacked(self._each(wanted), len(wanted))
         except _Astray:
-            frames = self._collect_slowly(wanted)
+            frames = self._stacked(self._each_slowly(wanted), len(wanted))
         return frames if np.array_equal(wanted, asked) else frames[place]
+
+    def pick(self, places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        wanted, given = self._wanted(places), 0
+        with suppress(_Astray):
+            for frame in self._each(wanted):
+                given += 1
+                yield frame
+        if given < len(wanted):
+            yield from self._each_slowly(wanted[given:])
 
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         canvas = Canvas(self.info.width, self.info.height)
@@ -89,29 +98,33 @@ class ContainerVideo(Video):
             finally:
                 self.frames_decoded += decoder.decoded
 
-    def _collect(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _stacked(self, frames: Iterator[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
+        out = np.empty((count, self.info.height, self.info.width, 3), dtype=np.uint8)
+        for slot, frame in enumerate(frames):
+            out[slot] = frame
+        return out
+
+    def _each(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Decode what it takes to reach sorted, distinct positions and convert only those."""
-        out = np.empty((len(wanted), self.info.height, self.info.width, 3), dtype=np.uint8)
         canvas = Canvas(self.info.width, self.info.height)
-        slot = {int(position): i for i, position in enumerate(wanted)}
+        converted = set(wanted.tolist())
         marked = []
         with self._open() as decoder:
             for start, run in self._index.runs(wanted):
                 for position, frame in self._follow(decoder, start, int(run[-1])):
-                    if position in slot:
-                        out[slot[position]] = canvas(frame)
+                    if position in converted:
                         marked += [str(position)] if frame.is_corrupt else []
+                        yield canvas(frame)
         if marked:
             self._report(f"frames marked as damaged: {', '.join(marked)}")
-        return out
 
-    def _collect_slowly(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Number the frames by decoding them all, then collect in one pass from the beginning."""
+    def _each_slowly(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Number the frames by decoding them all, then yield in one pass from the beginning."""
         self._survey()
         self._index = self._index.in_order_only()
         self._require(wanted)
         try:
-            return self._collect(wanted)
+            yield from self._each(wanted)
         except _Astray:
             cause = "two passes decode differently"
             raise DecodeError(self.info.path, cause, "copy the file again") from None

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -32,6 +33,7 @@ TRIES = 5  # of a download that breaks off
 PAUSE = 0.2  # seconds before the second try, doubled before each further one
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
+OFFLINE = "offline? FOVEATE_MIRROR may name a folder that holds the file"
 
 
 def fetch(url: str, mirror: str | Path | None = None) -> Path:
@@ -85,26 +87,47 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
+class Received(NamedTuple):
+    """What one try left behind."""
+
+    have: int  # bytes that are here now
+    total: int | None  # of how many; None where the connection never said
+    reason: str = "the connection was closed"  # why no more came
+
+
 def _download(source: str, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     with _progress(target.name) as progress:
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
-            received, total = _receive(source, part, progress)
-            if total is not None and received >= total:
+            have, total, reason = _receive(source, part, progress)
+            if total is not None and have >= total:
                 break
         else:
-            cause = f"broke off {TRIES} times, {received / 1e6:.1f} of {(total or 0) / 1e6:.1f} MB are here"
+            if total is None:
+                raise ModelFileError(source, f"cannot be reached, {TRIES} times: {reason}", OFFLINE)
+            here = f"{have / 1e6:.1f} of {total / 1e6:.1f} MB are here"
+            cause = f"broke off {TRIES} times, {here}: {reason}"
             raise ModelFileError(source, cause, "run it again: it goes on from there")
     _demand_whole(part, total, source)
-    _record(part, target)
-    part.replace(target)
-    _tag_of(part).unlink(missing_ok=True)
+    with _writing(target):
+        _record(part, target)
+        part.replace(target)
+        _tag_of(part).unlink(missing_ok=True)
 
 
-def _receive(source: str, part: Path, progress: Progress) -> tuple[int, int | None]:
-    """One try: bytes that are here now, and of how many, None where the connection never said."""
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the disk refuses is no fault of the connection: OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error), "make room, then run it again") from error
+
+
+def _receive(source: str, part: Path, progress: Progress) -> Received:
+    """One try, from where the last one ended."""
     have = part.stat().st_size if part.exists() else 0
     try:
         with urlopen(_request(source, part, have), timeout=TIMEOUT) as answer:
@@ -114,9 +137,8 @@ def _receive(source: str, part: Path, progress: Progress) -> tuple[int, int | No
     except (URLError, OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, socket.gaierror | ConnectionRefusedError):
-            hint = "offline? FOVEATE_MIRROR may name a folder that holds the file"
-            raise ModelFileError(source, f"cannot be reached: {reason}", hint) from error
-        return part.stat().st_size if part.exists() else 0, None
+            raise ModelFileError(source, f"cannot be reached: {reason}", OFFLINE) from error
+        return Received(have, None, _words(reason))
 
 
 def _request(source: str, part: Path, have: int) -> Request:
@@ -129,9 +151,7 @@ def _request(source: str, part: Path, have: int) -> Request:
     return request
 
 
-def _store(
-    answer: HTTPResponse, source: str, part: Path, have: int, progress: Progress
-) -> tuple[int, int | None]:
+def _store(answer: HTTPResponse, source: str, part: Path, have: int, progress: Progress) -> Received:
     """Write what comes behind what is here, or anew where the server sends the whole file again."""
     if answer.headers.get_content_type() == "text/html":
         raise ModelFileError(source, "the server sent a web page", "is the address still right?")
@@ -140,37 +160,43 @@ def _store(
     total = int(length) + (have if resumed else 0) if length.isdigit() else None
     if not resumed:
         have = 0
-        _tag_of(part).write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
+        with _writing(_tag_of(part)):
+            _tag_of(part).write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
     progress.update(progress.task_ids[0], total=total, completed=have)
+    with _writing(part), part.open("ab" if resumed else "wb") as file:
+        chunk, reason = _next(answer)
+        while chunk:
+            file.write(chunk)
+            have += len(chunk)
+            progress.update(progress.task_ids[0], completed=have)
+            chunk, reason = _next(answer)
+    return Received(have, have if total is None and answer.isclosed() else total, reason)
+
+
+def _next(answer: HTTPResponse) -> tuple[bytes, str]:
+    """The next bytes; none at the end, be it the true one or not, and why there are none."""
     try:
-        with part.open("ab" if resumed else "wb") as file:
-            while chunk := _next(answer):
-                file.write(chunk)
-                have += len(chunk)
-                progress.update(progress.task_ids[0], completed=have)
-    except OSError as error:
-        raise OutputError(part, error.strerror or str(error), "make room, then run it again") from error
-    return have, have if total is None and answer.isclosed() else total
+        return answer.read(CHUNK), "the connection was closed"
+    except (OSError, HTTPException) as error:
+        return b"", _words(error)
 
 
-def _next(answer: HTTPResponse) -> bytes:
-    """The next bytes; none at the end, be it the true one or not."""
-    try:
-        return answer.read(CHUNK)
-    except (OSError, HTTPException):
-        return b""
+def _words(reason: object) -> str:
+    """What an error says, or its name where it says nothing."""
+    return str(reason) or type(reason).__name__
 
 
-def _refused(error: HTTPError, source: str, part: Path, have: int) -> tuple[int, int | None]:
+def _refused(error: HTTPError, source: str, part: Path, have: int) -> Received:
     """A busy server may be asked again; all else is final, unless it says that nothing is left to send."""
     if error.code == 416:
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return have, have
+            return Received(have, have)
         part.unlink(missing_ok=True)  # of another file
-        return 0, None
+        return Received(0, None)
+    said = f"the server says {error.code} {error.reason}"
     if error.code >= 500 or error.code == 429:
-        return have, None
-    raise ModelFileError(source, f"the server says {error.code} {error.reason}") from error
+        return Received(have, None, said)
+    raise ModelFileError(source, said) from error
 
 
 def _demand_whole(part: Path, total: int | None, source: str) -> None:

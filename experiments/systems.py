@@ -1,0 +1,248 @@
+"""Every system of this library on the same figures: what it names rightly, and what a video costs it.
+
+The clips and the recipe are those of the AdaFocus laboratory (experiments/focus.py), whose rows are taken
+from there. The budget is in epochs: every convolutional network sees each training clip ten times. Seconds
+would be no fairer: they depend on the machine and its load, and on how well a kernel happens to be written,
+so no one could repeat the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from benchmarks.record import seconds
+from torch import Tensor
+
+from experiments import focus, systems_data
+from experiments.focus_data import ACTIONS, Batches, ClipBatch, Split, in_order
+from experiments.runner import Column, Experiment, Numbers
+from experiments.systems_data import SIDE, load_split
+from foveate.layers.window_head import WindowHead
+from foveate.measure.cost import count_macs, peak_memory_mb
+from foveate.models.arnet import ARNet
+from foveate.models.base import VideoModel
+from foveate.models.slowfast import SlowFast
+from foveate.models.zoo import create_model
+from foveate.train.config import ResolutionPlan, TrainConfig
+from foveate.train.distributed import ALONE
+from foveate.train.focus import LocalWarmup, learn_only
+from foveate.train.objective import Classification
+from foveate.train.resolutions import Annealing, BranchWarmup, JointTraining, relative_costs
+from foveate.train.state import make_state
+from foveate.train.step import train_step
+from foveate.video.transform import to_clip
+
+Fields = dict[str, Any]
+Lesson = tuple[VideoModel, Any]
+"""An untrained model and the objective of its dearest stage of training; what does not learn is frozen."""
+
+BATCH, EPOCHS = 16, 10
+RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}  # beside what focus.train sets
+PLAN = ResolutionPlan(branch_epochs=4, joint_epochs=6, temperature_decay=0.4)
+PRICE, READ = 0.03, 4  # of a look in AdaFocus+; mean frames read by AdaFocusV2
+TIMED, REPEATS = 40, 3  # videos, and how often each is timed
+
+# A ResNet-10 of quarter width wherever a system allows it. A maximum over space, as in the laboratory: the
+# figure, 5 % of the frame, is lost in an average.
+COMMON: Fields = {"size": SIDE, "resize": SIDE, "width": 0.25, "dropout": 0.3}
+PLAIN: Fields = COMMON | {"stem": "large", "pool": "max"}
+DENSE: Fields = PLAIN | {"frames": systems_data.FRAMES, "clusters": 8}
+UNIFORM: Fields = {"train_mode": "uniform", "eval_mode": "uniform"}
+NETS: dict[str, tuple[str, Fields]] = {
+    "tsn": ("tsn_r10_8", PLAIN),
+    "tsm": ("tsm_r10_8", PLAIN),
+    "tam": ("tam_r10_8", PLAIN),
+    "blvnet_tam": ("blvnet_small", COMMON | {"frames": 8}),
+    "i3d": ("i3d_ibm_r18_8", COMMON | {"depth": 10, "pool": "max"}),
+    "slowfast": ("slowfast_small", COMMON | {"stem": "large", "frames": 12, "alpha": 3}),
+    "fullvideo": ("fullvideo_small", DENSE),
+    "fullvideo_uniform": ("fullvideo_small", DENSE | UNIFORM),
+}
+ARNET: Fields = {"widths": (0.25, 0.1875, 0.125), "stem": "large", "dropout": 0.3}
+
+
+# ---- training
+
+
+class PeakHead(WindowHead):
+    """The head of SlowFast with the maximum over space that every other system has here."""
+
+    def features(self, *maps: Tensor) -> Tensor:
+        return torch.cat([x.amax((3, 4)).mean(2) for x in maps], dim=1).unsqueeze(1)
+
+
+def build(name: str) -> VideoModel:
+    """The untrained network of a system that is trained in one piece."""
+    model = create_model(NETS[name][0], len(ACTIONS), **NETS[name][1])
+    if isinstance(model, SlowFast):
+        model.head = PeakHead(model.head.channels, len(ACTIONS), model.head.window, COMMON["dropout"])
+    return model
+
+
+def train_classifier(name: str, seed: int) -> VideoModel:
+    torch.manual_seed(seed)
+    model = build(name)
+    learn(f"systems_{name}", seed, model, Classification(model.spec), EPOCHS)
+    return model
+
+
+def train_arnet(seed: int) -> ARNet:
+    """All networks on all frames, then with the policy."""
+    torch.manual_seed(seed)
+    model = build_arnet()
+    learn("systems_arnet_branches", seed, model, BranchWarmup(focus.CROSS_ENTROPY), PLAN.branch_epochs)
+    joint = JointTraining(focus.CROSS_ENTROPY, relative_costs(model), PLAN)
+    learn("systems_arnet", seed, model, joint, PLAN.joint_epochs)
+    return model
+
+
+def build_arnet() -> ARNet:
+    model = create_model("arnet_small", len(ACTIONS), **ARNET)
+    assert isinstance(model, ARNet)
+    return model
+
+
+def learn(name: str, seed: int, model: VideoModel, objective: Any, epochs: int) -> None:
+    """Train all of a model for some epochs by the laboratory's recipe."""
+    batches: Any = Batches(load_split("train", model.spec), BATCH, seed)
+    if isinstance(objective, JointTraining):
+        batches = Annealing(batches, PLAN)
+    focus.train(name, seed, model, batches, objective, learn_only(model, (model, 1)), epochs=epochs, **RECIPE)
+
+
+# ---- what training takes
+
+
+def lesson(name: str) -> Lesson:
+    model = build(name)
+    return model, Classification(model.spec)
+
+
+def arnet_lesson() -> Lesson:
+    return build_arnet(), BranchWarmup(focus.CROSS_ENTROPY)
+
+
+def focus_lesson() -> Lesson:
+    """Stage 0 of the patch network, on whole frames: every AdaFocus starts there."""
+    model = focus.small()
+    learn_only(model, (model.local, 1), (model.local_head, 1))
+    return model, LocalWarmup(focus.CROSS_ENTROPY)
+
+
+def training_memory(dearest: Callable[[], Lesson]) -> float:
+    """MiB that three steps add to the most memory that this process has held; call it before all else."""
+    tiny = create_model("tsn_r10_8", len(ACTIONS), size=32, resize=32)
+    take_steps(tiny, Classification(tiny.spec))  # what the libraries themselves take at their first use
+    before = peak_memory_mb()
+    take_steps(*dearest())
+    return (peak_memory_mb() - before) * 1e6 / 2**20
+
+
+def take_steps(model: VideoModel, objective: Any, steps: int = 3) -> None:
+    spec, labels = model.spec, torch.arange(BATCH) % len(ACTIONS)
+    frames = torch.randint(256, (BATCH, 1, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8)
+    config = TrainConfig(batch=BATCH, optimizer="adamw", precision="bf16")
+    state = make_state(model.train(), config)
+    for _ in range(steps):
+        train_step(state, [ClipBatch(frames, labels, labels)], objective, config, ALONE, rate=1e-4)
+
+
+# ---- measuring
+
+
+@torch.inference_mode()
+def judge(model: VideoModel, split: Split) -> Numbers:
+    """The share of videos named rightly, and the multiply-adds that a video took on average."""
+    said: list[Tensor] = []
+    macs = 0
+    for batch in in_order(split):
+        clip = to_clip(batch.frames[:, 0], model.spec)
+        macs += count_macs(model, clip, call=lambda clip: said.append(model(clip))).total
+    right = torch.cat(said).argmax(1) == split.labels
+    return {"top1": float(right.float().mean()), "mmacs": macs / len(right) / 1e6}
+
+
+@torch.inference_mode()
+def race(model: VideoModel, split: Split) -> Numbers:
+    """Milliseconds of one video alone, and the quotient to an untrained TSN of the table, in turns with it.
+
+    The best of some repeats for each video, for what disturbs a measurement only lengthens it; the mean over
+    the videos, for a dynamic model takes longer over some of them.
+    """
+    other = build("tsn").eval()
+    still = to_clip(torch.randint(256, (1, 8, SIDE, SIDE, 3), dtype=torch.uint8), other.spec)
+    ours = theirs = 0.0
+    for frames in split.frames[:TIMED].split(1):
+        clip = to_clip(frames, model.spec)
+        times = [(seconds(partial(model, clip)), seconds(partial(other, still))) for _ in range(REPEATS)]
+        ours += min(time for time, _ in times)
+        theirs += min(time for _, time in times)
+    return {"ms": 1000 * ours / TIMED, "times": ours / theirs}
+
+
+# ---- the table
+
+
+@dataclass(frozen=True)
+class System:
+    """A row. train: seed -> the trained model. dearest: makes the stage that needs the most memory."""
+
+    train: Callable[[int], Any]
+    dearest: Callable[[], Lesson]
+
+
+SYSTEMS: dict[str, System] = {
+    **{name: System(partial(train_classifier, name), partial(lesson, name)) for name in NETS},
+    "arnet": System(train_arnet, arnet_lesson),
+    "adafocus": System(focus.learned_patch, focus_lesson),
+    "adafocus_plus": System(partial(focus.plus, PRICE), focus_lesson),
+    "adafocus_v2_exit": System(partial(focus.with_exit, focus.v2, READ), focus_lesson),
+}
+
+
+def run(variant: str, seed: int) -> Numbers:
+    system = SYSTEMS[variant]
+    memory = training_memory(system.dearest)
+    model = system.train(seed).eval()
+    split = load_split("test", model.spec)
+    numbers = judge(model, split) | race(model, split)
+    return numbers | {"memory": memory, "frames": model.spec.frames}
+
+
+EXPERIMENT = Experiment(
+    name="systems",
+    claim="All systems on the same figures, from scratch. The budget is the same clips and the same epochs: "
+    "each convolutional network sees the 1600 training clips ten times (AR-Net: 4 epochs without and 6 with "
+    "its policy; AdaFocus: 10 of the glance, 2 + 8 of the patch network, then its policy and classifier on "
+    "what these have found; V2: 4 more of all). The recipe is that of the AdaFocus laboratory, tuned for no "
+    "other system. Whole frames have 112 pixels a side; AdaFocus reads patches of 64 out of 160.",
+    variants=tuple(SYSTEMS),
+    columns=(
+        Column("frames", "frames given", 1, 0),
+        Column("top1", "test top-1, %", 100),
+        Column("mmacs", "MMACs a video"),
+        Column("ms", "ms a video, alone"),
+        Column("times", "time, TSN = 1", digits=2),
+        Column("memory", "peak memory growth of training, MiB", digits=0),
+    ),
+    run=run,
+    settings={
+        "laboratory": focus.SETTINGS,
+        "side": SIDE,
+        "drawn": systems_data.FRAMES,
+        "epochs": EPOCHS,
+        "recipe": RECIPE
+        | {"batch": BATCH, "optimizer": "AdamW, decay 0.02, cosine, half an epoch of warm-up"},
+        "nets": {name: [zoo, fields] for name, (zoo, fields) in NETS.items()},
+        "arnet": ARNET | {"plan": str(PLAN)},
+        "slowfast": "maximum over space in front of the classifier",
+        "price": PRICE,
+        "read": READ,
+        "timed": [TIMED, REPEATS],
+    },
+    plot=("mmacs", "top1"),
+)

@@ -1,0 +1,46 @@
+"""A contact sheet: pictures of a video in rows, each with a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, ImageDraw, ImageFont
+
+from foveate.errors import OutputError
+
+COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
+MOST = 40  # pictures of a sheet
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+T = TypeVar("T")
+
+
+def thinned(items: Sequence[T]) -> Sequence[T]:
+    """Every k-th of them, so that a sheet holds them."""
+    return items[:: max(1, -(-len(items) // MOST))]
+
+
+def write_pictures(pictures: Iterable[Image.Image], out: Path) -> Path:
+    """Write pictures of one size as a PNG; OutputError where that cannot be."""
+    shown = list(pictures)
+    width, height = shown[0].size
+    sheet = Image.new("RGB", (COLUMNS * width, -(-len(shown) // COLUMNS) * height))
+    for number, picture in enumerate(shown):
+        sheet.paste(picture, (number % COLUMNS * width, number // COLUMNS * height))
+    part = out.with_name(f".{out.name}.part")
+    try:
+        sheet.save(part, "PNG")
+        return part.replace(out)
+    except OSError as error:
+        raise OutputError(out, f"cannot be written: {error}", "is it a .png in a folder of yours?") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def caption(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with words in its upper left corner."""
+    font = ImageFont.load_default(size=max(12, picture.height // 14))
+    draw = ImageDraw.Draw(picture)
+    draw.text((6, 4), text, WHITE, font=font, stroke_width=2, stroke_fill=BLACK)
+    return picture
