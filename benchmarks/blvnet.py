@@ -6,7 +6,6 @@ tap, shifts and a sum over their stack, and every merged map written back to bot
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.child import in_child
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
 from foveate.backbones.pairs import PairBLResNet
 from foveate.layers.aggregate import TemporalAggregation
@@ -75,7 +75,7 @@ def written_back(pairs: Tensor, frames: int) -> Tensor:
 def run() -> Table:
     """Every number is of a child process of its own, in turns."""
     calls: dict[str, Callable[[], Measured]] = {
-        f"{what} {name}": partial(in_child, what, name)
+        f"{what} {name}": partial(in_child, measure, what, name)
         for what, names in (("forward", (NAME, "released order")), ("training", TRAINED))
         for name in names
     }
@@ -106,12 +106,6 @@ def run() -> Table:
         "memory": "peak memory, MB",
     }
     return Table(about, columns, rows)
-
-
-def in_child(what: str, name: str) -> Measured:
-    """Measure one call in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure, (what, name))
 
 
 def measure(what: str, name: str) -> Measured:

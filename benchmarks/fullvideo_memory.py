@@ -6,14 +6,12 @@ Each measurement runs in a process of its own, so that its peak of resident memo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.child import in_child
 from benchmarks.record import Table, Value, seconds
 from foveate.measure.cost import peak_memory_mb
 from foveate.models.fullvideo import FullVideo
@@ -105,20 +103,3 @@ def _model(name: str, early: str) -> FullVideo:
     model = create_model(name, 4, early=early, size=SIDE, resize=SIDE)
     assert isinstance(model, FullVideo)
     return model.to(memory_format=torch.channels_last)
-
-
-def in_child(measure: Callable[..., dict[str, Value]], *arguments: object) -> dict[str, Value]:
-    """What `measure` returns, from a process of its own; EOFError if it is killed, as for want of memory."""
-    ours, theirs = get_context("spawn").Pipe()
-    child = get_context("spawn").Process(target=_send, args=(theirs, measure, arguments))
-    child.start()
-    theirs.close()
-    try:
-        numbers: dict[str, Value] = ours.recv()
-        return numbers
-    finally:
-        child.join()
-
-
-def _send(pipe: Connection, measure: Callable[..., dict[str, Value]], arguments: tuple[object, ...]) -> None:
-    pipe.send(measure(*arguments))

@@ -36,7 +36,7 @@ SLOWFAST = {
     "slowfast_r101_8x8_50_50": ("106", "77.9 / 93.2"),
     "slowfast_r101_8x8_50_101": ("", ""),
     "slowfast_r101_8x8": ("127.20", "77.90 / 93.27 (PyTorchVideo)"),
-    "slowfast_r101_16x8": ("213", "78.9 / 93.5"),
+    "slowfast_r101_16x8": ("213", "78.9 / 93.5 (paper)"),
     "slowfast_nln_r101_16x8": ("234", "79.8 / 93.9"),
     "slowfast_nln_r50_4x16": ("", ""),
     "slowfast_nln_r50_8x8": ("", ""),

@@ -189,6 +189,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
 def test_another_setting_is_named() -> None:
     saved = {"rate": 0.01, "batch": 4, "processes": 2}
     check_identity(Path("last.ckpt"), saved, dict(saved))
+    check_identity(Path("last.ckpt"), saved, saved | {"newer": 0})
     with pytest.raises(
         UsageError, match=r"last\.ckpt: the run was made with processes 2, now it is 1 \(resume"
     ):

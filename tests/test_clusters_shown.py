@@ -112,18 +112,11 @@ def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
 
 
 def test_windows_decode_their_own_frames(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two passes over each window, from the key frame before it on, and what a decoder holds back."""
+    """Twice, with those after the key frame before it and those that a decoder holds back: not the file."""
     monkeypatch.setattr("foveate.infer.predict.MANY", 8)
-    path = film.with_name("long.mp4")
-    rng = np.random.default_rng(0)
-    path.write_bytes(encode_h264(rng.integers(0, 256, (600, 32, 32, 3), dtype=np.uint8), FPS, 30))
-    with open_video(path) as video:
-        before = video.frames_decoded
-        assert len(video.read([599])) == 1
-        group = video.frames_decoded - before  # at most so many lie before a frame in its group
-    result = Predictor(full_video(sampling="all", frames=10_000), window=6).predict(path)
-    assert result.cost.frames_used == 600 and len(result.segments or ()) <= 10
-    assert result.cost.frames_decoded < 2 * 600 + 20 * max(group, 50) < 10 * 600
+    cost = Predictor(full_video(sampling="all", frames=10_000), window=3).predict(film).cost
+    assert cost.frames_used == sum(SCENES)
+    assert cost.frames_decoded < 4.5 * sum(SCENES)  # three windows of two passes over the file: 6
 
 
 @pytest.mark.parametrize("sampling", ["all", "segments"])

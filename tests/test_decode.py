@@ -96,6 +96,9 @@ def test_seeking_gives_the_frames_of_a_pass_from_the_start(tmp_path, name):
         assert video.info.frames == N
         for wanted in ([N - 1], [13], [0, N - 1], [2, 25, 26, 51], [40, 5, 40]):
             assert np.array_equal(video.read(wanted), np.stack([reference[i] for i in wanted])), wanted
+        for wanted in (range(20, 45), [2, 25, 26, 51]):
+            picked = np.stack(list(video.pick(wanted)))
+            assert np.array_equal(picked, np.stack([reference[i] for i in wanted])), wanted
         assert all(np.array_equal(rgb, reference[i]) for i, (_, rgb) in enumerate(video.stream()))
         assert not video.damage
     assert scan(path).status == "ok"
@@ -122,6 +125,13 @@ def test_only_needed_frames_are_converted_and_whole_groups_are_skipped(long_clip
         assert video.frames_decoded - before <= 15 + 4  # neighbouring groups: one pass, no frame twice
 
 
+def test_picking_stops_at_the_last_frame_and_holds_none(long_clip):
+    with open_video(long_clip) as video:
+        before = video.frames_decoded
+        assert [read_index(frame) for frame in video.pick(range(62, 80))] == list(range(62, 80))
+        assert video.frames_decoded - before <= 20 + 12  # from frame 60 on, and what decoding holds back
+
+
 def test_one_thread_decodes_unless_more_are_asked_for(long_clip):
     with container.Decoder(long_clip, Limits()) as decoder:
         assert decoder.stream.codec_context.thread_count == 1
@@ -141,6 +151,8 @@ def test_a_frame_that_does_not_exist(long_clip, wrong):
         pytest.raises(DecodeError, match=f"frame {wrong} does not exist") as caught,
     ):
         video.read([0, wrong])
+    with open_video(long_clip) as video, pytest.raises(DecodeError, match="frames count from 0"):
+        list(video.pick([0, 10**6]))
     assert "the video has 120 frames" in str(caught.value)
 
 

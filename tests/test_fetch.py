@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import threading
@@ -39,6 +40,8 @@ class Server(BaseHTTPRequestHandler):
         type(self).asked.append(wanted)
         if self.fault == "missing":
             return self.send_error(404)
+        if self.fault == "busy":
+            return self.send_error(503)
         if self.fault == "page":
             return self._send(b"<!doctype html><p>Sign in", kind="text/html")
         if self.fault == "disguised page":
@@ -172,6 +175,31 @@ def test_a_damaged_copy_is_noticed(server: type[Server]) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelFileError, match="has changed"):
         fetch(URL)
+
+
+def test_the_last_reason_is_told(server: type[Server]) -> None:
+    server.fault = "busy"
+    with pytest.raises(ModelFileError, match=r"cannot be reached, 5 times: the server says 503.*FOVEATE_MIR"):
+        fetch(URL)
+    server.fault, server.left = "breaks off", fetching.TRIES
+    with pytest.raises(ModelFileError, match=r"0\.1 of 0\.1 MB are here: the connection was closed"):
+        fetch(URL)
+
+
+def test_who_does_not_speak_tls_is_named(server: type[Server]) -> None:
+    mirror = os.environ["FOVEATE_MIRROR"].replace("http:", "https:")
+    with pytest.raises(ModelFileError, match=r"cannot be reached, 5 times: .*SSL"):
+        fetch(URL, mirror)
+
+
+def test_a_tag_that_cannot_be_written_is_no_fault_of_the_connection(
+    server: type[Server], tmp_path: Path
+) -> None:
+    place = tmp_path / "cache" / "weights.example" / "zoo" / "kinetics"
+    (place / "M.pyth.tag").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"M\.pyth\.tag: .*make room") as caught:
+        fetch(URL)
+    assert len(server.asked) == 1 and "\n" not in str(caught.value)
 
 
 def test_nobody_answers(server: type[Server], tmp_path: Path) -> None:

@@ -63,6 +63,19 @@ def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 
+def test_a_big_little_network_divides_as_the_others_do() -> None:
+    fields = {"backbone": "blresnet26", "width": 0.25, "stem": "large", "after": 2}
+    videos = [video(7)]
+    plain, streamed = build(**fields).train(), build(early="streamed", **fields).train()
+    for name, module in plain.backbone.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and not name.startswith(("layer3", "layer4")):
+            module.eval()
+    ours, gradient = learn(streamed, videos)
+    theirs, expected = learn(plain, videos)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert gradient.keys() == expected.keys() and difference(gradient, expected) < 1e-4
+
+
 @pytest.mark.parametrize("early", ["kept", "streamed"])
 @pytest.mark.parametrize("clusters", [1, 4])
 @pytest.mark.parametrize("lengths", [[10], [7, 1, 5]])

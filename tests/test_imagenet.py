@@ -39,7 +39,19 @@ def test_aggregation_starts_untrained_between_trained_layers() -> None:
 
 
 def test_other_networks_say_what_to_install() -> None:
-    with pytest.raises(UsageError, match="foveate\\[lite\\]"):
-        load_model("tsm_r50_8", weights="imagenet")
-    with pytest.raises(UsageError, match="no ImageNet weights"):
-        load_model("blvnet_small", weights="imagenet")
+    with pytest.raises(UsageError, match=r"^tsm_lite3_8: efficientnet_lite3: no .*foveate\[lite\]"):
+        load_model("tsm_lite3_8", weights="imagenet")
+    for name in ("tsm_r50_8", "blvnet_small", "i3d_r50_8x8", "arnet_r50_16"):
+        with pytest.raises(UsageError) as caught:
+            load_model(name, weights="imagenet")
+        assert str(caught.value) == (
+            f"{name}: has no packaged ImageNet weights (convert a file of its authors)"
+        )
+
+
+def test_every_lite_network_of_a_model_is_filled() -> None:
+    lite = "efficientnet_lite0"
+    model = load_model("arnet_r50_16", "imagenet", nets=[lite, "resnet18", lite], glance=lite)
+    filled = load_model("tsn_lite0_8", "imagenet").backbone.state_dict()
+    for net in (model.glance, model.nets[0], model.nets[2]):
+        assert all(torch.equal(value, filled[key]) for key, value in net.state_dict().items())

@@ -194,6 +194,13 @@ def test_a_flow_from_elsewhere_takes_the_place_of_ours() -> None:
         )
 
 
+@pytest.mark.parametrize(("kind", "channels"), [("rgb", 4), ("flow", 6)])
+def test_other_channels_than_the_fast_pathway_reads_are_one_line(kind: str, channels: int) -> None:
+    message = rf"has {channels - 3} channels beyond the third \(the Fast pathway reads {CHANNELS[kind]} there"
+    with pytest.raises(UsageError, match=message):
+        small(fast_input=kind)(clip(channels=channels))
+
+
 @pytest.mark.parametrize(("right", "down"), [(1, 0), (0, -2), (3, 2)])
 def test_flow_follows_a_shifted_picture(right: int, down: int) -> None:
     noise = torch.randn(1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
@@ -212,6 +219,8 @@ def test_flow_follows_a_shifted_picture(right: int, down: int) -> None:
         ({"lateral_kernel": 4}, "odd"),
         ({"fusion": "sum", "lateral": "sample"}, "a sum wants"),
         ({"size": 80}, "smaller than the crop"),
+        ({"stride": 0}, "stride is 0"),
+        ({"window": 0}, "window is 0"),
         ({"non_local": "dot"}, "depths 50 and 101"),
         ({"lateral": "sideways"}, "sideways"),
     ],
@@ -249,3 +258,14 @@ def test_a_2d_networks_part_takes_the_place_of_temporal_kernels() -> None:
         changed = (model.maps(clip)[0] - model.maps(other)[0]).abs().amax((0, 1, 3, 4))
     assert (changed > 0).all()
     torch.testing.assert_close(create_model("slow_small", 4)(clip).shape, model(clip).shape)
+
+
+def test_the_part_of_a_pathway_is_chosen_as_in_a_2d_network() -> None:
+    """TSM shifts in every second block of a ResNet-101; TAM takes its options."""
+    with torch.device("meta"):
+        model = create_model("slow_tam_r50_8x8", depth=101, temporal="shift", shift_div=4)
+        wide = create_model("slow_tam_r50_8x8", aggregation={"taps": 5})
+    parts = [block.temporal for stage in model.net.stages for block in stage]
+    assert [part is not None for part in parts[:7]] == [True, False, True, True, False, True, False]
+    assert {part.div for part in parts if part} == {4}
+    assert len(wide.net.res2[0].temporal.weights) == 5

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,39 @@ def test_evaluation_every_second_epoch_and_at_the_end(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, epochs=5, eval_every=2)
     train(tmp_path, config, evaluate=toy_scores)
     assert ["val_top1" in record for record in records(tmp_path, "epoch")] == [False, True, False, True, True]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_precise_statistics_are_judged_and_nothing_else_is_touched(tmp_path: Path, ema: float) -> None:
+    """The judged norm knows the mean of what stands in front of it, in training clips of that epoch."""
+    config = dataclasses.replace(CONFIG, ema=ema, precise_bn=2)
+    means: list[Tensor] = []
+
+    def judge(model: toy.Toy) -> dict[str, float]:
+        clips = [
+            to_clip(batch.frames[:, 0], toy.SPEC)
+            for batch in islice(toy.batches_of(len(means), 0, 4, bad=NO_BAD), 2)
+        ]
+        with torch.no_grad():
+            seen = [model.body[0](clip.mean(2)).mean((0, 2, 3)) for clip in clips]
+        means.append(torch.stack(seen).mean(0))
+        assert torch.allclose(model.norm.running_mean, means[-1], atol=1e-5)
+        return toy_scores(model)
+
+    precise, plain = toy.make_model(), toy.make_model()
+    outcome = train(tmp_path / "a", config, precise, evaluate=judge)
+    usual = train(tmp_path / "b", dataclasses.replace(config, precise_bn=0), plain, evaluate=toy_scores)
+    assert len(means) == 2
+    for one, other in ((precise, plain), (outcome.model, usual.model)):
+        for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path: Path) -> None:
+    model = toy.make_model()
+    model.body.requires_grad_(False)
+    train(tmp_path, dataclasses.replace(CONFIG, precise_bn=2), model, evaluate=toy_scores)
+    assert not model.norm.running_mean.any()
 
 
 def test_a_wrong_monitor_is_named(tmp_path: Path) -> None:
@@ -492,6 +526,7 @@ def test_a_signal_in_the_evaluation_does_not_wait_for_its_end(tmp_path: Path) ->
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the evaluation went on")
 
+    before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
     with pytest.raises(Stopped, match="stopped by SIGINT after step 6") as caught:
         train(tmp_path / "a", evaluate=slow)
     assert caught.value.exit_code == 130
@@ -499,7 +534,29 @@ def test_a_signal_in_the_evaluation_does_not_wait_for_its_end(tmp_path: Path) ->
     whole = train(tmp_path / "b", evaluate=toy_scores)
     assert toy.digest(resumed.model) == toy.digest(whole.model)
     assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_stop_among_precise_statistics_changes_no_bit(tmp_path: Path, ema: float) -> None:
+    config = dataclasses.replace(CONFIG, ema=ema, precise_bn=3)
+    calls = 0
+
+    def stopping(model: nn.Module, batch: toy.Clips) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 8:  # 6 of the epoch, then those of the statistics
+            os.kill(os.getpid(), signal.SIGINT)
+        return LEARN(model, batch)
+
+    with pytest.raises(Stopped, match="after step 6"):
+        train(tmp_path / "a", config, objective=stopping, evaluate=toy_scores)
+    stopped, whole = toy.make_model(), toy.make_model()
+    resumed = train(tmp_path / "a", config, stopped, resume=True, evaluate=toy_scores)
+    straight = train(tmp_path / "b", config, whole, evaluate=toy_scores)
+    assert toy.digest(stopped) == toy.digest(whole)
+    assert toy.digest(resumed.model) == toy.digest(straight.model)
+    assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
 
 
 def test_a_death_between_saving_and_judging_repeats_no_record(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # shares of RGB in brightness, ITU-R BT.601
 
 Sampling = Literal["segments", "dense", "all", "even"]
 ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]

@@ -36,8 +36,8 @@ class FrameNet(Protocol):
     def __call__(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor: ...
 
 
-StagedNet = ResNet2D | MobileNetV2 | EfficientNetLite
-"""Those that can be run in two parts: `stem` and some of `stages`, then the other stages and `last`."""
+StagedNet = ResNet2D | MobileNetV2 | EfficientNetLite | BLResNet
+"""All of them can be run in two parts: `stem` and some of `stages`, then the other stages and `last`."""
 
 
 def build_backbone(
@@ -49,7 +49,7 @@ def build_backbone(
     pool_after: Collection[int] = (),
     strides: Strides = STRIDES,
     pool_time: Literal["max", "average"] = "max",
-) -> ResNet2D | MobileNetV2 | EfficientNetLite | BLResNet:
+) -> StagedNet:
     """An untrained network. ValueError for an option that it does not have.
 
     width: multiplier of the channels (not of EfficientNet-Lite). The others but `slot` are of ResNets.

@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from foveate.backbones.build import Stem
-from foveate.backbones.parts import TemporalSlot
+from foveate.backbones.parts import TemporalSlot, no_slot
 from foveate.backbones.resnet2d import BLOCKS
 from foveate.layers.fold import fold_time, unfold_time
 from foveate.layers.nonlocal_block import NonLocal3D, Weighing
@@ -55,10 +55,12 @@ class Block3D(nn.Module):
 
     expansion: int
 
-    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, temporal: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.relu = nn.ReLU(inplace=True)
-        self.temporal: nn.Module | None = None
+        self.temporal = temporal
         self.after: NonLocal3D | None = None
         self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != out_channels:
@@ -87,8 +89,10 @@ class BasicBlock3D(Block3D):
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, stride: int, time: int) -> None:
-        super().__init__(channels, width, stride)
+    def __init__(
+        self, channels: int, width: int, stride: int, time: int, temporal: nn.Module | None = None
+    ) -> None:
+        super().__init__(channels, width, stride, temporal)
         self.conv1 = flat_conv(channels, width, 3, stride, time)
         self.bn1 = nn.BatchNorm3d(width)
         self.conv2 = flat_conv(width, width, 3)
@@ -107,8 +111,10 @@ class Bottleneck3D(Block3D):
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, stride: int, time: int) -> None:
-        super().__init__(channels, 4 * width, stride)
+    def __init__(
+        self, channels: int, width: int, stride: int, time: int, temporal: nn.Module | None = None
+    ) -> None:
+        super().__init__(channels, 4 * width, stride, temporal)
         self.conv1 = flat_conv(channels, width, 1, time=time)
         self.bn1 = nn.BatchNorm3d(width)
         self.conv2 = flat_conv(width, width, 3, stride)
@@ -156,6 +162,7 @@ class ResNet3D(nn.Module):
     thick_res4: blocks of res4 that keep their temporal kernel; None keeps all.
     pool_time: halve the frames behind res2 by a maximum (C2D and I3D), where there are two to compare.
     non_local: how the places of a clip are weighed; None is without such blocks.
+    slot: makes the temporal part of a 2D network in front of each block from (stage, block, channels).
     """
 
     def __init__(
@@ -169,6 +176,7 @@ class ResNet3D(nn.Module):
         thick_res4: int | None = None,
         pool_time: bool = False,
         non_local: Weighing | None = None,
+        slot: TemporalSlot = no_slot,
     ) -> None:
         super().__init__()
         kernels = KERNELS[pathway]
@@ -178,10 +186,10 @@ class ResNet3D(nn.Module):
         self.stem = Stem3D(in_channels, width, kernels.stem, stem)
         ins = [width, *(width * kind.expansion * 2**stage for stage in range(3))]
         self.stage_channels = tuple(ins)  # what the stem and res2 to res4 give
-        self.res2 = _stage(kind, ins[0] + fused[0], width, 1, times[0])
-        self.res3 = _stage(kind, ins[1] + fused[1], 2 * width, 2, times[1])
-        self.res4 = _stage(kind, ins[2] + fused[2], 4 * width, 2, times[2])
-        self.res5 = _stage(kind, ins[3] + fused[3], 8 * width, 2, times[3])
+        self.res2, self.res3, self.res4, self.res5 = (
+            _stage(kind, number, channels + added, width * 2 ** (number - 1), own_times, slot)
+            for number, (channels, added, own_times) in enumerate(zip(ins, fused, times, strict=True), 1)
+        )
         self.channels = 8 * width * kind.expansion
         self.pool_time = pool_time
         if non_local is not None:
@@ -209,16 +217,6 @@ class ResNet3D(nn.Module):
         return self.res5(self.res4(self.res3(x)))
 
 
-def fill_slots(net: ResNet3D, slot: TemporalSlot) -> None:
-    """Put the temporal part of a 2D network in front of every block, in place of temporal kernels."""
-    for number, stage in enumerate(net.stages, start=1):
-        for index, block in enumerate(stage.children()):
-            assert isinstance(block, Block3D)
-            conv = block.get_submodule("conv1")
-            assert isinstance(conv, nn.Conv3d)
-            block.temporal = slot(number, index, conv.in_channels)
-
-
 def _times(pattern: Sequence[int], blocks: int, limit: int | None) -> list[int]:
     """The temporal kernel of each block: the pattern repeated, 1 from block `limit` on."""
     return [
@@ -228,15 +226,18 @@ def _times(pattern: Sequence[int], blocks: int, limit: int | None) -> list[int]:
 
 def _stage(
     kind: type[BasicBlock3D] | type[Bottleneck3D],
+    number: int,
     channels: int,
     width: int,
-    stride: int,
     times: Sequence[int],
+    slot: TemporalSlot,
 ) -> nn.Sequential:
-    out = width * kind.expansion
-    blocks = [
-        kind(channels if i == 0 else out, width, stride if i == 0 else 1, t) for i, t in enumerate(times)
-    ]
+    """Stage `number`, from 1: all but the first halve the resolution in their first block."""
+    blocks: list[nn.Module] = []
+    for i, time in enumerate(times):
+        stride = 2 if number > 1 and i == 0 else 1
+        blocks.append(kind(channels, width, stride, time, slot(number, i, channels)))
+        channels = width * kind.expansion
     return nn.Sequential(*blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
         print_json(report)
     else:
         print_table(("measure", "value"), [row for row in report.items() if row[1] is not None])
-        print_line(f"Use it: foveate predict VIDEO --model {best}")
+        print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(best))}")
     return 0
 
 

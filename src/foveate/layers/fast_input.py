@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.clip import LUMA
 from foveate.layers.flow import optical_flow
 from foveate.layers.fold import fold_time, unfold_time
 
 FastInput = Literal["rgb", "half", "gray", "difference", "flow"]
 CHANNELS: dict[FastInput, int] = {"rgb": 3, "half": 3, "gray": 1, "difference": 1, "flow": 2}
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def fast_view(clip: Tensor, kind: FastInput) -> Tensor:

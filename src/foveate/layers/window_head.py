@@ -19,13 +19,16 @@ class WindowHead(nn.Module):
     """Window averages of one or several pathways, concatenated, and a linear layer at each position.
 
     window: side of the window on the first pathway's maps; a smaller map is one window. embed: what happens
-    to a window's average (B, C, 1, h, w) in front of the classifier, giving `channels`.
+    to a window's average (B, C, 1, h, w) in front of the classifier, giving `channels`. ValueError for a
+    window below 1.
     """
 
     def __init__(
         self, channels: int, num_classes: int, window: int, dropout: float, embed: nn.Module | None = None
     ) -> None:
         super().__init__()
+        if window < 1:
+            raise ValueError(f"window is {window}; it must be at least 1")
         self.window = window
         self.channels = channels
         self.embed = embed or nn.Identity()

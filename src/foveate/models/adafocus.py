@@ -25,7 +25,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, grid_corners, random_corners
 from foveate.layers.policy import RecurrentPolicy
 from foveate.layers.steps import MeanClassifier, RecurrentClassifier
-from foveate.models.early_exit import read_until_sure
+from foveate.models.early_exit import check_exits, read_until_sure
 from foveate.models.focus import FocusModel, FocusTrace, Order
 
 Where = Literal["learned", "centre", "random"]
@@ -62,6 +62,7 @@ class AdaFocusConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
+        check_exits(self.exits, self.frames)
         if self.grid < 2:
             raise ValueError(f"a grid of {self.grid} x {self.grid} positions leaves nothing to choose")
         if self.grid > self.size - self.patch + 1 > 1:

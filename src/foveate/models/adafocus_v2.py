@@ -24,7 +24,7 @@ from foveate.layers.patch import sample_patches
 from foveate.layers.policy import SmoothPolicy
 from foveate.layers.steps import RecurrentClassifier, RunningMaxClassifier
 from foveate.models.adafocus import check_sizes, focus_spec
-from foveate.models.early_exit import read_until_sure
+from foveate.models.early_exit import check_exits, read_until_sure
 from foveate.models.focus import FocusModel, FocusTrace, Glance, Order
 
 
@@ -54,6 +54,7 @@ class AdaFocusV2Config:
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
+        check_exits(self.exits, self.frames)
 
     def build(self) -> AdaFocusV2:
         """The untrained model."""

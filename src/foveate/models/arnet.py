@@ -52,8 +52,6 @@ class ARNetConfig:
             raise ValueError(
                 f"{len(self.nets)} nets, {len(self.sizes)} sizes and {len(self.widths)} widths do not match"
             )
-        if self.resize < self.sizes[0]:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.sizes[0]}")
         if max(*self.sizes, self.glance_size) > self.sizes[0]:
             raise ValueError(f"a size is larger than the first one, {self.sizes[0]}")
         if min(self.skips, default=1) < 1:

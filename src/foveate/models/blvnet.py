@@ -38,8 +38,6 @@ class BLVNetConfig:
     def __post_init__(self) -> None:
         if self.frames % 2:
             raise ValueError(f"{self.frames} frames do not make pairs; give an even number")
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
 
     def build(self) -> TSN:
         """The untrained model."""

@@ -65,6 +65,12 @@ def exit_steps(step_logits: Tensor, thresholds: Sequence[float]) -> Tensor:
     return sure.int().argmax(1)
 
 
+def check_exits(thresholds: Sequence[float], frames: int) -> None:
+    """ValueError unless there is a threshold for every frame of a clip, or none at all."""
+    if thresholds and len(thresholds) != frames:
+        raise ValueError(f"{len(thresholds)} exit thresholds do not fit a clip of {frames} frames")
+
+
 def read_until_sure(step: Step, clip: Tensor, order: Tensor, thresholds: Sequence[float]) -> Any:
     """Run `step` frame by frame on the videos that are not sure yet; nothing is computed for the others.
 
@@ -72,8 +78,7 @@ def read_until_sure(step: Step, clip: Tensor, order: Tensor, thresholds: Sequenc
     repeated, and its frames count as not looked at.
     """
     batch, frames = len(clip), clip.shape[2]
-    if frames != len(thresholds):
-        raise ValueError(f"{len(thresholds)} exit thresholds do not fit a clip of {frames} frames")
+    check_exits(thresholds, frames)
     active = torch.arange(batch, device=clip.device)
     kept: list[Any] = []
     rows: list[tuple[Tensor, Any]] = []

@@ -28,10 +28,6 @@ class IBMI3DConfig:
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
 
-    def __post_init__(self) -> None:
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
-
     def build(self) -> TSN:
         """The untrained model."""
         net = InflatedResNet(self.depth, round(64 * self.width), self.time_stride)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveate.backbones.build import Stem
-from foveate.backbones.resnet3d import Depth, Pathway, ResNet3D, fill_slots
+from foveate.backbones.resnet3d import Depth, Pathway, ResNet3D
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
+from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, WindowModel, check_sizes
+from foveate.models.windowed import FPS, MEAN, STD, WindowModel
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class PathwayConfig:
     frames: int = 8  # T
     stride: int = 8  # tau, raw frames from one frame to the next, at 30 frames a second
     temporal: Temporal = "none"  # a 2D network's part in front of every block, in place of temporal kernels
+    shift_div: int = 8  # one channel in `shift_div` moves each way
+    aggregation: AggregationConfig = TAM  # how, if temporal says so
     pool_time: bool = False  # halve the frames behind res2 (C2D and I3D)
     non_local: Weighing | None = None  # non-local blocks in res3 and res4
     width: float = 1.0  # multiplier of all channels; 0.125 is that of a Fast pathway
@@ -35,9 +38,6 @@ class PathwayConfig:
     resize: int = 256  # short side before the test crop, pixels
     window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_sizes(self)
 
     def build(self) -> PathwayNet:
         """The untrained model."""
@@ -49,9 +49,8 @@ class PathwayConfig:
             stem=self.stem,
             pool_time=self.pool_time,
             non_local=self.non_local,
+            slot=temporal_slot(self.temporal, f"resnet{self.depth}", self.shift_div, self.aggregation),
         )
-        if self.temporal != "none":
-            fill_slots(net, temporal_slot(self.temporal))
         head = WindowHead(net.channels, self.num_classes, self.window, self.dropout)
         spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
         return PathwayNet(net, head, spec, self)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from foveate.backbones.build import Stem
 from foveate.backbones.resnet3d import Depth, ResNet3D
 from foveate.clip import ClipSpec
+from foveate.errors import UsageError
 from foveate.layers.fast_input import CHANNELS, FastInput, fast_view
 from foveate.layers.lateral import Fusion, Lateral, Transform, slow_indices
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, WindowModel, check_sizes
+from foveate.models.windowed import FPS, MEAN, STD, WindowModel
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class SlowFastConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        check_sizes(self)
         if not 1 <= self.alpha <= self.frames:
             raise ValueError(f"alpha is {self.alpha}, of {self.frames} Fast frames: no Slow frame is left")
         if not 0 < self.beta <= 1:
@@ -106,6 +106,10 @@ class SlowFast(WindowModel):
         """clip: (B, 3, F, H, W). Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""
         frames = slow_indices(clip.shape[2], self.config.alpha)
         rgb, given = clip[:, :3], clip[:, 3:]
+        wanted = CHANNELS[self.config.fast_input]
+        if given.shape[1] not in (0, wanted):
+            cause = f"has {given.shape[1]} channels beyond the third"
+            raise UsageError("clip", cause, f"the Fast pathway reads {wanted} there, or none")
         slow = self.slow.stem(rgb[:, :, frames])
         fast = self.fast.stem(given if given.shape[1] else fast_view(rgb, self.config.fast_input))
         for lateral, slow_stage, fast_stage in zip(

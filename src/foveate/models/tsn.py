@@ -48,8 +48,6 @@ class TSNConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
         if self.non_local and self.backbone != "resnet50":
             raise ValueError(f"non_local is for resnet50, not {self.backbone}")
         if self.temporal == "past" and (self.temporal_pool or self.non_local):

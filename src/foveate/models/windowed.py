@@ -76,13 +76,3 @@ class WindowModel(VideoModel):
             shape = "x".join(map(str, clip.shape))
             raise UsageError("clip", f"is {shape}", "batch x 3 x frames x height x width is wanted")
         return self.head.features(*self.maps(clip))
-
-
-def check_sizes(config: object) -> None:
-    """ValueError for a crop that does not fit, or a count below 1, in the configuration of such a network."""
-    values = {name: getattr(config, name) for name in ("frames", "stride", "size", "resize", "window")}
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if values["resize"] < values["size"]:
-        raise ValueError(f"resize {values['resize']} is smaller than the crop, size {values['size']}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveate.backbones.x3d import X3DBackbone
 from foveate.clip import ClipSpec
 from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, WindowModel, check_sizes
+from foveate.models.windowed import FPS, MEAN, STD, WindowModel
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,6 @@ class X3DConfig:
     resize: int = 182  # short side before the test crop, pixels
     window: int = 5  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_sizes(self)
 
     def build(self) -> X3D:
         """The untrained model."""

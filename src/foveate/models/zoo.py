@@ -224,16 +224,10 @@ MODELS: dict[str, Entry] = {
     "slowfast_r101_8x8_50_101": Entry(
         SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=23), SLOWFAST_PAPER
     ),
-    "slowfast_r101_8x8_101_101": Entry(
-        SlowFastConfig(101, lateral_kernel=5, slow_res4=23, fast_res4=23), SLOWFAST_PAPER
-    ),
     "slowfast_r101_16x8": Entry(
         SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6),
         SLOWFAST_PAPER,
-        "K400 78.7 / 93.6 (10x3 at 256)",
-    ),
-    "slowfast_r101_16x8_50_50": Entry(
-        SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6), SLOWFAST_PAPER
+        "K400 78.7 / 93.6 (10x3 at 256, PyTorchVideo)",
     ),
     "slowfast_nln_r101_16x8": Entry(
         SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6, non_local="dot"),

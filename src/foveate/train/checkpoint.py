@@ -79,9 +79,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_identity(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """UsageError that names the first thing in which a resumed run differs from the one that was saved."""
-    for name in [*now, *saved]:
-        before, after = saved.get(name), now.get(name)
+    """UsageError that names the first thing in which a resumed run differs from the one that was saved.
+
+    A setting that did not exist when the run was saved is not compared.
+    """
+    for name, before in saved.items():
+        after = now.get(name)
         if before != after:
             raise UsageError(
                 path,

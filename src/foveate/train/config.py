@@ -39,6 +39,7 @@ class TrainConfig:
     groups: GroupStyle = "plain"  # which parameters learn faster or do not decay; see train/optim.py
     clip_norm: float | None = None  # longest gradient, as the L2 norm over all parameters. None: no limit
     partial_bn: bool = False  # all batch norms but the first keep their statistics and weights
+    precise_bn: int = 0  # batches that renew the statistics of batch norms before an evaluation. 0: none
 
     schedule: Literal["cosine", "step", "constant"] = "cosine"  # of the rate, over all epochs
     schedule_every: Literal["step", "epoch"] = "step"  # how often the rate moves, after the warm-up
@@ -65,7 +66,7 @@ class TrainConfig:
             _demand(getattr(self, name) >= 1, self, name, "it must be at least 1")
         for name in ("rate", "timeout_s"):
             _demand(getattr(self, name) > 0, self, name, "it must be above 0")
-        for name in ("weight_decay", "warmup_epochs", "warmup_rate", "seed"):
+        for name in ("weight_decay", "warmup_epochs", "warmup_rate", "seed", "precise_bn"):
             _demand(getattr(self, name) >= 0, self, name, "it must not be negative")
         for name in ("momentum", "label_smoothing", "ema"):
             _demand(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -24,10 +25,11 @@ from foveate.train.checkpoint import check_identity, load_checkpoint, save_check
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, World
 from foveate.train.optim import ParamGroup, learn_mode, rate_at
+from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, open_displays
 from foveate.train.run import Run
 from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
-from foveate.train.step import B, Objective, train_step
+from foveate.train.step import B, Objective, step_seed, train_step
 from foveate.train.stop import Stopped, StopSignals
 
 Batches = Callable[[int, int], Iterable[B]]
@@ -210,9 +212,12 @@ class _Training(Generic[B]):
     def judge(self) -> dict[str, float]:
         """The measures of this epoch, or none if it is not its turn."""
         epochs = self.state.epoch + 1
-        if not self.evaluate or (epochs % self.config.eval_every and epochs < self.config.epochs):
+        if epochs % self.config.eval_every and epochs < self.config.epochs:
             return {}
         with self.stop.at_once():
+            self.renew_statistics()
+            if not self.evaluate:
+                return {}
             scores = dict(self.evaluate(self.state.judged))
         if self.config.monitor not in scores:
             raise UsageError(
@@ -220,6 +225,21 @@ class _Training(Generic[B]):
             )
         self.state.scores = scores
         return scores
+
+    def renew_statistics(self) -> None:
+        """Batch-norm statistics of the judged weights, from the first batches of this epoch.
+
+        They depend on these weights alone and no training step reads them, so a run that was stopped here
+        repeats them to the same bits. Frozen norms keep theirs.
+        """
+        if not self.config.precise_bn:
+            return
+        state, world = self.state, self.world
+        torch.manual_seed(step_seed(self.config.seed, state.step, world.rank))
+        readable = (batch for batch in self.batches(state.epoch, 0) if len(batch.labels))
+        with in_modes_of(state.model, state.judged):
+            precise_bn(state.judged, islice(readable, self.config.precise_bn), self.objective)
+            world.mean_statistics(state.judged)
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
         if not scores:

@@ -6,51 +6,76 @@ Precise BN (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021), which the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from foveate.train.optim import BATCH_NORMS
+
+B = TypeVar("B")
 
 
 @torch.no_grad()
-def precise_bn(model: nn.Module, clips: Iterable[Tensor]) -> None:
-    """Replace the running statistics of every batch norm by those over `clips`, batches of the model's input.
+def precise_bn(
+    model: nn.Module, batches: Iterable[B], run: Callable[[nn.Module, B], object] = nn.Module.__call__
+) -> None:
+    """Replace the running statistics of every batch norm in train mode by those over `batches`.
 
-    ValueError if there is no batch. The model is left in the mode it was in; nothing else in it changes.
+    run: what sends a batch through the model. ValueError if there is no batch. Nothing else in the model
+    changes, and no batch is drawn where no norm is in train mode.
     """
-    modes = {module: module.training for module in model.modules()}
-    norms = [_Statistics(module) for module in modes if _keeps_statistics(module)]
-    model.train()
+    norms = [_Statistics(module) for module in model.modules() if _learns_statistics(module)]
+    if not norms:
+        return
     try:
-        batches = 0
-        for clip in clips:
-            model(clip)
-            batches += 1
+        count = 0
+        for batch in batches:
+            run(model, batch)
+            count += 1
             for norm in norms:
                 norm.add()
-        if not batches:
+        if not count:
             raise ValueError("precise batch norm needs at least one batch")
         for norm in norms:
-            norm.settle(batches)
+            norm.settle(count)
     finally:
         for norm in norms:
-            norm.module.momentum = norm.momentum
-        for module, mode in modes.items():
-            module.training = mode
+            norm.release()
 
 
-def _keeps_statistics(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and module.track_running_stats
+@contextmanager
+def in_modes_of(model: nn.Module, other: nn.Module) -> Iterator[None]:
+    """Put each part of `other` in the mode of the same part of `model`, for as long as the context lasts."""
+    before = [module.training for module in other.modules()]
+    _set_modes(other, [module.training for module in model.modules()])
+    try:
+        yield
+    finally:
+        _set_modes(other, before)
+
+
+def _set_modes(model: nn.Module, modes: Iterable[bool]) -> None:
+    for module, mode in zip(model.modules(), modes, strict=True):
+        module.training = mode
+
+
+def _learns_statistics(module: nn.Module) -> bool:
+    return isinstance(module, BATCH_NORMS) and module.track_running_stats and module.training
 
 
 class _Statistics:
     """Sums of one norm. At momentum 1 its running statistics are those of the last batch."""
 
     def __init__(self, module: nn.Module) -> None:
-        assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        assert isinstance(module, BATCH_NORMS)
         assert module.running_mean is not None and module.running_var is not None
+        assert module.num_batches_tracked is not None
         self.module = module
         self.momentum, module.momentum = module.momentum, 1.0
+        self.tracked = module.num_batches_tracked.clone()
         self.mean, self.var = module.running_mean, module.running_var
         self.sum = torch.zeros_like(self.mean, dtype=torch.float64)
         self.squares = torch.zeros_like(self.sum)
@@ -64,3 +89,9 @@ class _Statistics:
         mean = self.sum / batches
         self.mean.copy_(mean)
         self.var.copy_(self.squares / batches - mean**2)
+
+    def release(self) -> None:
+        """Give back what only served the sums."""
+        self.module.momentum = self.momentum
+        assert self.module.num_batches_tracked is not None
+        self.module.num_batches_tracked.copy_(self.tracked)

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from foveate.clip import ClipSpec
+from foveate.clip import LUMA, ClipSpec
 from foveate.errors import UsageError
 from foveate.video.sample import Jitter
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides of TSN, as parts of the short side of the frame
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LONGEST = 8  # short sides: what a longer frame has beyond is cut off, or one odd video would fill the memory
 
 

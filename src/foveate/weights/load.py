@@ -50,8 +50,8 @@ def load_model(
     if isinstance(config, TSNConfig | FullVideoConfig):
         return _from_images(name, _packaged(name, config.backbone), fields)
     model = create_model(name, **fields)
-    parts = _image_networks(model)
-    if not any(_fill(model, part, backbone, name) for part, backbone in parts.items()):
+    filled = [_fill(model, part, backbone, name) for part, backbone in _image_networks(model).items()]
+    if not any(filled):
         raise UsageError(name, NOT_PACKAGED, AUTHORS)
     return model.eval()
 
