@@ -55,7 +55,7 @@ from foveate.video.transform import to_clip
 
 WORK = Path(__file__).parents[1] / "work" / "focus_lab"
 PRICES = (0.01, 0.03, 0.1)  # of one look, in confidence
-BUDGETS = (6, 5, 4, 3)  # mean frames read
+BUDGETS = (6, 5, 4, 3.5, 3)  # mean frames read
 DRAWS = 5  # of random patches, averaged
 CROSS_ENTROPY = loss_function("cross_entropy")
 PPO = PPOConfig()
