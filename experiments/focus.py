@@ -351,17 +351,19 @@ def run(variant: str, seed: int) -> Numbers:
     return judge(VARIANTS[variant](seed))
 
 
-FOUND = """What was found. With the same networks and the same tuning the learned patch stands far above random and
-central ones, for 5.2 times fewer multiply-adds than the whole frame; where stage 1 went well (seeds 0 and 1) it is
-one point below the whole frame and covers 87 % of the person. In seed 2 the patch network had learnt nothing in its
-two epochs of stage 0 and little in stage 1; there the whole frame reaches 94 % and the learned patch 89. An untrained
-policy chooses nearly one place everywhere and covers no more of the person than chance. Exit after 3.5 of 8 frames
-halves the cost once more for less than a point. AdaFocus+ depends on its price: at 0.01 it looks everywhere, at 0.1
-almost nowhere, and 0.03 falls to either side by the seed. AdaFocusV2 finds the person without a trained patch network
-as well, in six epochs.
+FOUND = """What was found. With the same networks and the same tuning the learned patch stands far above
+random and central ones, for 5.2 times fewer multiply-adds than the whole frame; where stage 1 went well
+(seeds 0 and 1) it is one point below the whole frame and covers 87 % of the person. In seed 2 the patch
+network had learnt nothing in its two epochs of stage 0 and little in stage 1; there the whole frame
+reaches 94 % and the learned patch 89. An untrained policy chooses nearly one place everywhere and covers
+no more of the person than chance. Exit after 3.5 of 8 frames halves the cost once more for less than a
+point. AdaFocus+ depends on its price: at 0.01 it looks everywhere, at 0.1 almost nowhere, and 0.03 falls
+to either side by the seed. AdaFocusV2 finds the person without a trained patch network as well, in six
+epochs.
 
-What was missed: in two of three seeds the whole frame stands near 100 %, so the best rows cannot be ranked on this
-data. Milliseconds were taken while other work ran: for time see `benchmarks/results/focus.md`."""
+What was missed: in two of three seeds the whole frame stands near 100 %, so the best rows cannot be
+ranked on this data. Milliseconds were taken while other work ran: for time see
+`benchmarks/results/focus.md`."""
 
 EXPERIMENT = Experiment(
     name="focus",
