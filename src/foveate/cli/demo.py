@@ -75,9 +75,7 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     clock = time.perf_counter()
     run = out / time.strftime("run-%Y%m%d-%H%M%S")
     lists = _videos(out, videos, workers)
-    say(
-        f"training AdaFocus on {videos} videos of ten actions, from the networks of the package that know eight"
-    )
+    say(f"training AdaFocus on {videos} videos, from the networks of the package")
     job = _job(lists["train"], run, workers)
     train_stages(job)
     rivals = [_tuned(rival, job) for rival in RIVALS]
