@@ -137,10 +137,18 @@ def read_cell(experiment: Experiment, variant: str, seed: int) -> dict[str, Any]
         return None
     record: dict[str, Any] = json.loads(path.read_text())
     settings = json.loads(json.dumps(dict(experiment.settings)))
-    other = [key for key in settings | record["settings"] if settings.get(key) != record["settings"].get(key)]
+    other = [key for key in record["settings"] if not _agree(record["settings"][key], settings.get(key))]
+    other += settings.keys() - record["settings"].keys()
     if other:
         raise UsageError(path, f"was made with another {other[0]}", "move it away to run it again")
     return record
+
+
+def _agree(then: Any, now: Any) -> bool:
+    """Whether all that a cell was made with stands as it did; fields that came later have their defaults."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(key in now and _agree(value, now[key]) for key, value in then.items())
+    return bool(then == now)
 
 
 def rows(experiment: Experiment) -> list[Row]:

@@ -135,5 +135,5 @@ def test_imagenet_fills_the_networks_of_a_focus_model() -> None:
     model = load_model("adafocus_lite0_r18_128", weights="imagenet")
     donor = load_model("tsn_lite0_8", weights="imagenet")
     assert torch.equal(model.glance.stem.conv.weight, donor.backbone.stem.conv.weight)
-    with pytest.raises(UsageError, match="no ImageNet weights"):
+    with pytest.raises(UsageError, match="no packaged ImageNet weights"):
         load_model("adafocus_mnv2_r50_128", weights="imagenet")
