@@ -24,7 +24,7 @@ from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet, fuse
 from foveate.train.config import ResolutionPlan
 from foveate.train.focus import clip_of
-from foveate.train.objective import ClipBatch, LossFunction
+from foveate.train.objective import Classification, ClipBatch, LossFunction
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,20 @@ class JointTraining:
         weight = self.plan
         total = weight.accuracy_weight * right + weight.cost_weight * cost + weight.balance_weight * uneven
         return {"loss": total, "accuracy_loss": right.detach(), "cost": cost.detach()}
+
+
+@dataclass(frozen=True)
+class FixedTraining:
+    """Stage fixed: the loss of the answer under decisions that are made. answer: the loss of a classifier."""
+
+    answer: Classification
+
+    def __call__(self, model: ARNet, batch: ClipBatch) -> dict[str, Tensor]:
+        losses = self.answer(model, batch)
+        if not losses["loss"].requires_grad:  # every frame of the batch is skipped: nothing to learn from
+            learning = next(p for p in model.parameters() if p.requires_grad)
+            losses["loss"] = losses["loss"] + 0 * learning.sum()
+        return losses
 
 
 def relative_costs(model: ARNet) -> tuple[float, ...]:

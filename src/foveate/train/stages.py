@@ -184,7 +184,8 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
     warmup = resolutions.BranchWarmup(loss)
     joint = resolutions.JointTraining(loss, resolutions.relative_costs(model), plan)
     device = next(model.parameters()).device
-    fixed = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
+    answer = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
+    fixed = resolutions.FixedTraining(answer)
     return [
         Stage("branches", plan.branch_epochs, plan.branch_rate, looking, warmup),
         Stage(
