@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.cli.inputs import demand
 from foveate.cli.show import plain, print_json, print_line, print_table, progress_bar, say
@@ -27,6 +26,7 @@ from foveate.infer.result import Prediction
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus import AdaFocus
 from foveate.models.base import VideoModel
+from foveate.models.focus import GlanceAlone
 from foveate.report.overlay import write_overlay
 from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan, TrainConfig
@@ -136,20 +136,6 @@ def _tuned(rival: Rival, job: TrainJob) -> VideoModel:
     settings = (*job.settings, *rival.settings)
     weights = str(job.out / "best.safetensors")
     return train_stages(replace(job, out=folder, settings=settings, weights=weights, focus=plan))[0]
-
-
-class GlanceAlone(torch.nn.Module):
-    """The glance network of an AdaFocus model with its own head: the logits of the frames averaged."""
-
-    def __init__(self, model: AdaFocus) -> None:
-        super().__init__()
-        self.model = model
-        self.spec = model.spec
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, S, S). Returns logits (B, classes)."""
-        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features).mean(1)
-        return logits
 
 
 @torch.inference_mode()

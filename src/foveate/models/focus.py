@@ -115,6 +115,20 @@ class FocusModel(VideoModel):
         return answer
 
 
+class GlanceAlone(nn.Module):
+    """The glance network of a model with its own head: the logits of the frames averaged."""
+
+    def __init__(self, model: FocusModel) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = model.spec
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns logits (B, classes)."""
+        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features).mean(1)
+        return logits
+
+
 def shrink(images: Tensor, size: int) -> Tensor:
     """Resize (N, 3, S, S) to (N, 3, size, size), each pixel an average; unchanged at the same size.
 
