@@ -605,11 +605,12 @@ class TestProcess:
 
     def start(self, *words: object, **options: object) -> subprocess.Popen:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-
-        def heed() -> None:  # Ctrl-C, also where the tests run in the background, which ignores it
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-        return subprocess.Popen([PROGRAM, *map(str, words)], preexec_fn=heed, **pipes, **options)
+        # Where tests run in the background Ctrl-C is ignored, and a child would inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen([PROGRAM, *map(str, words)], **pipes, **options)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_a_training_that_is_told_to_stop_can_go_on(self, run: Path, tmp_path: Path, signum: int) -> None:
