@@ -7,18 +7,16 @@ next shorter one. The figures here repeat their movement so quickly that 8 frame
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.focus_data import Batches, Split, in_order
+from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.measure.cost import count_macs
@@ -51,26 +49,14 @@ TRAIN = TrainConfig(
 
 def load_split(name: str, pairs: int) -> Split:
     """Clips of a split with `pairs` pairs of frames, spread over the whole; drawn at the first call."""
-    path = WORK / f"{name}.npz"
-    if not path.exists():
-        draw_split(name, path)
+    arrays = drawn(WORK / name, partial(draw, list(COUNTS).index(name)), COUNTS[name])
     step = FRAMES // (2 * pairs)
-    with np.load(path) as arrays:
-        frames, labels = torch.from_numpy(arrays["frames"][:, step // 2 :: step]), arrays["labels"]
-    return Split(frames, torch.from_numpy(labels), torch.zeros(len(labels), 2 * pairs, 4))
+    return Split(arrays["frames"][:, step // 2 :: step], torch.arange(COUNTS[name]) % len(ACTIONS))
 
 
-def draw_split(name: str, path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        clips = pool.map(partial(draw, list(COUNTS).index(name)), range(COUNTS[name]), chunksize=16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, frames=np.stack(clips), labels=np.arange(len(clips)) % len(ACTIONS))
-    part.replace(path)
-
-
-def draw(split: int, index: int) -> np.ndarray:
-    return render_clip(CONFIG, (split, index), (SIDE, SIDE), FRAMES, index % len(ACTIONS)).frames
+def draw(split: int, index: int) -> Arrays:
+    clip = render_clip(CONFIG, (split, index), (SIDE, SIDE), FRAMES, index % len(ACTIONS))
+    return {"frames": clip.frames}
 
 
 def trained(depth: int, pairs: int, temporal: str, seed: int) -> VideoModel:

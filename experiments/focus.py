@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.focus_data import ACTIONS, CONFIG, COUNTS, Batches, covered, in_order, load_split
+from experiments.clips import Batches, in_order
+from experiments.focus_data import ACTIONS, CONFIG, COUNTS, covered, load_split
 from experiments.focus_features import (
     CachedScene,
     FeatureBatch,
@@ -38,18 +39,14 @@ from foveate.train.focus import (
     GlanceWarmup,
     LocalWarmup,
     PatchTraining,
-    PolicyObjective,
-    Rollout,
-    Rollouts,
     Together,
     learn_only,
-    play,
-    play_skips,
 )
 from foveate.train.loop import fit
 from foveate.train.objective import loss_function
 from foveate.train.optim import ParamGroup
 from foveate.train.ppo import PPOConfig
+from foveate.train.rollouts import PolicyObjective, Rollout, Rollouts, play, play_skips
 from foveate.train.run import Run
 from foveate.video.transform import to_clip
 

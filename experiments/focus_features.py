@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.focus_data import Split, in_order
+from experiments.clips import Split, in_order
 from foveate.layers.patch import grid_corners
 from foveate.models.adafocus import AdaFocus
 from foveate.train.focus import loss_of_steps

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.focus_data import ClipBatch
+from experiments.clips import ClipBatch
 from foveate.data.made import Move4MnistConfig, render_move4mnist
 from foveate.data.made.move4mnist import digits_of, mnist_digits
 from foveate.data.made.texture import smooth_texture

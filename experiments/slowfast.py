@@ -8,17 +8,15 @@ start and judged on each of the three questions.
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.focus_data import Batches, Split, in_order
+from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.data.made.person import OUTFITS, Outfit
@@ -70,24 +68,17 @@ def parts(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def draw(split: int, index: int) -> np.ndarray:
+def draw(split: int, index: int) -> Arrays:
     clothes, action, pace = (int(part) for part in parts(torch.tensor(index % CLASSES)))
     config = replace(CONFIG, cycles=PACES[pace])
-    return render_clip(config, (split, index), (SIDE, SIDE), FRAMES, action, CLOTHES[clothes]).frames
+    clip = render_clip(config, (split, index), (SIDE, SIDE), FRAMES, action, CLOTHES[clothes])
+    return {"frames": clip.frames}
 
 
 def load_split(name: str) -> Split:
     """The clips of a split, drawn at the first call."""
-    path = WORK / f"{name}.npy"
-    count = COUNTS[name]
-    if not path.exists():
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            clips = pool.map(partial(draw, list(COUNTS).index(name)), range(count), chunksize=16)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path.with_suffix(".part.npy"), np.stack(clips))
-        path.with_suffix(".part.npy").replace(path)
-    frames = torch.from_numpy(np.load(path))
-    return Split(frames, torch.arange(count) % CLASSES, torch.zeros(count, FRAMES, 4))
+    arrays = drawn(WORK / name, partial(draw, list(COUNTS).index(name)), COUNTS[name])
+    return Split(arrays["frames"], torch.arange(COUNTS[name]) % CLASSES)
 
 
 # ---- networks

@@ -18,7 +18,8 @@ from benchmarks.record import seconds
 from torch import Tensor
 
 from experiments import focus, systems_data
-from experiments.focus_data import ACTIONS, Batches, ClipBatch, Split, in_order
+from experiments.clips import Batches, ClipBatch, Split, in_order
+from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
 from experiments.systems_data import SIDE, load_split
 from foveate.layers.window_head import WindowHead

@@ -7,16 +7,15 @@ a few (of 160) elsewhere, for it is placed by all of its movement that is drawn.
 
 from __future__ import annotations
 
-import multiprocessing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from experiments import focus_data
-from experiments.focus_data import ACTIONS, CONFIG, COUNTS, Split
+from experiments.clips import Arrays, Split, drawn
+from experiments.focus_data import ACTIONS, CONFIG, COUNTS
 from foveate.clip import ClipSpec
 from foveate.data.made import render_clip
 from foveate.video.transform import resize
@@ -40,23 +39,14 @@ def load_split(name: str, spec: ClipSpec) -> Split:
 
 
 def load_dense(name: str) -> Tensor:
-    """All frames of a split, uint8 (N, FRAMES, SIDE, SIDE, 3), drawn at the first call; a view of a file."""
-    path = WORK / f"{name}.npy"
-    if not path.exists():
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            number = list(COUNTS).index(name)
-            clips = pool.map(partial(draw, number), range(COUNTS[name]), chunksize=16)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npy")
-        np.save(part, np.stack(clips))
-        part.replace(path)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    """All frames of a split, uint8 (N, FRAMES, SIDE, SIDE, 3), drawn at the first call."""
+    return drawn(WORK / name, partial(draw, list(COUNTS).index(name)), COUNTS[name])["frames"]
 
 
-def draw(split: int, index: int) -> np.ndarray:
+def draw(split: int, index: int) -> Arrays:
     side = (focus_data.SIDE, focus_data.SIDE)
     clip = render_clip(CONFIG, (split, index), side, FRAMES, index % len(ACTIONS))
-    return shrunk(torch.from_numpy(clip.frames)).numpy()
+    return {"frames": shrunk(torch.from_numpy(clip.frames)).numpy()}
 
 
 def shrunk(frames: Tensor) -> Tensor:
@@ -66,4 +56,4 @@ def shrunk(frames: Tensor) -> Tensor:
 
 
 def _split(frames: Tensor) -> Split:
-    return Split(frames, torch.arange(len(frames)) % len(ACTIONS), torch.zeros(*frames.shape[:2], 4))
+    return Split(frames, torch.arange(len(frames)) % len(ACTIONS))

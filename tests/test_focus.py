@@ -14,7 +14,7 @@ from foveate.models.adafocus import AdaFocus
 from foveate.models.early_exit import exit_shares, exit_steps, solve_thresholds
 from foveate.models.focus import FocusModel, coarse_to_fine
 from foveate.models.zoo import create_model
-from foveate.train import focus
+from foveate.train import focus, focus_clip, rollouts
 from foveate.train.objective import loss_function
 from foveate.train.ppo import PPOConfig
 
@@ -193,41 +193,41 @@ def taught(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("reward", ["random", "prev", "conf"])
-def test_policy_learns_by_ppo_alone(reward: focus.Reward) -> None:
+def test_policy_learns_by_ppo_alone(reward: rollouts.Reward) -> None:
     model = small()
     focus.learn_only(model, (model.policy, 1.0))
-    scene = focus.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
+    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
     with torch.no_grad():
-        rollout = focus.play(model, scene, reward, PPOConfig())
-    focus.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
+        rollout = rollouts.play(model, scene, reward, PPOConfig())
+    rollouts.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     assert rollout.rewards.shape == (3, FRAMES)
 
 
 def test_confidence_reward_is_the_confidence() -> None:
     model = small()
-    scene = focus.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
+    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
     with torch.no_grad():
         torch.manual_seed(3)
-        conf = focus.play(model, scene, "conf", PPOConfig())
+        conf = rollouts.play(model, scene, "conf", PPOConfig())
         torch.manual_seed(3)
-        prev = focus.play(model, scene, "prev", PPOConfig())
+        prev = rollouts.play(model, scene, "prev", PPOConfig())
     assert torch.equal(conf.actions, prev.actions)
     assert torch.allclose(prev.rewards.cumsum(1), conf.rewards, atol=1e-6)
 
 
 def test_looking_pays_its_price_and_skipping_earns_nothing() -> None:
     model = small(skip=True)
-    scene = focus.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
+    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
     with torch.no_grad():
         torch.manual_seed(4)
-        free = focus.play_skips(model, scene, 0.0, PPOConfig())
+        free = rollouts.play_skips(model, scene, 0.0, PPOConfig())
         torch.manual_seed(4)
-        dear = focus.play_skips(model, scene, 0.3, PPOConfig())
+        dear = rollouts.play_skips(model, scene, 0.3, PPOConfig())
     assert torch.allclose(free.rewards - dear.rewards, 0.3 * free.actions)
     assert 0 < free.actions.mean() < 1
     focus.learn_only(model, (model.skip_policy, 1.0))
-    focus.PolicyObjective(PPOConfig(), "skip")(model, dear)["loss"].backward()
+    rollouts.PolicyObjective(PPOConfig(), "skip")(model, dear)["loss"].backward()
     assert taught(model) == {"skip_policy"}
 
 
@@ -252,28 +252,28 @@ def test_clip_policy_of_the_tsm_form() -> None:
     trace = model.eval().trace(videos)
     assert trace.corners.shape == (3, 1, 2) and trace.local_logits.shape == (3, 3, CLASSES)
     with torch.no_grad():
-        rollout = focus.play_clip(model, videos, torch.eye(CLASSES)[:3])
+        rollout = focus_clip.play_clip(model, videos, torch.eye(CLASSES)[:3])
     focus.learn_only(model, (model.policy, 1.0))
-    focus.ClipPolicyObjective(PPOConfig())(model.train(), rollout)["loss"].backward()
+    focus_clip.ClipPolicyObjective(PPOConfig())(model.train(), rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     model.zero_grad()
     focus.learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
-    focus.ClipPatchTraining(LOSS, "random")(model, batch())["loss"].backward()
+    focus_clip.ClipPatchTraining(LOSS, "random")(model, batch())["loss"].backward()
     assert taught(model) == {"local", "local_head"}
 
 
 def test_rollouts_repeat_and_resume() -> None:
     model = small()
 
-    def play(item: Batch) -> focus.Rollout:
+    def play(item: Batch) -> rollouts.Rollout:
         videos, labels = focus.clip_of(model, item)
-        return focus.play(
-            model, focus.LiveScene(model, videos, torch.eye(CLASSES)[labels]), "conf", PPOConfig()
+        return rollouts.play(
+            model, rollouts.LiveScene(model, videos, torch.eye(CLASSES)[labels]), "conf", PPOConfig()
         )
 
-    rollouts = focus.Rollouts(lambda epoch, start: [batch()] * (3 - start), play, seed=0, repeats=2)
-    whole = list(rollouts(1, 0))
+    played = rollouts.Rollouts(lambda epoch, start: [batch()] * (3 - start), play, seed=0, repeats=2)
+    whole = list(played(1, 0))
     assert len(whole) == 6 and whole[0] is whole[1]
     assert not torch.equal(whole[0].actions, whole[2].actions)
-    resumed = list(rollouts(1, 3))
+    resumed = list(played(1, 3))
     assert [torch.equal(a.actions, b.actions) for a, b in zip(whole[3:], resumed, strict=True)] == [True] * 3

@@ -3,31 +3,28 @@
     out/stage0/ ... out/stage3/   a run of the common loop each
     out/best.safetensors          the finished model
 
-The stages themselves are objectives of train/focus.py and train/resolutions.py; here stands which follow each
-other, what learns in each and how fast. The defaults are the papers' recipes for ActivityNet.
+Which stages a model has stands in train/recipes.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from foveate.config import to_dict
 from foveate.errors import UsageError
-from foveate.models.adafocus import AdaFocus, AdaFocusConfig
-from foveate.models.adafocus_tsm import AdaFocusTSM, AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2, AdaFocusV2Config
+from foveate.models.adafocus import AdaFocusConfig
+from foveate.models.adafocus_tsm import AdaFocusTSMConfig
+from foveate.models.adafocus_v2 import AdaFocusV2Config
 from foveate.models.arnet import ARNet, ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.zoo import entry
-from foveate.train import focus, resolutions
+from foveate.train import focus
+from foveate.train.checkpoint import load_checkpoint
 from foveate.train.classifier import (
     Feed,
     TrainJob,
@@ -42,26 +39,11 @@ from foveate.train.classifier import (
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.distributed import World, open_world
 from foveate.train.loop import Outcome, fit
-from foveate.train.objective import Classification, ClipBatch, loss_function
-from foveate.train.ppo import PPOConfig
+from foveate.train.recipes import Stage, plan_stages
+from foveate.train.rollouts import Rollouts
 from foveate.train.run import Run
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One run of the loop. parts: names of what learns, with factors on the rate."""
-
-    name: str
-    epochs: int
-    rate: float
-    parts: tuple[tuple[str, float], ...]
-    objective: Any
-    play: focus.Player | None = None  # stages by reinforcement
-    feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
-    judged: bool = False  # whether the model's own answers mean something after it
-    needs: str = ""  # the stage whose result this one starts from
 
 
 def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
@@ -97,111 +79,6 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
     return model, outcome
 
 
-def plan_stages(model: VideoModel, job: TrainJob, plan: FocusPlan) -> list[Stage]:
-    """The stages of a model, in order; UsageError for one that has none."""
-    if isinstance(model, AdaFocus):
-        return _stages_v1(model, job, plan)
-    if isinstance(model, AdaFocusV2):
-        loss = loss_function(job.train.loss, job.train.label_smoothing)
-        parts = [("glance", 0.5), ("glance_head", 0.5), ("local", 1.0), ("local_head", 1.0)]
-        together = (*parts, ("classifier", 5.0), ("policy", 0.1))
-        return [
-            Stage("together", job.train.epochs, job.train.rate, together, focus.Together(loss), judged=True)
-        ]
-    if isinstance(model, AdaFocusTSM):
-        return _stages_tsm(model, job, plan)
-    if isinstance(model, ARNet):
-        return _stages_arnet(model, job)
-    raise UsageError(job.model, "is not trained in stages")
-
-
-def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
-    loss = loss_function(job.train.loss, job.train.label_smoothing)
-    skip = plan.skip_share if model.skip_policy is not None else 0.0
-    ppo = PPOConfig()
-    random = focus.PatchTraining(loss, "random", plan.glance_dropout, skip)
-    learning = (("local", 1.0), ("classifier", plan.patch_classifier))
-    glance, local = focus.GlanceWarmup(loss), focus.LocalWarmup(loss)
-    heads = (("glance", 1.0), ("glance_head", 1.0)), (("local", 1.0), ("local_head", 1.0))
-    stages = [
-        Stage("stage0", plan.glance_epochs, plan.glance_rate, heads[0], glance),
-        Stage("stage0_local", plan.local_epochs, plan.local_rate, heads[1], local),
-        Stage("stage1", plan.patch_epochs, plan.patch_rate, learning, random, judged=True, needs="stage0"),
-    ]
-    if model.policy is None:
-        return [*stages, _tuning(plan, focus.PatchTraining(loss, "policy"), "stage3", "stage1")]
-    before = "stage1"
-    for turn in range(1, plan.turns + 1):
-        suffix = "" if turn == 1 else f"_{turn}"
-        stages += [_learning(model, plan, ppo, f"stage2{suffix}", before)]
-        if model.skip_policy is not None and turn == plan.turns:
-            stages += [_skipping(model, plan, ppo, stages[-1].name)]
-        tuning = focus.PatchTraining(loss, "policy", skip=skip, obey=False)
-        if turn == plan.turns:
-            tuning = focus.PatchTraining(loss, "policy")
-        before = f"stage3{suffix}"
-        stages += [_tuning(plan, tuning, before, f"stage2{suffix}")]
-    return stages
-
-
-def _learning(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, name: str, needs: str) -> Stage:
-    play, objective = partial(_play, model, plan.reward, ppo), focus.PolicyObjective(ppo)
-    return Stage(name, plan.policy_epochs, plan.policy_rate, (("policy", 1.0),), objective, play, needs=needs)
-
-
-def _skipping(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, needs: str) -> Stage:
-    play, objective = partial(_play_skips, model, plan.skip_price, ppo), focus.PolicyObjective(ppo, "skip")
-    parts = (("skip_policy", 1.0),)
-    return Stage("stage2_skip", plan.policy_epochs, plan.policy_rate, parts, objective, play, needs=needs)
-
-
-def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: str) -> Stage:
-    parts = (("classifier", 1.0),)
-    return Stage(name, plan.tune_epochs, plan.tune_rate, parts, objective, judged=True, needs=needs)
-
-
-def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stage]:
-    """The intended recipe; the released schedule left nearly all of it at a rate of zero."""
-    loss = loss_function(job.train.loss, job.train.label_smoothing)
-    learning = (("local", 1.0), ("local_head", plan.patch_classifier))
-    glance = focus.ClipGlanceWarmup(loss)
-    random, tuning = focus.ClipPatchTraining(loss, "random"), focus.ClipPatchTraining(loss, "policy")
-    heads = (("glance", 1.0), ("glance_head", 1.0))
-    objective, play = focus.ClipPolicyObjective(PPOConfig()), partial(_play_clip, model)
-    policy, head = (("policy", 1.0),), (("local_head", 1.0),)
-    return [
-        Stage("stage0", plan.glance_epochs, plan.glance_rate, heads, glance),
-        Stage("stage1", plan.patch_epochs, plan.patch_rate, learning, random, judged=True, needs="stage0"),
-        Stage("stage2", plan.policy_epochs, plan.policy_rate, policy, objective, play, needs="stage1"),
-        Stage("stage3", plan.tune_epochs, plan.tune_rate, head, tuning, judged=True, needs="stage2"),
-    ]
-
-
-def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
-    loss, plan = loss_function(job.train.loss, job.train.label_smoothing), job.resolution
-    nets = (("nets", 1.0), ("heads", 1.0), ("policy_head", 1.0))
-    looking = (*nets, ("glance", 1.0), ("policy.rnn", 1.0))
-    warmup = resolutions.BranchWarmup(loss)
-    joint = resolutions.JointTraining(loss, resolutions.relative_costs(model), plan)
-    device = next(model.parameters()).device
-    answer = Classification(model.spec, job.train.loss, job.train.label_smoothing, device)
-    fixed = resolutions.FixedTraining(answer)
-    return [
-        Stage("branches", plan.branch_epochs, plan.branch_rate, looking, warmup),
-        Stage(
-            "joint",
-            plan.joint_epochs,
-            plan.joint_rate,
-            (*looking, ("policy.actions", 1.0)),
-            joint,
-            feed=partial(resolutions.Annealing, plan=plan),
-            judged=True,
-            needs="branches",
-        ),
-        Stage("fixed", plan.fixed_epochs, plan.fixed_rate, nets, fixed, judged=True, needs="joint"),
-    ]
-
-
 def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any], world: World) -> Outcome:
     config = _config(stage, job.train)
     folder = job.out / stage.name
@@ -211,7 +88,7 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[Any], w
     feed = Feed(replace(job, train=config), model, lists[0], world)
     batches: Any = feed.batches
     if stage.play is not None:
-        batches = focus.Rollouts(feed.batches, stage.play, config.seed)
+        batches = Rollouts(feed.batches, stage.play, config.seed)
     if stage.feed is not None:
         batches = stage.feed(batches)
     judge = partial(
@@ -273,29 +150,5 @@ def _demand_order(stages: Sequence[Stage], job: TrainJob, plan: FocusPlan) -> No
 
 def _load_finished(model: VideoModel, folder: Path) -> None:
     """The weights that an earlier stage left; nothing if it was not run."""
-    from foveate.train.checkpoint import load_checkpoint
-
     if (folder / "last.ckpt").exists():
         model.load_state_dict(load_checkpoint(folder / "last.ckpt")["state"]["model"])
-
-
-def _target(model: VideoModel, labels: Tensor) -> Tensor:
-    """1 for each true class, (B, classes)."""
-    return F.one_hot(labels, model.num_classes).float() if labels.dim() == 1 else labels.float()
-
-
-def _play(model: AdaFocus, reward: focus.Reward, ppo: PPOConfig, batch: ClipBatch) -> focus.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    scene = focus.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return focus.play(model.eval(), scene, reward, ppo, getattr(batch, "bad", ()))
-
-
-def _play_skips(model: AdaFocus, price: float, ppo: PPOConfig, batch: ClipBatch) -> focus.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    scene = focus.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return focus.play_skips(model.eval(), scene, price, ppo, getattr(batch, "bad", ()))
-
-
-def _play_clip(model: AdaFocusTSM, batch: ClipBatch) -> focus.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    return focus.play_clip(model.eval(), clip, _target(model, labels), getattr(batch, "bad", ()))

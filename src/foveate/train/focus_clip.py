@@ -1,0 +1,89 @@
+"""The stages of AdaFocus-TSM as objectives of the common loop: logits added, one patch a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from foveate.models.adafocus_tsm import AdaFocusTSM, spread_over
+from foveate.train.focus import clip_of
+from foveate.train.objective import ClipBatch, LossFunction
+from foveate.train.ppo import PPOConfig, normalised, ppo_loss
+from foveate.train.rollouts import Rollout, confidence
+
+
+@dataclass(frozen=True)
+class ClipGlanceWarmup:
+    """AdaFocus-TSM, stage 0: the shifted glance with its own head; logits averaged."""
+
+    loss: LossFunction
+
+    def __call__(self, model: AdaFocusTSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        _, logits = model.glance_at(frame_sets(model, clip)[0])
+        return {"loss": self.loss(logits.mean(1).float(), labels)}
+
+
+@dataclass(frozen=True)
+class ClipPatchTraining:
+    """AdaFocus-TSM, stages 1 and 3: loss of the summed logits, one patch a video, random or by the policy."""
+
+    loss: LossFunction
+    patches: Literal["random", "policy"]
+
+    def __call__(self, model: AdaFocusTSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        glance_clip, local_clip = frame_sets(model, clip)
+        with torch.no_grad():
+            maps, glance_logits = model.glance_at(glance_clip)
+            chosen = model.policy(maps)[0] if self.patches == "policy" else None
+        fractions = torch.rand(len(clip), 2, device=clip.device) if chosen is None else chosen
+        local_logits = model.look_at(local_clip, fractions)
+        return {"loss": self.loss((glance_logits.mean(1) + local_logits.mean(1)).float(), labels)}
+
+
+def frame_sets(model: AdaFocusTSM, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames of the glance and of the local network."""
+    frames, config = clip.shape[2], model.config
+    chosen = (spread_over(frames, count) for count in (config.glance_frames, config.local_frames))
+    glance_frames, local_frames = chosen
+    return clip[:, :, glance_frames], clip[:, :, local_frames]
+
+
+def play_clip(model: AdaFocusTSM, clip: Tensor, target: Tensor, bad: Sequence[object] = ()) -> Rollout:
+    """AdaFocus-TSM's policy tries one position a video; its reward is the gain over a random position."""
+    glance_clip, local_clip = frame_sets(model, clip)
+    maps, glance_logits = model.glance_at(glance_clip)
+    choice = clip_choice(model, model.policy(maps)[0])
+    positions = choice.sample().clamp(0, 1)  # (B, 2)
+    answers = [
+        glance_logits.mean(1) + model.look_at(local_clip, fractions).mean(1)
+        for fractions in (positions, torch.rand_like(positions))
+    ]
+    chosen, other = (confidence(answer.unsqueeze(1), target) for answer in answers)  # (B, 1)
+    rewards = chosen - other
+    log_probs = choice.log_prob(positions).sum(-1, keepdim=True)
+    return Rollout(maps, positions, log_probs, normalised(rewards), rewards, target, tuple(bad))
+
+
+def clip_choice(model: AdaFocusTSM, mean: Tensor) -> torch.distributions.Normal:
+    """The positions that training tries around the mean (B, 2)."""
+    return torch.distributions.Normal(mean, model.config.spread)
+
+
+@dataclass(frozen=True)
+class ClipPolicyObjective:
+    """One PPO update of AdaFocus-TSM's policy; its entropy is constant and earns nothing."""
+
+    config: PPOConfig
+
+    def __call__(self, model: AdaFocusTSM, batch: Rollout) -> dict[str, Tensor]:
+        mean, value = model.policy(batch.maps)
+        log_probs = clip_choice(model, mean).log_prob(batch.actions).sum(-1, keepdim=True)
+        none = torch.zeros_like(log_probs)
+        loss = ppo_loss(log_probs, batch.log_probs, value.unsqueeze(-1), batch.returns, none, self.config)
+        return {"loss": loss, "reward": batch.rewards.mean()}
