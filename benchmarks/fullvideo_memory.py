@@ -35,12 +35,15 @@ def run() -> Table:
                 if _fits(name, early, frames):
                     step = in_child(measure_step, name, early, frames)
                     rows.append({"model": name, "early": early, "frames": frames, **step, "share": ""})
+        answer = in_child(measure_answer, name)
+        rows.append({"model": name, "early": "streamed, answer", "frames": LONG, **answer, "share": ""})
         share = in_child(measure_share, name)
         rows.append({"model": name, "early": "no gradient", "frames": CLUSTERED, **share})
     about = (
         f"One training step of one video of {SIDE} x {SIDE} pixels, clustered to 8, in a process of its own. "
         "Whole: one graph. Kept: chunk by chunk, maps of the early part held between its passes. Streamed: "
-        "nothing held but bytes. The last row of a model is the time that clustering adds to its early part."
+        "nothing held but bytes. Answer: the logits alone, without a gradient. The last row of a model is the time "
+        "that clustering adds to its early part."
     )
     columns = {
         "model": "model",
@@ -68,6 +71,17 @@ def measure_step(name: str, early: str, frames: int) -> dict[str, Value]:
     start = time.perf_counter()
     step(model, long)
     return {"memory": peak_memory_mb() - before, "seconds": time.perf_counter() - start}
+
+
+def measure_answer(name: str) -> dict[str, Value]:
+    """What the logits of a long video take."""
+    model = _model(name, "streamed").eval()
+    with torch.inference_mode():
+        model.trace_videos([video(8)])
+        long = video(LONG)
+        before = peak_memory_mb()
+        taken = seconds(lambda: model.trace_videos([long]))
+    return {"memory": peak_memory_mb() - before, "seconds": taken}
 
 
 def measure_share(name: str) -> dict[str, Value]:

@@ -36,6 +36,9 @@ class Burst:
     visible: int = 8  # frames of the burst
     step: int = 2  # pixels from one of them to the next
 
+    def clip(self, seed: int, split: str, index: int) -> np.ndarray:
+        return _burst(self, seed, split, index)
+
 
 @dataclass(frozen=True)
 class Move:
@@ -47,6 +50,9 @@ class Move:
     @property
     def config(self) -> Move4MnistConfig:
         return Move4MnistConfig(movers=self.movers, step=self.step, still="anywhere")
+
+    def clip(self, seed: int, split: str, index: int) -> np.ndarray:
+        return render_move4mnist(self.config, seed, split, index).frames[..., 0]
 
 
 Scene = Burst | Move
@@ -62,16 +68,11 @@ class Videos:
 
 def draw(scene: Scene, seed: int, split: str, count: int) -> Videos:
     """The first videos of a split, "train" or "val", whose digits the other split never shows."""
-    one = _move if isinstance(scene, Move) else _burst
-    first = one(scene, seed, split, 0)  # type: ignore[operator]
+    first = scene.clip(seed, split, 0)
     frames = np.empty((count, *first.shape), np.uint8)
     for index in range(count):
-        frames[index] = one(scene, seed, split, index)  # type: ignore[operator]
+        frames[index] = scene.clip(seed, split, index)
     return Videos(torch.from_numpy(frames), torch.arange(count) % len(STEPS))
-
-
-def _move(scene: Move, seed: int, split: str, index: int) -> np.ndarray:
-    return render_move4mnist(scene.config, seed, split, index).frames[..., 0]
 
 
 def _burst(scene: Burst, seed: int, split: str, index: int) -> np.ndarray:

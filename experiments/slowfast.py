@@ -8,6 +8,7 @@ start and judged on each of the three questions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,7 @@ class Two:
         return create_model("slowfast_small", CLASSES, lateral=self.lateral, fusion=self.fusion, **BOTH)
 
 
-VARIANTS = {
+VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "slow_only": slow_only,
     "fast_only": fast_only,
     "no_lateral": Two("none"),
