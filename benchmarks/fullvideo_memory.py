@@ -42,8 +42,8 @@ def run() -> Table:
     about = (
         f"One training step of one video of {SIDE} x {SIDE} pixels, clustered to 8, in a process of its own. "
         "Whole: one graph. Kept: chunk by chunk, maps of the early part held between its passes. Streamed: "
-        "nothing held but bytes. Answer: the logits alone, without a gradient. The last row of a model is the time "
-        "that clustering adds to its early part."
+        "nothing held but bytes. Answer: the logits alone, without a gradient. The last row of a model is "
+        "the time that clustering adds to its early part."
     )
     columns = {
         "model": "model",
