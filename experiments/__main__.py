@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import blvnet, finetune, focus, fullvideo, slowfast, systems
+from experiments import blvnet, bursts, finetune, focus, fullvideo, slowfast, systems
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
 EXPERIMENTS: dict[str, Experiment] = {
     "blvnet": blvnet.EXPERIMENT,
+    "bursts": bursts.EXPERIMENT,
     "finetune": finetune.EXPERIMENT,
     "focus": focus.EXPERIMENT,
     "fullvideo": fullvideo.EXPERIMENT,
