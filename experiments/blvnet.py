@@ -2,22 +2,22 @@
 
 After Fan et al. ("More Is Less", NeurIPS 2019): twice the frames cost twice the work and are worth it, at two
 depths, because the aggregation over time relates them. As there, a longer input starts from the model of the
-next shorter one. The figures here repeat their movement so quickly that 8 frames of a video miss much of it.
+next shorter one; one that stays with the shorter input learns as many epochs. The figures here repeat their
+movement so quickly that 8 frames of a video miss much of it.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
+from experiments.spent import Lesson, race, training_memory
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
@@ -33,8 +33,17 @@ SIDE, FRAMES = 64, 32
 COUNTS = {"train": 480, "test": 320}
 ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "bow")
 CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.55, 0.7), cycles=(4.0, 7.0), clutter=(3, 5))
-EPOCHS = {4: 12, 8: 3, 16: 2}  # by pairs; the longer ones start from the next shorter
-RATES = {4: 2e-3, 8: 5e-4, 16: 5e-4}
+
+
+class Stretch(NamedTuple):
+    """Some epochs of training on clips of so many pairs of frames, or of as many as the model reads."""
+
+    pairs: int
+    epochs: int
+    rate: float
+
+
+STRETCHES = (Stretch(4, 12, 2e-3), Stretch(8, 3, 5e-4), Stretch(16, 2, 5e-4))
 TRAIN = TrainConfig(
     batch=16,
     optimizer="adamw",
@@ -59,43 +68,50 @@ def draw(split: int, index: int) -> Arrays:
     return {"frames": clip.frames}
 
 
-def trained(depth: int, pairs: int, temporal: str, seed: int) -> VideoModel:
-    """The model of a cell; what shorter cells of the seed have trained is taken over."""
-    torch.manual_seed(seed)
+def build(depth: int, pairs: int, temporal: str) -> VideoModel:
     shape: dict[str, Any] = {"depth": depth, "frames": 2 * pairs, "temporal": temporal, "dropout": 0.3}
-    model = create_model("blvnet_small", len(ACTIONS), size=SIDE, resize=SIDE, **shape)
-    if pairs > min(EPOCHS):
-        model.load_state_dict(trained(depth, pairs // 2, temporal, seed).state_dict())
-    config = replace(TRAIN, epochs=EPOCHS[pairs], rate=RATES[pairs], seed=seed)
-    folder = WORK / f"seed{seed}" / f"r{depth}_{temporal}_{pairs}x2"
-    data = Batches(load_split("train", pairs), config.batch, seed)
-    with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as run:
-        fit(model, data, Classification(model.spec), config, run, batches_per_epoch=len(data))
+    return create_model("blvnet_small", len(ACTIONS), size=SIDE, resize=SIDE, **shape)
+
+
+def trained(depth: int, pairs: int, temporal: str, seed: int) -> VideoModel:
+    """The model of a cell, trained stretch by stretch; shorter cells of the seed share the first ones."""
+    torch.manual_seed(seed)
+    model, name = build(depth, min(pairs, STRETCHES[0].pairs), temporal), f"r{depth}_{temporal}"
+    for stretch in STRETCHES:
+        now = min(pairs, stretch.pairs)
+        longer = build(depth, now, temporal)
+        longer.load_state_dict(model.state_dict())
+        model, name = longer, f"{name}_{now}x2"
+        config = replace(TRAIN, epochs=stretch.epochs, rate=stretch.rate, seed=seed)
+        folder, data = WORK / f"seed{seed}" / name, Batches(load_split("train", now), config.batch, seed)
+        with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as run:
+            fit(model, data, Classification(model.spec), config, run, batches_per_epoch=len(data))
     return model.eval()
 
 
 @torch.inference_mode()
 def judge(model: VideoModel, pairs: int) -> Numbers:
-    """Top-1 on the test split, multiply-adds and milliseconds of one clip."""
-    right, seconds = 0, 0.0
+    """Top-1 on the test split, multiply-adds and time of one clip."""
     data = load_split("test", pairs)
-    for batch in in_order(data, 16):
-        clip = to_clip(batch.frames[:, 0], model.spec)
-        start = time.perf_counter()
-        logits: Tensor = model(clip)
-        seconds += time.perf_counter() - start
-        right += int((logits.argmax(1) == batch.labels).sum())
-    count = len(data.labels)
-    macs = count_macs(model, clip[:1]).total
-    return {"top1": right / count, "mmacs": macs / 1e6, "ms": 1000 * seconds / count}
+    clips = [to_clip(batch.frames[:, 0], model.spec) for batch in in_order(data, 16)]
+    right = torch.cat([model(clip) for clip in clips]).argmax(1) == data.labels
+    cost = {"mmacs": count_macs(model, clips[0][:1]).total / 1e6}
+    least = min(stretch.pairs for stretch in STRETCHES)
+    still = load_split("test", least).frames[:1]
+    other = build(26, least, "aggregation")
+    return {"top1": float(right.float().mean())} | cost | race(model, data.frames, other, still)
+
+
+def lesson_of(model: VideoModel) -> Lesson:
+    return model, Classification(model.spec)
 
 
 def run(variant: str, seed: int) -> Numbers:
     """One cell, such as "r26_8x2" or "r26_8x2_plain", the latter without aggregation over time."""
     depth, pairs, *plain = variant.split("_")
-    count = int(pairs.removesuffix("x2"))
-    model = trained(int(depth[1:]), count, "none" if plain else "aggregation", seed)
-    return judge(model, count)
+    shape = int(depth[1:]), int(pairs.removesuffix("x2")), "none" if plain else "aggregation"
+    memory = training_memory(lambda: lesson_of(build(*shape)), TRAIN.batch)
+    return judge(trained(*shape, seed), shape[1]) | {"memory": memory}
 
 
 EXPERIMENT = Experiment(
@@ -110,15 +126,15 @@ EXPERIMENT = Experiment(
     columns=(
         Column("top1", "test top-1, %", 100),
         Column("mmacs", "MMACs a clip"),
-        Column("ms", "ms a clip"),
+        Column("times", "time, r26 4x2 = 1", digits=2),
+        Column("memory", "peak memory growth of training, MiB", digits=0),
     ),
     run=run,
     settings={
         "clips": COUNTS,
         "figures": str(CONFIG),
         "side": SIDE,
-        "epochs": {str(pairs): epochs for pairs, epochs in EPOCHS.items()},
-        "rates": {str(pairs): rate for pairs, rate in RATES.items()},
+        "stretches": str(STRETCHES),
         "train": TRAIN.identity(),
     },
     plot=("mmacs", "top1"),

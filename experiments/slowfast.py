@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
+from experiments.spent import REPEATS, TIMED, race
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.data.made.person import OUTFITS, Outfit
 from foveate.layers.lateral import slow_indices
@@ -156,7 +157,9 @@ def judge(model: nn.Module) -> Numbers:
     }
     clip = torch.zeros(1, 3, FRAMES, SIDE, SIDE)
     cost = {"mmacs": count_macs(model, clip).total / 1e6, "kparams": count_parameters(model) / 1e3}
-    return {"top1": float((found == labels).float().mean()), **right, **cost}
+    test = load_split("test").frames
+    taken = race(model, test, slow_only(), test[:1])
+    return {"top1": float((found == labels).float().mean()), **right, **cost, **taken}
 
 
 EXPERIMENT = Experiment(
@@ -171,6 +174,8 @@ EXPERIMENT = Experiment(
         Column("pace", "pace, %", 100),
         Column("mmacs", "MMACs a clip", 1, 1),
         Column("kparams", "thousand parameters", 1, 0),
+        Column("ms", "ms a clip, alone", 1, 1),
+        Column("times", "time, slow only = 1", 1, 2),
     ),
     run=run,
     settings={
@@ -182,6 +187,7 @@ EXPERIMENT = Experiment(
         "paces": PACES,
         "clothes": CLOTHES,
         "small": SMALL,
+        "timed": [TIMED, REPEATS],
         "train": TRAIN.identity(),
     },
     plot=("mmacs", "top1"),

@@ -14,38 +14,31 @@ from functools import partial
 from typing import Any
 
 import torch
-from benchmarks.record import seconds
 from torch import Tensor
 
 from experiments import focus, systems_data
-from experiments.clips import Batches, ClipBatch, Split, in_order
+from experiments.clips import Batches, Split, in_order
 from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
+from experiments.spent import REPEATS, TIMED, Lesson, race, training_memory
 from experiments.systems_data import SIDE, load_split
 from foveate.layers.window_head import WindowHead
-from foveate.measure.cost import count_macs, peak_memory_mb
+from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
 from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
-from foveate.train.config import ResolutionPlan, TrainConfig
-from foveate.train.distributed import ALONE
+from foveate.train.config import ResolutionPlan
 from foveate.train.focus import LocalWarmup, learn_only
 from foveate.train.objective import Classification
 from foveate.train.resolutions import Annealing, BranchWarmup, JointTraining, relative_costs
-from foveate.train.state import make_state
-from foveate.train.step import train_step
 from foveate.video.transform import to_clip
 
 Fields = dict[str, Any]
-Lesson = tuple[VideoModel, Any]
-"""An untrained model and the objective of its dearest stage of training; what does not learn is frozen."""
 
 BATCH, EPOCHS = 16, 10
 RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}  # beside what focus.train sets
 PLAN = ResolutionPlan(branch_epochs=4, joint_epochs=6, temperature_decay=0.4)
-PRICE, READ = 0.03, 4  # of a look in AdaFocus+; mean frames read by AdaFocusV2
-TIMED, REPEATS = 40, 3  # videos, and how often each is timed
 
 # A ResNet-10 of quarter width wherever a system allows it. A maximum over space, as in the laboratory: the
 # figure, 5 % of the frame, is lost in an average.
@@ -134,24 +127,6 @@ def focus_lesson() -> Lesson:
     return model, LocalWarmup(focus.CROSS_ENTROPY)
 
 
-def training_memory(dearest: Callable[[], Lesson]) -> float:
-    """MiB that three steps add to the most memory that this process has held; call it before all else."""
-    tiny = create_model("tsn_r10_8", len(ACTIONS), size=32, resize=32)
-    take_steps(tiny, Classification(tiny.spec))  # what the libraries themselves take at their first use
-    before = peak_memory_mb()
-    take_steps(*dearest())
-    return (peak_memory_mb() - before) * 1e6 / 2**20
-
-
-def take_steps(model: VideoModel, objective: Any, steps: int = 3) -> None:
-    spec, labels = model.spec, torch.arange(BATCH) % len(ACTIONS)
-    frames = torch.randint(256, (BATCH, 1, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8)
-    config = TrainConfig(batch=BATCH, optimizer="adamw", precision="bf16")
-    state = make_state(model.train(), config)
-    for _ in range(steps):
-        train_step(state, [ClipBatch(frames, labels, labels)], objective, config, ALONE, rate=1e-4)
-
-
 # ---- measuring
 
 
@@ -165,24 +140,6 @@ def judge(model: VideoModel, split: Split) -> Numbers:
         macs += count_macs(model, clip, call=lambda clip: said.append(model(clip))).total
     right = torch.cat(said).argmax(1) == split.labels
     return {"top1": float(right.float().mean()), "mmacs": macs / len(right) / 1e6}
-
-
-@torch.inference_mode()
-def race(model: VideoModel, split: Split) -> Numbers:
-    """Milliseconds of one video alone, and the quotient to an untrained TSN of the table, in turns with it.
-
-    The best of some repeats for each video, for what disturbs a measurement only lengthens it; the mean over
-    the videos, for a dynamic model takes longer over some of them.
-    """
-    other = build("tsn").eval()
-    still = to_clip(torch.randint(256, (1, 8, SIDE, SIDE, 3), dtype=torch.uint8), other.spec)
-    ours = theirs = 0.0
-    for frames in split.frames[:TIMED].split(1):
-        clip = to_clip(frames, model.spec)
-        times = [(seconds(partial(model, clip)), seconds(partial(other, still))) for _ in range(REPEATS)]
-        ours += min(time for time, _ in times)
-        theirs += min(time for _, time in times)
-    return {"ms": 1000 * ours / TIMED, "times": ours / theirs}
 
 
 # ---- the table
@@ -200,17 +157,19 @@ SYSTEMS: dict[str, System] = {
     **{name: System(partial(train_classifier, name), partial(lesson, name)) for name in NETS},
     "arnet": System(train_arnet, arnet_lesson),
     "adafocus": System(focus.learned_patch, focus_lesson),
-    "adafocus_plus": System(partial(focus.plus, PRICE), focus_lesson),
-    "adafocus_v2_exit": System(partial(focus.with_exit, focus.v2, READ), focus_lesson),
+    "adafocus_plus": System(focus.plus_val, focus_lesson),
+    "adafocus_v2_exit": System(partial(focus.exit_val, focus.v2), focus_lesson),
+    "adafocus_full_frame": System(focus.full_frame, focus_lesson),
 }
 
 
 def run(variant: str, seed: int) -> Numbers:
     system = SYSTEMS[variant]
-    memory = training_memory(system.dearest)
+    memory = training_memory(system.dearest, BATCH)
     model = system.train(seed).eval()
     split = load_split("test", model.spec)
-    numbers = judge(model, split) | race(model, split)
+    still = torch.randint(256, (1, 8, SIDE, SIDE, 3), dtype=torch.uint8)
+    numbers = judge(model, split) | race(model, split.frames, build("tsn"), still)
     return numbers | {"memory": memory, "frames": model.spec.frames}
 
 
@@ -241,8 +200,6 @@ EXPERIMENT = Experiment(
         "nets": {name: [zoo, fields] for name, (zoo, fields) in NETS.items()},
         "arnet": ARNET | {"plan": str(PLAN)},
         "slowfast": "maximum over space in front of the classifier",
-        "price": PRICE,
-        "read": READ,
         "timed": [TIMED, REPEATS],
     },
     plot=("mmacs", "top1"),
