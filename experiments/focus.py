@@ -254,12 +254,14 @@ def plus(price: float, seed: int) -> FocusModel:
 
 
 def with_exit(build: Build, budget: float, seed: int) -> FocusModel:
-    return exiting(build(seed), (budget,))[0]
+    return exiting(build(seed), (budget,), WORK / f"seed{seed}" / f"answers_{build.__name__}.pt")[0]
 
 
-def exiting(model: FocusModel, budgets: Sequence[float]) -> list[FocusModel]:
+def exiting(model: FocusModel, budgets: Sequence[float], path: Path) -> list[FocusModel]:
     """The model with the thresholds that make the training clips read so many frames on average."""
-    step_logits = answers(model, "train")
+    if not path.exists():
+        torch.save(answers(model, "train"), path)
+    step_logits = torch.load(path)
     models = [deepcopy(model) for _ in budgets]
     for twin, budget in zip(models, budgets, strict=True):
         twin.config = replace(model.config, exits=solve_thresholds(step_logits, budget))
@@ -272,8 +274,7 @@ def plus_val(seed: int) -> FocusModel:
 
 
 def exit_val(build: Build, seed: int) -> FocusModel:
-    model = build(seed)
-    return within_a_point([model, *exiting(model, BUDGETS)])
+    return within_a_point([build(seed), *(with_exit(build, budget, seed) for budget in BUDGETS)])
 
 
 def within_a_point(models: Sequence[FocusModel]) -> FocusModel:

@@ -87,12 +87,12 @@ def run(lengths: list[int], clusters: int, seed: int = 0, **options: object) -> 
     return TemporalClustering(clusters, **options)(maps, lengths)
 
 
-@pytest.mark.parametrize("rule", ["cumulative", "slope", "even"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("options", [{}, {"lasting": True}, {"floor": True}, {"aggregate": "sum"}])
 def test_a_ragged_batch_is_each_video_alone(rule: str, options: dict[str, object]) -> None:
     lengths = [9, 1, 30, 2, 3, 17]
-    together = run(lengths, 4, rule=rule, **options)
-    clustering = TemporalClustering(4, rule=rule, **options)
+    clustering = TemporalClustering(4, rule=rule, **options).eval()
+    together = clustering(torch.cat([drift(length, number) for number, length in enumerate(lengths)]), lengths)
     for number, length in enumerate(lengths):
         maps, alone = clustering(drift(length, number), [length])
         group = together.grouping
@@ -185,6 +185,24 @@ def test_the_floor_takes_off_what_quiet_frames_have() -> None:
     assert found[:11].max() == 0 and found[-2:].tolist() == [48, 58]  # median 10, median deviation 1
     still, counts = table([0, 0, 0, 0, 5, 7])
     assert torch.equal(above_noise(still, counts), still)
+
+
+def test_the_floor_does_not_move_the_cuts_of_slope() -> None:
+    """Clamped at 0, all quiet places would tie, and spare cuts fall to the last frames."""
+    plain, floored = (run([60], 8, rule="slope", floor=floor).grouping for floor in (False, True))
+    assert torch.equal(plain.assignment, floored.assignment)
+    cuts = plain.assignment[0].diff().nonzero().flatten()
+    clamped = above_noise(plain.distances, torch.tensor([[60]]))
+    assert (clamped[0, cuts] == 0).any(), "the video must have fewer loud places than cuts"
+
+
+def test_random_cuts_are_drawn_in_training_and_stay_in_evaluation() -> None:
+    clustering, maps = TemporalClustering(4, rule="random"), drift(40)
+    drawn = [clustering(maps, [40]).grouping.assignment for _ in range(4)]
+    assert not all(torch.equal(drawn[0], other) for other in drawn[1:])
+    clustering.eval()
+    first, second = (clustering(maps, [40]).grouping.assignment for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_the_same_to_the_last_bit_every_time() -> None:

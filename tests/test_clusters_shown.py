@@ -17,11 +17,12 @@ import foveate
 from foveate.cli import main
 from foveate.data.made.encode import encode_h264
 from foveate.errors import DataError, UsageError
-from foveate.infer.chunks import CHUNK, Chunks
+from foveate.infer.chunks import Chunks
 from foveate.infer.predict import MANY, Predictor
 from foveate.models.base import VideoModel
 from foveate.report.clusters import write_clusters
 from foveate.report.sheet import CELL, COLUMNS
+from foveate.video.base import CHUNK
 from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
 from foveate.video.transform import to_clip

@@ -15,8 +15,11 @@ from foveate.data import workers
 from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
+from foveate.train.objective import clips_of, one_clip
+from foveate.video.base import CHUNK
+from foveate.video.decode import open_video
 from foveate.video.sample import clip_indices, segments, views
-from foveate.video.transform import Augment
+from foveate.video.transform import Augment, train_transform
 from make_bad_videos import encode, read_index
 
 SPEC = ClipSpec(
@@ -226,12 +229,35 @@ def test_drop_last_and_length(entries):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_clips_of_different_length_are_a_clear_error(entries, count):
+def test_clips_of_different_length_stay_apart(entries, count):
     spec = replace(SPEC, frames=100, sampling="all")
     dataset = VideoDataset(entries, spec, 3, augment=Augment())
     assert [batch.frames.shape[2] for batch in batches(dataset, batch=1, shuffle=False)] == list(LENGTHS)
-    with pytest.raises(UsageError, match="batches of one by --batch N --accumulate N"):
-        batches(dataset, shuffle=False, workers=count)
+    found = batches(dataset, batch=4, shuffle=False, workers=count)
+    assert [[clip.shape[1] for clip in batch.frames] for batch in found] == [[24, 20, 16, 12], [9, 3]]
+    assert all(clip.dtype == torch.uint8 for batch in found for clip in batch.frames)
+    with pytest.raises(UsageError, match=r"clips of \[3, 9\] frames do not fit together"):
+        one_clip(clips_of(found[1].frames), spec, None)
+
+
+@pytest.mark.parametrize("crop", ["multiscale", "random", "center"])
+def test_a_long_clip_is_cut_to_size_as_it_is_decoded(entries, crop, monkeypatch):
+    """In chunks, and not to be told from a clip that was cut at once."""
+    spec = replace(SPEC, frames=100, sampling="all", size=32, resize=48)
+    augment = Augment(crop, colour=0.3)
+    with open_video(entries[0].path) as video:
+        whole = torch.from_numpy(video.read(range(24)))
+    expected = train_transform(whole, spec, augment, np.random.default_rng((0, 5, 0)))
+    held = []
+
+    def watched(frames, *others):
+        held.append(len(frames))
+        return train_transform(frames, *others)
+
+    monkeypatch.setattr("foveate.data.dataset.train_transform", watched)
+    found = VideoDataset(entries, spec, 3, augment=augment)[5, 0].frames
+    assert torch.equal(found[0], expected)
+    assert held == [CHUNK, 24 - CHUNK]
 
 
 def test_whole_videos_are_tested_one_by_one(entries):

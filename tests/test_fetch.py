@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
+import pickle
 import re
 import shutil
 import threading
@@ -11,6 +14,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,7 +155,7 @@ def test_a_server_without_ranges_is_asked_from_the_start(server: type[Server]) -
         ("missing", "404"),
         ("page", "web page"),
         ("disguised page", "web page"),
-        ("says less", "cut short"),
+        ("says less", "no use: damaged"),
     ],
 )
 def test_what_is_no_file_is_refused_and_not_kept(
@@ -162,6 +166,46 @@ def test_what_is_no_file_is_refused_and_not_kept(
         fetch(URL)
     assert "\n" not in str(caught.value)
     assert not {name for name in kept(tmp_path) if name.startswith("M.pyth")}
+
+
+ARRAYS = {"blobs": {f"conv{i}_w": np.random.default_rng(i).random(500) for i in range(4)}}
+
+
+def legacy_torch() -> bytes:
+    file = io.BytesIO()
+    torch.save({"model_state": {"x": torch.randn(1000)}}, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [pickle.dumps(ARRAYS, 2), gzip.compress(pickle.dumps(ARRAYS, 2), 1, mtime=0), legacy_torch()],
+    ids=["pickle", "gzip", "legacy torch"],
+)
+def test_a_body_that_ends_early_is_not_kept(server: type[Server], tmp_path: Path, whole: bytes) -> None:
+    """The announced length is too small, by much or by the last byte, and is all that is ever sent."""
+    for length in (len(whole) - 1000, len(whole) - 1):
+        server.content = whole[:length]
+        with pytest.raises(ModelFileError, match="no use: ") as caught:
+            fetch(URL)
+        assert "\n" not in str(caught.value)
+        assert not {name for name in kept(tmp_path) if name.startswith("M.pyth")}
+    server.content = whole
+    assert fetch(URL).read_bytes() == whole
+
+
+@pytest.mark.parametrize("body", [b'{"error": "not found"}', b"Access denied.", b"<Error>AccessDenied</Error>"])
+def test_words_in_place_of_weights_are_not_kept(server: type[Server], tmp_path: Path, body: bytes) -> None:
+    server.content = body
+    for _ in range(2):
+        with pytest.raises(ModelFileError, match="no use: the file is"):
+            fetch(URL)
+    assert not {name for name in kept(tmp_path) if name.startswith("M.pyth")}
+
+
+def test_a_file_of_the_cache_that_does_not_load_says_how_to_be_rid_of_it(server: type[Server]) -> None:
+    with pytest.raises(ModelFileError, match=r"SLOW_8x8_R50\.pyth: .*remove it to download it again"):
+        load_model("slow_r50_8x8", weights="kinetics400")
 
 
 def test_more_is_announced_than_there_is(server: type[Server]) -> None:
@@ -271,7 +315,8 @@ def test_addresses_are_of_the_zoo() -> None:
     assert all(address.url.startswith("https://") for address in known)
     kinetics = find_address("slowfast_r50_8x8", "kinetics400_caffe2")
     assert (kinetics.origin, len(kinetics.labels)) == ("caffe2", 400)
-    assert find_address("slowfast_r50_8x8", "charades").labels == ()
+    charades = find_address("slowfast_r50_8x8", "charades")
+    assert (charades.labels, charades.independent) == (known_class_names("charades"), True)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,16 @@ def test_a_batch_of_different_lengths_is_each_alone(mode: str, fields: dict[str,
             assert (together.assignment[number, length:] == -1).all()
 
 
+@pytest.mark.parametrize("mode", ["cluster", "uniform", "all"])
+def test_logits_are_the_mean_of_the_steps_of_each_video(mode: str) -> None:
+    model, lengths = build(eval_mode=mode), (9, 2)
+    with torch.no_grad():
+        trace = model.trace_videos([video(length) for length in lengths])
+    for length, logits, steps in zip(lengths, trace.logits, trace.step_logits, strict=True):
+        own = length if mode == "all" else 4
+        assert torch.allclose(logits, steps[:own].mean(0), atol=1e-6) and not steps[own:].any()
+
+
 def test_the_shift_does_not_depend_on_the_batch() -> None:
     model, still = build(), build(temporal="none")
     clip = torch.stack([video(12, seed) for seed in range(3)])
@@ -269,9 +279,26 @@ class Recorded:
         yield from self.frames.split(self.cuts)
 
 
+@pytest.mark.parametrize(
+    ("early", "held", "rounds"), [("whole", 1 << 20, 1), ("whole", 0, 2), ("frozen", 0, 2), ("kept", 0, 1)]
+)
+def test_maps_are_held_while_they_are_few(
+    early: str, held: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map of this network is 8 KB; what is not held is computed again, and nothing else changes."""
+    frames = torch.randint(0, 256, (40, SIDE, SIDE, 3), dtype=torch.uint8)
+    chunks = Recorded(frames, [7, 33])
+    model = build(early=early)
+    with torch.no_grad():
+        expected = model.trace_videos([frames]).logits
+        monkeypatch.setattr("foveate.models.fullvideo.HELD", held)
+        assert torch.allclose(model.trace_chunks(chunks).logits, expected, atol=1e-5)
+    assert chunks.rounds == rounds
+
+
 @pytest.mark.parametrize("mode", ["cluster", "uniform", "all"])
 def test_a_long_video_comes_as_bytes_in_chunks(mode: str) -> None:
-    model = build(eval_mode=mode)
+    model = build(eval_mode=mode, early="streamed")
     frames = torch.randint(0, 256, (25, SIDE, SIDE, 3), dtype=torch.uint8)
     mean, std = (torch.tensor(each).view(3, 1, 1, 1) for each in (model.spec.mean, model.spec.std))
     clip = (frames.permute(3, 0, 1, 2) / 255 - mean) / std

@@ -84,6 +84,43 @@ def test_template_of_either_style_goes_into_the_entries(tmp_path):
             listed(tmp_path, "x 30 0\n", template=wrong)
 
 
+FRAMES = (
+    "original_vido_id video_id frame_id path labels\n"
+    'A 0 0 A/A-000001.jpg ""\n'
+    'A 0 1 A/A-000002.jpg "0,2"\n'
+    'B 1 0 some where/B/B-000001.jpg "2,1"\n'
+    'A 0 2 A/A-000003.jpg "2"\n'
+    'C 2 0 C/1.jpg ""\n'
+)
+
+
+def test_a_list_of_frames_is_a_list_of_videos(tmp_path):
+    found = listed(tmp_path, FRAMES, "val.csv")
+    assert (found.format, found.multi_label) == ("charades", True)
+    assert facts(found, tmp_path) == [("A", (0, 2), 3), ("some where/B", (2, 1), 1), ("C", (), 1)]
+    assert listed(tmp_path, FRAMES, "val.csv", format="charades").entries == found.entries
+    last = listed(tmp_path, FRAMES + 'D 3 0 D/1.jpg "156"\n', "val.csv")
+    assert last.class_names == read_class_names("charades")
+    (tmp_path / "Charades_v1_classes.txt").write_text("c000 Sit\nc001 Stand\nc002 Go\n")
+    assert listed(tmp_path, FRAMES, "val.csv").class_names == ("Sit", "Stand", "Go")
+    bare = listed(tmp_path, FRAMES.replace('"0,2"', '""').replace('"2,1"', '""').replace('"2"', '""'), "x.csv")
+    assert not bare.multi_label and {entry.labels for entry in bare.entries} == {()}
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("A 0 3 A/4.jpg", "7: has too few fields"),
+        ('A 0 3 B/4.jpg "0"', "7: B/4.jpg is not in the folder of the other frames of A, 'A'"),
+        ('D 0 3 4.jpg "0"', "7: 4.jpg is not in the folder"),
+        ('D 0 3 D/4.jpg "x"', "7: D: label 'x' is not a whole number"),
+    ],
+)
+def test_a_bad_line_of_a_list_of_frames_is_named(line, cause, tmp_path):
+    with pytest.raises(DataError, match=cause):
+        listed(tmp_path, f"{FRAMES}{line}\n", "val.csv")
+
+
 def test_something_v2_takes_names_from_the_file_beside_it(tmp_path):
     (tmp_path / "labels.json").write_text('{"Holding something": "1", "Moving something up": "0"}')
     items = [
@@ -464,6 +501,7 @@ def test_class_names_without_a_clear_order(text, cause, tmp_path):
 def test_known_class_names_have_the_published_numbers():
     sizes = {name: len(read_class_names(name)) for name in KNOWN}
     assert {name: size for name, size in sizes.items() if str(size) not in name} == {
+        "charades": 157,
         "something_v1": 174,
         "something_v2": 174,
     }

@@ -9,7 +9,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # shares of RGB in brightness, ITU-R BT.601
 
-Sampling = Literal["segments", "dense", "all", "even"]
+Sampling = Literal["segments", "rounded_segments", "dense", "all", "even"]
 ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]
 
 
@@ -18,9 +18,9 @@ class ClipSpec:
     """How a video becomes the clip that a model reads. Enough, with the model, to predict from a file."""
 
     frames: int = 8  # T, frames in one clip (an upper bound when sampling is "all")
-    sampling: Sampling = (
-        "segments"  # one frame of each of T equal parts | T frames, `stride` apart | every frame | see fps
-    )
+    # One frame of each of T equal parts | the same, parts cut at whole frames (SlowFast on Something-Something)
+    # | T frames, `stride` apart | every frame | see fps.
+    sampling: Sampling = "segments"
     stride: int = 1  # tau, raw frames from one frame of a dense or even clip to the next
     size: int = 224  # side of the square crop, in pixels
     resize: int = 256  # short side of the frame before a test crop, in pixels
@@ -30,6 +30,8 @@ class ClipSpec:
     # Sampling "even": T frames evenly over T * stride frames of a video that has this many a second, which is
     # a stretch of time whatever the video has. None: over as many frames of the video itself.
     fps: float | None = None
+    antialias: bool = True  # a shrunk frame averages what it covers (Pillow); False: the nearest two (PyTorch)
+    crop_up: bool = False  # a centre crop half a pixel off goes right and down; False: to the even pixel
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "size", "resize"):

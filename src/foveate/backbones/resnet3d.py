@@ -160,7 +160,7 @@ class ResNet3D(nn.Module):
     width: channels of the stem (64 in the paper).
     fused: channels that lateral connections add in front of res2 to res5.
     thick_res4: blocks of res4 that keep their temporal kernel; None keeps all.
-    pool_time: halve the frames behind res2 by a maximum (C2D and I3D), where there are two to compare.
+    pool_time: halve the frames behind res2 by a maximum (C2D and I3D).
     non_local: how the places of a clip are weighed; None is without such blocks.
     slot: makes the temporal part of a 2D network in front of each block from (stage, block, channels).
     """
@@ -212,7 +212,7 @@ class ResNet3D(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) to (B, channels, T', h, w); T' is T // 2 after a temporal pool."""
         x = self.res2(self.stem(clip))
-        if self.pool_time and x.shape[2] > 1:
+        if self.pool_time:
             x = nn.functional.max_pool3d(x, (2, 1, 1))
         return self.res5(self.res4(self.res3(x)))
 

@@ -39,7 +39,7 @@ MODEL = "adafocus_small"
 START = SHIPPED[MODEL, "figures"]  # as the papers start from ImageNet: minutes do not teach networks to see
 SIDE = 160  # pixels of the small copies that are trained on
 PLAN = FocusPlan(
-    glance_epochs=3, glance_rate=1e-3, local_epochs=0,
+    glance_epochs=3, glance_rate=1e-3, local_epochs=0, warmup="frames",
     patch_epochs=3, patch_rate=1e-3, patch_classifier=1.0, glance_dropout=0.5,
     policy_epochs=3, policy_rate=3e-4, tune_epochs=3, tune_rate=1e-3,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, entry, list_models
+from foveate.train.classifier import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.official import Origin, load_official
 
@@ -156,7 +157,9 @@ def convert(
     name: str,
     out: Path,
     origin: Origin | None = None,
+    settings: tuple[str, ...] = (),
     classes: str | None = None,
+    independent: bool = False,
     json: bool = False,
 ) -> int:
     """Turn an official checkpoint into a Foveate file.
@@ -166,7 +169,9 @@ def convert(
         name: The model it holds, a name of the zoo.
         out: The file to write, ending in .safetensors.
         origin: Whose naming the file follows; found out if not given.
+        settings: Fields of the model's configuration that the file differs in, such as policy=random.
         classes: Class names for the file: a text or JSON file, or a public set such as kinetics400.
+        independent: Several classes may be true at once, as in Charades: scores are sigmoids.
         json: Print one JSON object.
     """
     if out.suffix != ".safetensors":
@@ -174,10 +179,10 @@ def convert(
     demand_writable(out, checkpoint)
     entry(name)
     names = read_class_names(classes) if classes else ()
-    model = load_official(checkpoint, name, origin)
+    model = load_official(checkpoint, name, origin, **parse_settings(settings))
     if names and len(names) != model.num_classes:
         raise UsageError(classes, f"{len(names)} class names for a model of {model.num_classes} classes")
-    model.labels = names
+    model.labels, model.independent = names, independent
     save_model(model, out, {"converted_from": checkpoint.name})
     if json:
         print_json({"model": str(out), "name": name, "classes": model.num_classes})

@@ -14,6 +14,7 @@ from foveate.errors import DataError, UsageError
 
 KNOWN = (
     "activitynet200",
+    "charades",
     "diving48",
     "hmdb51",
     "jester27",
@@ -25,7 +26,7 @@ KNOWN = (
     "something_v2",
 )
 MAX_CLASSES = 100_000  # a larger number is some other column, read as labels by mistake
-_NUMBERED = re.compile(r"(\d+)[ \t,;:]+(\S.*)")
+_NUMBERED = re.compile(r"c?(\d+)[ \t,;:]+(\S.*)")  # Charades writes c000
 
 
 def read_class_names(source: str | Path | Sequence[str]) -> tuple[str, ...]:

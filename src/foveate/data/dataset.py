@@ -8,8 +8,10 @@ its cause.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -47,7 +49,8 @@ class Sample:
 class Batch:
     """The readable videos of a batch, possibly none, and the others by name."""
 
-    frames: torch.Tensor  # uint8 (B, V, T, S, S, C)
+    # uint8 (B, V, T, S, S, C), or (V, T, S, S, C) of each video where their lengths differ
+    frames: torch.Tensor | list[torch.Tensor]
     labels: torch.Tensor  # int64 (B,) | float (B, num_classes)
     indices: torch.Tensor  # int64 (B,), of the entries
     bad: tuple[BadFile, ...] = ()
@@ -101,19 +104,25 @@ class VideoDataset(Dataset[Sample]):
             return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error)))
 
     def _frames(self, entry: Entry, epoch: int, index: int) -> torch.Tensor:
+        """(V, T, S, S, C), each chunk cut to size as it is decoded."""
         rng = np.random.default_rng((self.seed, epoch, index))
         with open_video(entry.path, entry.template) as video:
-            start, total = frame_range(entry, video)
-            if self.augment is None:
-                return self._test_views(video, start, total)
-            wanted = clip_indices(total, self.spec, rng, self.augment.jitter, video.info.fps)
-            frames = _read(video, start, wanted)
-        return train_transform(frames, self.spec, self.augment, rng).unsqueeze(0)
+            first, total = frame_range(entry, video)
+            clips = self._clips(total, video.info.fps, rng)
+            places = [first + frame for frame in chain.from_iterable(clips)]
+            shown = read_cut(video, places, partial(self._cut, rng))  # (crops, clips*T, S, S, C)
+        return shown.unflatten(1, (len(clips), -1)).transpose(0, 1).flatten(0, 1)
 
-    def _test_views(self, video: Video, start: int, total: int) -> torch.Tensor:
-        wanted = views(total, self.spec, self.clips, video.info.fps)
-        frames = _read(video, start, list(chain.from_iterable(wanted)))
-        return torch.cat([test_transform(clip, self.spec, self.crops) for clip in frames.chunk(self.clips)])
+    def _clips(self, total: int, fps: float, rng: np.random.Generator) -> list[list[int]]:
+        if self.augment is None:
+            return views(total, self.spec, self.clips, fps)
+        return [clip_indices(total, self.spec, rng, self.augment.jitter, fps)]
+
+    def _cut(self, rng: np.random.Generator, frames: torch.Tensor) -> torch.Tensor:
+        """(crops, k, S, S, C) of some frames of a video: of all of them by the same draw."""
+        if self.augment is None:
+            return test_transform(frames, self.spec, self.crops)
+        return train_transform(frames, self.spec, self.augment, deepcopy(rng)).unsqueeze(0)
 
     def _label(self, entry: Entry) -> torch.Tensor:
         if not self.multi_label:
@@ -144,16 +153,31 @@ def frame_range(entry: Entry, video: Video) -> tuple[int, int]:
     return start, end - start
 
 
+def read_cut(
+    video: Video, places: Sequence[int], cut: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Frames at any places, (crops, N, S, S, C), whole pictures in memory for a chunk of them at a time.
+
+    cut: of decoded frames (k, H, W, C), their crops (crops, k, S, S, C).
+    """
+    wanted, order = np.unique(places, return_inverse=True)
+    parts = [cut(torch.from_numpy(chunk)) for chunk in video.chunks(wanted.tolist())]
+    frames = torch.cat(parts, 1)
+    return frames if np.array_equal(wanted, places) else frames[:, torch.from_numpy(order)]
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch of the readable samples; the unreadable ones are listed, and none stands in for them."""
+    """One batch of the readable samples; the unreadable ones are listed, and none stands in for them.
+
+    Clips of one length are stacked, others stay apart.
+    """
     good = [sample for sample in samples if sample.bad is None]
-    lengths = {sample.frames.shape[1] for sample in good}
-    if len(lengths) > 1:
-        hint = "train with batches of one by --batch N --accumulate N"
-        raise UsageError("batch", f"clips of {sorted(lengths)} frames do not fit together", hint)
     first = samples[0]
+    frames: torch.Tensor | list[torch.Tensor]
     if good:
-        frames = torch.stack([sample.frames for sample in good])
+        frames = [sample.frames for sample in good]
+        if len({each.shape for each in frames}) == 1:
+            frames = torch.stack(frames)
         labels = torch.stack([sample.label for sample in good])
     else:
         frames = first.frames.new_empty((0, *first.frames.shape))
@@ -232,10 +256,6 @@ def _range_of_seconds(start_s: float | None, end_s: float | None, video: Video) 
     start = 0 if start_s is None else int(np.searchsorted(video.times, start_s, side="right")) - 1
     end = len(video.times) if end_s is None else int(np.searchsorted(video.times, end_s))
     return max(start, 0), end
-
-
-def _read(video: Video, start: int, indices: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(video.read([start + index for index in indices]))
 
 
 def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:

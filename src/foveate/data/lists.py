@@ -25,6 +25,7 @@ from foveate.data.columns_guess import (
 )
 from foveate.data.entry import Entry, VideoList
 from foveate.data.folders import read_folder
+from foveate.data.frame_list import is_charades, read_charades
 from foveate.data.gather import Folder, gather
 from foveate.data.jsonl import is_jsonl, read_jsonl, write_jsonl
 from foveate.data.label_index import resolve_labels
@@ -59,6 +60,7 @@ Format = Literal[
     "kinetics",  # label,youtube_id,time_start,time_end,split
     "ucf101",  # Class/video.avi [number from 1]
     "hmdb51",  # a folder of class_test_splitN.txt
+    "charades",  # original_vido_id video_id frame_id path labels
 ]
 READERS: Mapping[str, Reader] = {
     "jsonl": read_jsonl,
@@ -74,9 +76,11 @@ READERS: Mapping[str, Reader] = {
     "kinetics": read_kinetics,
     "ucf101": read_ucf101,
     "hmdb51": read_hmdb51,
+    "charades": read_charades,
 }
 SIGNS: Mapping[Format, Callable[[Sequence[str]], bool]] = {  # the first that fits
     "jsonl": is_jsonl,
+    "charades": is_charades,
     "something_v2": is_something_v2,
     "kinetics": is_kinetics,
     "csv": is_table,
@@ -87,6 +91,7 @@ FOLDER_FORMATS = ("folder", "hmdb51")
 SPLIT_FORMATS = ("folder", "hmdb51", "kinetics", "csv")
 NAME_FILES = {  # class names that data sets keep beside their lists
     "adafocus": ("classInd.txt",),
+    "charades": ("Charades_v1_classes.txt",),
     "tsm": ("category.txt",),
     "ucf101": ("classInd.txt",),
     "something_v1": ("something-something-v1-labels.csv", "jester-v1-labels.csv", "category.txt"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from foveate.clip import ClipSpec
 from foveate.video.base import Video
 from foveate.video.transform import test_transform
 
-CHUNK = 16  # frames in memory as they were decoded
 Watch = Callable[[str], AbstractContextManager[None]]
 
 
@@ -32,12 +29,12 @@ class Chunks:
         self.watch = watch
 
     def __iter__(self) -> Iterator[Tensor]:
-        frames = self.video.pick(self.places)
+        chunks = self.video.chunks(self.places)
         while True:
             with self.watch("decode"):
-                chunk = list(islice(frames, CHUNK))
-            if not chunk:
+                frames = next(chunks, None)
+            if frames is None:
                 return
             with self.watch("transform"):
-                crops = test_transform(torch.from_numpy(np.stack(chunk)), self.spec)[0]
+                crops = test_transform(torch.from_numpy(frames), self.spec)[0]
             yield crops

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model
 
 Source = str | Path | Entry  # a video, or a part of one
-MANY = 64  # frames; a clip of more is not held as floats for a model that reads bytes in chunks
+MANY = 64  # frames; more of them are not held as floats for a model that reads bytes in chunks
 
 
 class Predictor:
@@ -74,7 +74,7 @@ class Predictor:
         if self.crops > 1 and isinstance(self.model, FullVideo) and spec.sampling == "all":
             cause = f"{self.crops} crops of every frame of a video"
             raise UsageError("crops", cause, "ask for one: it is read chunk by chunk")
-        frames = min(spec.frames, MANY) if spec.sampling == "all" else spec.frames
+        frames = min(spec.frames, MANY) if isinstance(self.model, FullVideo) else spec.frames
         black = torch.zeros(frames, spec.resize, spec.resize, 3, dtype=torch.uint8)
         self._run(to_clip(test_transform(black, spec, self.crops)[:1], spec, self.device))
 
@@ -95,7 +95,7 @@ class Predictor:
                 status="partial" if video.damage else "ok",
                 cause="; ".join(video.damage) or None,
                 predictions=self._guesses(seen.logits.mean(0)),
-                segments=join(seen.windows, seen.logits.softmax(1), self.labels),
+                segments=join(seen.windows, self.model.probabilities(seen.logits), self.labels),
                 cost=Spent(seen.macs / 1e9, video.frames_decoded, seen.frames, seen.patches),
                 timing_ms=watch.milliseconds,
                 clusters=tuple(seen.clusters),
@@ -152,7 +152,7 @@ class Predictor:
     def _run_on(self, video: Video, places: list[int], watch: _Watch) -> tuple[Any, int]:
         """The trace of the views made of the frames at `places`, and its multiply-adds."""
         model = self.model
-        if isinstance(model, FullVideo) and model.spec.sampling == "all" and len(places) > MANY:
+        if isinstance(model, FullVideo) and len(places) > MANY and self.crops == 1 and _rising(places):
             with watch("model"):
                 return self._counted(model.trace_chunks, Chunks(video, places, model.spec, watch))
         with watch("decode"):
@@ -187,7 +187,7 @@ class Predictor:
         return results[0], cost.total
 
     def _guesses(self, logits: Tensor) -> tuple[Guess, ...]:
-        scores, indices = logits.softmax(0).topk(self.top)
+        scores, indices = self.model.probabilities(logits).topk(self.top)
         ranked = enumerate(zip(indices.tolist(), scores.tolist(), strict=True), start=1)
         return tuple(Guess(rank, self.labels[index], index, score) for rank, (index, score) in ranked)
 
@@ -208,6 +208,10 @@ def _part(entry: Entry, video: Video) -> tuple[int, int]:
         cause = f"frames {first} to {first + total} are asked for, and it has {video.info.frames}"
         raise DataError(entry.path, cause)
     return first, left
+
+
+def _rising(places: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(places))
 
 
 @dataclass

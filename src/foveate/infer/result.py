@@ -12,7 +12,7 @@ from foveate.infer.looks import Look
 
 @dataclass(frozen=True)
 class Guess:
-    """One class. rank: from 1. score: softmax, 0 to 1."""
+    """One class. rank: from 1. score: softmax, or sigmoid if several classes may be true; 0 to 1."""
 
     rank: int
     label: str

@@ -47,9 +47,11 @@ class Clusters(NamedTuple):
 class TemporalClustering(nn.Module):
     """Frames of any number of videos to g maps each.
 
-    clusters: g. aggregate: the sum grows with the cluster, which suits no pretrained weight. lasting, floor:
-    distances that ignore single odd frames, and noise. lose_last: leave the last cluster out, and show the
-    one before it again, as the released code does in its cumulative rule.
+    clusters: g. aggregate: the sum grows with the cluster, which suits no pretrained weight. lasting:
+    distances that ignore single odd frames. floor: ones that ignore noise; for the cumulative rule, as slope
+    cuts at the same places with it. lose_last: leave the last cluster out, and show the one before it again,
+    as the released code does in its cumulative rule. The rule `random` draws new cuts each time in training
+    mode; in evaluation mode they are the same for each video of a length.
     """
 
     def __init__(
@@ -89,9 +91,10 @@ class TemporalClustering(nn.Module):
         if self.lasting:
             near = lasting(near, frames.table(distances[1], 2), frames.counts)
             near = torch.where(frames.times[:, 1:] < frames.counts, near, 0)
-        if self.floor:
+        if self.floor and self.rule == "cumulative":  # what slope sees, the order, no constant changes
             near = above_noise(near, frames.counts)
-        found = assign(self.rule, near, frames.counts, self.clusters)  # (n, T)
+        lots = None if self.training else torch.Generator().manual_seed(0)
+        found = assign(self.rule, near, frames.counts, self.clusters, lots)  # (n, T)
         first = self.clusters * torch.arange(len(found), device=found.device).unsqueeze(1)
         sizes = near.new_zeros(len(found), self.clusters)
         sizes.scatter_add_(1, found.clamp(0, self.clusters - 1), frames.inside.long())

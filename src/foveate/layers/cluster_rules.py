@@ -18,14 +18,16 @@ from torch import Tensor
 Rule = Literal["cumulative", "slope", "even", "random"]
 
 
-def assign(rule: Rule, distances: Tensor, counts: Tensor, clusters: int) -> Tensor:
-    """Cluster numbers (n, T) by the named rule."""
+def assign(
+    rule: Rule, distances: Tensor, counts: Tensor, clusters: int, draw: torch.Generator | None = None
+) -> Tensor:
+    """Cluster numbers (n, T) by the named rule. draw: of one row of lots that all videos share (random)."""
     if rule == "cumulative":
         return cumulative(distances, counts, clusters)
     if rule == "slope":
         return slope(distances, counts, clusters)
     if rule == "random":
-        return slope(torch.randint_like(distances, 1 << 31), counts, clusters)  # cuts by lot
+        return slope(_lots(distances, draw), counts, clusters)
     return even(counts, distances.shape[1] + 1, clusters)
 
 
@@ -79,6 +81,14 @@ def middles(lengths: Sequence[int], clusters: int) -> list[int]:
         places += [start + (2 * part + 1) * length // (2 * parts) for part in range(parts)]
         start += length
     return places
+
+
+def _lots(distances: Tensor, draw: torch.Generator | None) -> Tensor:
+    """A number by lot for each distance; those of a short video are the first ones of a longer one's."""
+    if draw is None:
+        return torch.randint_like(distances, 1 << 31)
+    row = torch.randint(1 << 31, distances.shape[1:], generator=draw)
+    return row.to(distances.device).expand_as(distances)
 
 
 def _from_zero(steps: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, section 3.4 and table 5c. Fast
 features (B, beta*C, alpha*T, H, W) become (B, C', T, H, W) by one of three transforms, then are concatenated
 behind the Slow channels or added to them. Only the time-strided convolution is in public code; where the
-paper leaves a choice, the docstrings say what is done here. Any number of Fast frames F goes with
-T = ceil(F / alpha) Slow ones.
+paper leaves a choice, the docstrings say what is done here. There are alpha Fast frames for each Slow one.
 """
 
 from __future__ import annotations
@@ -19,17 +18,12 @@ Transform = Literal["conv", "sample", "channels", "none"]
 Fusion = Literal["concat", "sum"]
 
 
-def slow_frames(fast: int, alpha: int) -> int:
-    """Slow frames beside `fast` Fast ones: fast / alpha, rounded up, which is what a strided kernel gives."""
-    return -(-fast // alpha)
-
-
 def slow_indices(fast: int, alpha: int) -> list[int]:
     """The Fast frames that the Slow pathway sees: evenly spread from the first to the last, truncated.
 
     Not every alpha-th: 32 frames at alpha 8 give 0, 10, 20, 31 (the release's rule, in whole numbers).
     """
-    count = slow_frames(fast, alpha)
+    count = fast // alpha
     return [i * (fast - 1) // max(count - 1, 1) for i in range(count)]
 
 
@@ -60,19 +54,13 @@ class TimeStridedSampling(nn.Module):
 
 
 class TimeToChannel(nn.Module):
-    """Alpha consecutive frames packed into channels, the first frame's channels first.
-
-    Where alpha does not divide the frames, the last one is repeated.
-    """
+    """Alpha consecutive frames packed into channels, the first frame's channels first."""
 
     def __init__(self, alpha: int) -> None:
         super().__init__()
         self.alpha = alpha
 
     def forward(self, fast: Tensor) -> Tensor:
-        missing = -fast.shape[2] % self.alpha
-        if missing:
-            fast = torch.cat([fast, fast[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
         groups = fast.unflatten(2, (-1, self.alpha))  # (B, c, T, alpha, H, W)
         return groups.permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
 

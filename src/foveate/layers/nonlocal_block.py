@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from foveate.errors import UsageError
+from foveate.errors import UsageError
 from foveate.layers.fold import fold_time, unfold_time
 
 Weighing = Literal["softmax", "dot"]
@@ -58,7 +60,9 @@ class NonLocal3D(_Parts):
         self.weighing = weighing
 
     def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, C, T, H, W), H and W at least 2. Returns the same shape."""
+        """clip: (B, C, T, H, W), H and W at least 2, else UsageError. Returns the same shape."""
+        if min(clip.shape[3:]) < 2:
+            raise UsageError("clip", "leaves a non-local block no 2x2 places to pool", "give a larger crop")
         pooled = self.pool(clip)
         query = self.query(clip).flatten(2).transpose(1, 2)  # (B, THW, C/2)
         key = self.key(pooled).flatten(2)  # (B, C/2, THW/4)

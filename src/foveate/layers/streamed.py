@@ -25,20 +25,20 @@ def stream_clusters(
     parameters: Sequence[Tensor],
     chunks: Iterable[Tensor],
     lengths: Sequence[int] | None,
-    keep: bool,
+    hold: float,
 ) -> Clusters:
     """Run `early` on chunks of frames, cluster what comes, and give `parameters` their exact gradient.
 
     parameters: of `early`. chunks: of the frames of all videos in a row, anything that `early` takes; they
-    are gone through two or three times, so not an iterator. lengths: frames of each video, None for one
-    video of them all. keep: hold the maps from pass 1 to pass 2, which saves computing them again.
+    are gone through one to three times, so not an iterator. lengths: frames of each video, None for one
+    video of them all. hold: bytes of maps to keep at most from pass 1 to pass 2, which saves computing them
+    again; where they are more, none is kept.
     """
     early = _same_precision(early, parameters[0].device.type)
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     kept: list[Tensor] = []
     with torch.no_grad():
-        maps = _noted(map(early, chunks), kept) if keep else map(early, chunks)
-        distances = hamming(maps, clustering.apart)
+        distances = hamming(_held(map(early, chunks), kept, hold), clustering.apart)
     grouping = clustering.group(distances, lengths or [len(distances[0]) + 1])
     count = grouping.sizes.numel()
     sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *learning)
@@ -94,9 +94,15 @@ def _with_rows(maps: Iterable[Tensor], rows: Tensor) -> Iterator[tuple[Tensor, T
         start += len(part)
 
 
-def _noted(maps: Iterator[Tensor], kept: list[Tensor]) -> Iterator[Tensor]:
+def _held(maps: Iterator[Tensor], kept: list[Tensor], most: float) -> Iterator[Tensor]:
+    """The maps as they come; in the end `kept` has all of them, or none if they take more than `most` bytes."""
+    held = 0
     for part in maps:
-        kept.append(part)
+        held += part.nbytes
+        if held <= most:
+            kept.append(part)
+        else:
+            kept.clear()
         yield part
 
 

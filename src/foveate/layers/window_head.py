@@ -44,10 +44,12 @@ class WindowHead(nn.Module):
     def features(self, *maps: Tensor) -> Tensor:
         """maps: (B, C, T, h, w) of each pathway. Returns (B, P, channels), what is classified at P positions.
 
-        All pathways give the positions of the first: the window of a smaller map is smaller by as much.
+        The windows are those of the first pathway; on a map of another side they cover the same parts of the
+        picture, out to whole cells.
         """
-        places = [max(side - self.window, 0) + 1 for side in maps[0].shape[3:]]
-        pooled = [_window_average(x, places) for x in maps]
+        whole = maps[0].shape[3:]
+        windows = [min(self.window, side) for side in whole]
+        pooled = [_window_average(x, whole, windows) for x in maps]
         return self.embed(torch.cat(pooled, dim=1)).flatten(2).transpose(1, 2)
 
     def position_logits(self, features: Tensor) -> Tensor:
@@ -55,7 +57,13 @@ class WindowHead(nn.Module):
         return self.linear(self.dropout(features))
 
 
-def _window_average(maps: Tensor, places: Sequence[int]) -> Tensor:
-    """(B, C, T, h, w) to (B, C, 1, *places)."""
-    sides = [side - count + 1 for side, count in zip(maps.shape[3:], places, strict=True)]
-    return F.avg_pool3d(maps, (maps.shape[2], *sides), stride=1)
+def _window_average(maps: Tensor, whole: Sequence[int], windows: Sequence[int]) -> Tensor:
+    """(B, C, T, h, w) to (B, C, 1, positions down, positions across) of windows in maps of sides `whole`."""
+    if maps.shape[3:] == whole:
+        return F.avg_pool3d(maps, (maps.shape[2], *windows), stride=1)
+    maps = maps.mean(2, keepdim=True)
+    for dim, side, window in zip((3, 4), whole, windows, strict=True):
+        own = maps.shape[dim]
+        ends = [(i * own // side, -(-(i + window) * own // side)) for i in range(side - window + 1)]
+        maps = torch.stack([maps.narrow(dim, a, b - a).mean(dim) for a, b in ends], dim)
+    return maps

@@ -115,7 +115,11 @@ class AdaFocus(FocusModel):
         super().__init__(glance, local, classifier, spec, config)
         self.policy = policy
         self.skip_policy = skip_policy
-        self.dynamic = skip_policy is not None or bool(config.exits)
+        self.dynamic = self.skips or bool(config.exits)
+
+    @property
+    def skips(self) -> bool:
+        return self.skip_policy is not None
 
     def trace(self, clip: Tensor) -> FocusTrace:
         """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""
@@ -196,6 +200,8 @@ class AdaFocus(FocusModel):
 
 def check_sizes(size: int, resize: int, glance_size: int, patch: int) -> None:
     """ValueError unless patch and glance fit into the frame, and the frame into its source."""
+    if min(patch, glance_size) < 1:
+        raise ValueError(f"patch {patch} and glance_size {glance_size} must be at least one pixel")
     if patch > size:
         raise ValueError(f"a patch of {patch} pixels does not fit into a frame of {size}")
     if glance_size > size:

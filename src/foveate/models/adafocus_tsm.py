@@ -21,7 +21,7 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, fraction_corners
 from foveate.layers.policy import ClipPolicy
-from foveate.models.adafocus import check_sizes
+from foveate.models.adafocus import Where, check_sizes
 from foveate.models.base import VideoModel
 from foveate.models.focus import shrink
 
@@ -38,13 +38,14 @@ class AdaFocusTSMConfig:
     resize: int = 256  # short side before the test crop, pixels
     glance_size: int = 224  # G, pixels
     patch: int = 144  # P, pixels
+    policy: Where = "learned"  # the others are what it must beat; a random patch differs at every call
     temporal: Temporal = "shift"  # what lets the frames of both networks see each other
     shift_div: int = 8  # one channel in `shift_div` moves each way
     aggregation: AggregationConfig = TAM  # how, if temporal says so
     policy_squeeze: int = 64  # channels of the policy's 1x1 convolution
     policy_width: int = 1024  # of its GRU
     spread: float = 0.25  # standard deviation of the positions tried in training, per axis
-    dropout: float = 0.5  # of the local classifier
+    dropout: float = 0.5  # in front of a head in stages 0 and 1 of its training
     pool: Literal["average", "max"] = "average"  # over space
     glance_width: float = 1.0  # multiplier of the channels
     local_width: float = 1.0
@@ -69,7 +70,8 @@ class AdaFocusTSMConfig:
         local = build_backbone(self.local, self.local_width, self.local_stem, slots[1])
         side = map_side(self.glance_size, self.glance_stem, self.glance_strides)
         channels, frames = glance.channels, self.glance_frames
-        policy = ClipPolicy(channels, frames, side, self.policy_squeeze, self.policy_width)
+        size = (channels, frames, side, self.policy_squeeze, self.policy_width)
+        policy = ClipPolicy(*size) if self.policy == "learned" else None
         spec = ClipSpec(self.frames, size=self.size, resize=self.resize, mean=glance.mean, std=glance.std)
         return AdaFocusTSM(glance, policy, local, spec, self)
 
@@ -98,14 +100,18 @@ class AdaFocusTSM(VideoModel):
     head_names = ("glance_head.", "local_head.")
 
     def __init__(
-        self, glance: FrameNet, policy: ClipPolicy, local: FrameNet, spec: ClipSpec, config: AdaFocusTSMConfig
+        self,
+        glance: FrameNet,
+        policy: ClipPolicy | None,
+        local: FrameNet,
+        spec: ClipSpec,
+        config: AdaFocusTSMConfig,
     ) -> None:
         super().__init__()
         self.glance = glance
         self.policy = policy
         self.local = local
         self.glance_head = nn.Linear(glance.channels, config.num_classes)
-        self.dropout = nn.Dropout(config.dropout)
         self.local_head = nn.Linear(local.channels, config.num_classes)
         self.spec = spec
         self.config = config
@@ -145,7 +151,7 @@ class AdaFocusTSM(VideoModel):
         `looked` is then about the second set.
         """
         maps, glance_logits = self.glance_at(glance_clip)
-        fractions, _ = self.policy(maps)
+        fractions = self.choose(maps)
         local_logits = self.look_at(local_clip, fractions)
         return ClipFocusTrace(
             logits=glance_logits.mean(1) + local_logits.mean(1),
@@ -160,19 +166,38 @@ class AdaFocusTSM(VideoModel):
     def glance_at(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, T, C, h, w) and logits (B, T, classes) of f_G. clip: (B, 3, T, S, S)."""
         maps = self.glance(shrink(fold_time(clip), self.config.glance_size), clip.shape[2])
-        split = (clip.shape[0], clip.shape[2])
-        return maps.unflatten(0, split), self.glance_head(self._pool(maps)).unflatten(0, split)
+        maps = maps.unflatten(0, (clip.shape[0], clip.shape[2]))
+        return maps, self.glance_head(self.pool(maps))
+
+    def choose(self, maps: Tensor) -> Tensor:
+        """The position in each clip, (B, 2) in [0, 1], the most probable one. maps: (B, T, C, h, w)."""
+        if self.policy is not None:
+            position: Tensor = self.policy(maps)[0]
+            return position
+        if self.config.policy == "centre":
+            return torch.full((len(maps), 2), 0.5, device=maps.device)
+        return torch.rand(len(maps), 2, device=maps.device)
 
     def look_at(self, clip: Tensor, fractions: Tensor) -> Tensor:
         """Logits (B, T', classes) of f_L on the patch at one position a video, (B, 2)."""
+        logits: Tensor = self.local_head(self.patch_features(self.cut(clip, fractions)))
+        return logits
+
+    def cut(self, clip: Tensor, fractions: Tensor) -> Tensor:
+        """The clip (B, 3, T', P, P) of the patches at one position a video, (B, 2)."""
         frames = clip.shape[2]
         corners = fraction_corners(fractions, self.room).repeat_interleave(frames, 0)  # (B*T', 2)
-        maps = self.local(crop_patches(fold_time(clip), corners, self.config.patch), frames)
-        logits: Tensor = self.local_head(self.dropout(self._pool(maps)))
-        return logits.unflatten(0, (clip.shape[0], frames))
+        patches = crop_patches(fold_time(clip), corners, self.config.patch)
+        return patches.unflatten(0, (len(clip), frames)).transpose(1, 2)
 
-    def _pool(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3)) if self.config.pool == "average" else maps.amax((2, 3))
+    def patch_features(self, clip: Tensor) -> Tensor:
+        """f_L and its pool, (B, T', F). clip: (B, 3, T', h, w), of patches or of whole frames."""
+        maps = self.local(fold_time(clip), clip.shape[2])
+        return self.pool(maps).unflatten(0, (clip.shape[0], clip.shape[2]))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Over space: (.., C, h, w) to (.., C)."""
+        return maps.mean((-2, -1)) if self.config.pool == "average" else maps.amax((-2, -1))
 
 
 def spread_over(frames: int, wanted: int) -> list[int]:

@@ -13,14 +13,16 @@ class VideoModel(nn.Module):
     """A clip in, raw logits out, the same in training and evaluation.
 
     spec: what the model wants to see. config: the frozen dataclass it was built from. name: its line in the
-    zoo. labels: class names in label order, empty if unknown. dynamic: the multiply-adds depend on the input.
-    head_names: how the keys of all classifiers begin.
+    zoo. labels: class names in label order, empty if unknown. independent: several classes may be true at
+    once, each with a probability of its own. dynamic: the multiply-adds depend on the input. head_names: how
+    the keys of all classifiers begin.
     """
 
     spec: ClipSpec
     config: Any
     name: str = ""
     labels: tuple[str, ...] = ()
+    independent: bool = False
     dynamic: bool = False
     head_names: tuple[str, ...] = ("head.",)
 
@@ -36,6 +38,10 @@ class VideoModel(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W) float, normalised. Returns logits (B, classes)."""
         raise TypeError(f"{type(self).__name__} does not read clips")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of logits (..., classes): a softmax over the classes, or a sigmoid of each if they are independent."""
+        return logits.sigmoid() if self.independent else logits.softmax(-1)
 
     def position_logits(self, clip: Tensor) -> Tensor:
         """(B, P, classes), whose mean are the logits; P is 1 unless a model answers at several places."""

@@ -44,6 +44,11 @@ class FocusTrace:
     order: Tensor
     steps: Tensor
 
+    @property
+    def looks(self) -> Tensor:
+        """(B,), how often the local network ran; with `steps` what a video cost (measure/focus_cost.py)."""
+        return self.looked.sum(1).cpu()
+
 
 class FocusModel(VideoModel):
     """A glance network f_G, a local network f_L and a classifier f_C that answers after every frame.
@@ -69,6 +74,16 @@ class FocusModel(VideoModel):
     @property
     def num_classes(self) -> int:
         return self.glance_head.out_features
+
+    @property
+    def skips(self) -> bool:
+        """Whether the local network is left out of some frames."""
+        return False
+
+    def set_exits(self, exits: tuple[float, ...]) -> None:
+        """Stop reading at these probabilities of the best class, one for each frame; none: read all."""
+        self.config = replace(self.config, exits=exits)
+        self.dynamic = self.skips or bool(exits)
 
     @property
     def room(self) -> int:

@@ -29,6 +29,7 @@ from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import VideoModel
 
+HELD = 1 << 29  # bytes of maps that are held rather than computed twice: 668 frames of ResNet-18 at 224 px
 Mode = Literal["cluster", "uniform", "all"]
 """What the late part sees: the clusters | as many frames, evenly spaced | every frame."""
 
@@ -44,12 +45,13 @@ class FullVideoConfig:
     rule: Rule = "cumulative"
     aggregate: Aggregate = "mean"
     lasting: bool = False  # distances that ignore single odd frames (own addition)
-    floor: bool = False  # distances without what noise adds to them (own addition)
+    floor: bool = False  # of the cumulative rule: distances less what noise adds to them (own addition)
     lose_last: bool = False  # leave the last cluster out, as the release's cumulative rule does
     train_mode: Mode = "cluster"
     eval_mode: Mode = "cluster"  # the release: uniform
     # whole: learns in one graph | kept: chunk by chunk, maps held between its passes | streamed: nothing held
-    # | frozen: does not learn. All but the first leave the early norms' statistics alone.
+    # | frozen: does not learn. All but the first leave the early norms' statistics alone. What needs no
+    # gradient, frozen or in evaluation, holds maps while they are few (HELD).
     early: Literal["whole", "kept", "streamed", "frozen"] = "whole"
     chunk: int = 16  # frames at once in the early part, where it is not whole
     temporal: Temporal = "shift"  # of the late part
@@ -96,8 +98,9 @@ class FullVideoConfig:
 class FullVideoTrace:
     """What became of the frames of B videos of up to T frames, in g clusters each.
 
-    logits: (B, classes), the mean of step_logits (B, g, classes). assignment: (B, T), cluster of each frame,
-    -1 where the video has ended or the frame was not looked at. sizes: (B, g), frames of each cluster; a
+    logits: (B, classes), the mean of step_logits (B, g, classes); in mode all g is the longest video's T, and
+    rows of 0 behind the end of a shorter one do not count. assignment: (B, T), cluster of each frame, -1
+    where the video has ended or the frame was not looked at. sizes: (B, g), frames of each cluster; a
     cluster of 0 repeats the last one. distances: (B, T - 1), differing bits of neighbours, or what the rule
     made of them; 0 without clustering.
     """
@@ -148,9 +151,9 @@ class FullVideo(VideoModel):
                     module.eval()
         return self
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
-        return self.trace(clip).logits
+    def forward(self, clip: Tensor | Sequence[Tensor]) -> Tensor:
+        """clip: (B, 3, T, H, W), any T, or videos as `trace_videos` takes them. Returns logits (B, classes)."""
+        return self.trace_videos(list(clip)).logits
 
     def trace(self, clip: Tensor) -> FullVideoTrace:
         """The logits of every cluster and which frames it holds. clip: (B, 3, T, H, W)."""
@@ -172,16 +175,16 @@ class FullVideo(VideoModel):
     def trace_chunks(self, chunks: Iterable[Tensor]) -> FullVideoTrace:
         """One video of any length as chunks (k, H, W, 3) of uint8, k free.
 
-        Clustering holds one of them at a time; the modes uniform and all hold all bytes, and the latter a map
-        of every frame. chunks: gone through twice (in training three times), so a list or what decodes anew,
-        no iterator. Training with early=whole raises ValueError: its norms would see chunks, not the video.
+        Clustering holds one of them at a time, and maps as `early` of the configuration says; the modes uniform
+        and all hold all bytes, and the latter a map of every frame. chunks: gone through up to three times, so
+        a list or what decodes anew, no iterator. Training with early=whole raises ValueError: its norms would
+        see chunks, not the video.
         """
         if self.training and self.config.early == "whole":
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")
         if self._mode != "cluster":
             return self.trace_videos([torch.cat(list(chunks))])
-        parameters = self.early_parameters()
-        return self._answer(stream_clusters(self.clustering, self.early, parameters, chunks, None, False))
+        return self._answer(self._stream(self.clustering, chunks, None))
 
     def looked_at(self, frames: int) -> list[int]:
         """Places of the frames, of so many, on which the answer depends: with mode uniform only g of them."""
@@ -231,8 +234,13 @@ class FullVideo(VideoModel):
         lengths = [len(video) for video in videos]
         if self._in_one_graph:
             return clustering(self.early(torch.cat(list(videos))), lengths)
-        keep, parameters = self.config.early != "streamed", self.early_parameters()
-        return stream_clusters(clustering, self.early, parameters, self._chunks(videos), lengths, keep)
+        return self._stream(clustering, self._chunks(videos), lengths)
+
+    def _stream(
+        self, clustering: TemporalClustering, chunks: Iterable[Tensor], lengths: Sequence[int] | None
+    ) -> Clusters:
+        hold = {"kept": float("inf"), "streamed": 0}.get(self.config.early, HELD)
+        return stream_clusters(clustering, self.early, self.early_parameters(), chunks, lengths, hold)
 
     def _chunks(self, videos: Sequence[Tensor]) -> list[Tensor]:
         return [chunk for video in videos for chunk in video.split(self.config.chunk)]

@@ -17,7 +17,8 @@ from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, WindowModel
+from foveate.errors import UsageError
+from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class PathwayConfig:
     resize: int = 256  # short side before the test crop, pixels
     window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
+    sampling: Sampling = "even"  # over a stretch of time | over the whole video, see ClipSpec
 
     def build(self) -> PathwayNet:
         """The untrained model."""
@@ -52,7 +54,7 @@ class PathwayConfig:
             slot=temporal_slot(self.temporal, f"resnet{self.depth}", self.shift_div, self.aggregation),
         )
         head = WindowHead(net.channels, self.num_classes, self.window, self.dropout)
-        spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
+        spec = ClipSpec(self.frames, self.sampling, self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
         return PathwayNet(net, head, spec, self)
 
 
@@ -67,5 +69,7 @@ class PathwayNet(WindowModel):
         self.config = config
 
     def maps(self, clip: Tensor) -> tuple[Tensor]:
-        """clip: (B, 3, T, H, W). Returns (B, C, T', h, w)."""
+        """clip: (B, 3, T, H, W), at least two frames if they are halved. Returns (B, C, T', h, w)."""
+        if self.config.pool_time and clip.shape[2] < 2:
+            raise UsageError("clip", "has 1 frame, and every two become one", "give at least 2")
         return (self.net(clip),)

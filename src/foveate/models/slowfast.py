@@ -3,7 +3,8 @@
 Feichtenhofer, Fan, Malik and He, "SlowFast Networks for Video Recognition", ICCV 2019. The clip is that of
 the Fast pathway, and the Slow one takes its frames from it inside the model. Behind the stem, res2, res3 and
 res4 a lateral connection brings the Fast features over. Where this code differs: one clip in place of a list
-of two, logits in place of scores, any number of frames, and the transforms and inputs of the ablation.
+of two, logits in place of scores, any multiple of alpha frames, and the transforms and inputs of the
+ablation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from foveate.backbones.build import Stem
+from foveate.backbones.resnet2d import BLOCKS
 from foveate.backbones.resnet3d import Depth, ResNet3D
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
@@ -22,7 +24,7 @@ from foveate.layers.fast_input import CHANNELS, FastInput, fast_view
 from foveate.layers.lateral import Fusion, Lateral, Transform, slow_indices
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, WindowModel
+from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,29 @@ class SlowFastConfig:
     resize: int = 256  # short side before the test crop, pixels
     window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
+    sampling: Sampling = "even"  # of the Fast frames: over a stretch of time | over the whole video, see ClipSpec
 
     def __post_init__(self) -> None:
-        if not 1 <= self.alpha <= self.frames:
-            raise ValueError(f"alpha is {self.alpha}, of {self.frames} Fast frames: no Slow frame is left")
+        if self.alpha < 1 or self.frames % self.alpha or self.frames < self.alpha:
+            raise ValueError(
+                f"alpha is {self.alpha}, of {self.frames} Fast frames; it must divide them into Slow ones"
+            )
         if not 0 < self.beta <= 1:
             raise ValueError(f"beta is {self.beta}; it must lie above 0 and at most at 1")
         if self.lateral_kernel < 1 or self.lateral_kernel % 2 == 0:
             raise ValueError(f"lateral_kernel is {self.lateral_kernel}; an odd one keeps frames aligned")
         if self.lateral_ratio < 1:
             raise ValueError(f"lateral_ratio is {self.lateral_ratio}; it must be at least 1")
+        blocks = BLOCKS[self.depth][2]
+        for name, count in (("slow_res4", self.slow_res4), ("fast_res4", self.fast_res4)):
+            if count is not None and not 0 <= count <= blocks:
+                raise ValueError(f"{name} is {count}, of the {blocks} blocks of res4 at depth {self.depth}")
 
     def build(self) -> SlowFast:
         """The untrained model; ValueError where a sum does not fit."""
         width = max(1, round(64 * self.width))
-        thin = math.ceil(width * self.beta - 1e-6)  # rounded up, which is nearest to the published costs
+        # rounded up, which is nearest to the published costs
+        thin = max(1, math.ceil(width * self.beta - 1e-6))
         in_channels = CHANNELS[self.fast_input]
         fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, thick_res4=self.fast_res4)
         laterals = [self._lateral(channels // thin * width, channels) for channels in fast.stage_channels]
@@ -70,7 +80,7 @@ class SlowFastConfig:
             "slow", self.depth, width, 3, self.stem, added, self.slow_res4, non_local=self.non_local
         )
         head = WindowHead(slow.channels + fast.channels, self.num_classes, self.window, self.dropout)
-        spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
+        spec = ClipSpec(self.frames, self.sampling, self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
         return SlowFast(slow, fast, laterals, head, spec, self)
 
     def _lateral(self, slow: int, fast: int) -> Lateral:
@@ -103,8 +113,12 @@ class SlowFast(WindowModel):
         self.config = config
 
     def maps(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """clip: (B, 3, F, H, W). Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""
-        frames = slow_indices(clip.shape[2], self.config.alpha)
+        """clip: (B, 3, F, H, W), F a multiple of alpha. Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""
+        alpha = self.config.alpha
+        if clip.shape[2] % alpha:
+            cause = f"has {clip.shape[2]} frames, and there are {alpha} Fast ones for each Slow one"
+            raise UsageError("clip", cause, f"give {alpha} or a multiple of it")
+        frames = slow_indices(clip.shape[2], alpha)
         rgb, given = clip[:, :3], clip[:, 3:]
         wanted = CHANNELS[self.config.fast_input]
         if given.shape[1] not in (0, wanted):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from foveate.models.base import VideoModel
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)  # of RGB in all of these networks
 FPS = 30.0  # frames a second in which their strides count
+Sampling = Literal["even", "segments", "rounded_segments", "dense"]  # those of ClipSpec that fix the frames
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,26 +128,40 @@ class Feed:
 
 def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
     """The untrained or pretrained model with a classifier for the classes of the list."""
+    model = named_model(job, videos)
+    path = weights_file(job)
+    if path:
+        start_from_file(model, path)
+    return model
+
+
+def weights_file(job: TrainJob) -> Path | None:
+    """The model file that training starts from; None for released weights, or none."""
+    released = not job.weights or job.weights == "imagenet" or job.weights in addresses(job.model)
+    return None if released else Path(str(job.weights))
+
+
+def named_model(job: TrainJob, videos: VideoList) -> VideoModel:
+    """The same before a model file is read."""
     fields = parse_settings(job.settings)
     torch.manual_seed(job.train.seed)
-    released = job.weights == "imagenet" or job.weights in addresses(job.model)
-    if released:
+    if job.weights and weights_file(job) is None:
         model = load_model(job.model, job.weights, **fields)
         model.reset_head(videos.num_classes)
     else:
         model = create_model(job.model, videos.num_classes, **fields)
-    model.labels = videos.class_names
-    if job.weights and not released:
-        _start_from(model, Path(job.weights))
+    model.labels, model.independent = videos.class_names, job.train.loss == "bce"
     return model
 
 
-def _start_from(model: VideoModel, path: Path) -> None:
+def start_from_file(model: VideoModel, path: Path, made: Collection[str] = ()) -> VideoModel:
+    """Give a model the weights of a file, as `start_from` does, and return the model of the file."""
     source = read_model(path)[0]
     try:
-        start_from(model, source)
+        start_from(model, source, made)
     except ModelFileError as error:
         raise ModelFileError(path, f"holds {source.name}, not {model.name}: {error.cause}") from error
+    return source
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from foveate.errors import DataError, FoveateError
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
 from foveate.models.base import VideoModel
 from foveate.train.distributed import ALONE, World
+from foveate.train.objective import Frames, clips_of, given
 from foveate.train.run import BadFile
-from foveate.video.transform import to_clip
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class ViewBatch(Protocol):
     """Videos with their test views."""
 
     @property
-    def frames(self) -> Tensor: ...  # uint8 (B, V, T, S, S, C)
+    def frames(self) -> Frames: ...
 
     @property
     def labels(self) -> Tensor: ...  # (B,) class indices, or (B, C) of 0 and 1
@@ -139,16 +139,16 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     }
 
 
-def _score_views(model: nn.Module, frames: Tensor, average: Average, at_once: int) -> Tensor:
-    """(B, V, T, S, S, C) to (B, V, C) on the CPU, in float32."""
+def _score_views(model: nn.Module, frames: Frames, average: Average, at_once: int) -> Tensor:
+    """The scores of V views of B videos, (B, V, C) on the CPU, in float32."""
     device = next(model.parameters()).device
-    spec = cast(ClipSpec, model.spec)
+    spec, clips = cast(ClipSpec, model.spec), clips_of(frames)
     rows = []
-    for part in frames.flatten(0, 1).split(at_once):
-        clip = to_clip(part, spec, device)
+    for first in range(0, len(clips), at_once):
+        clip = given(model, clips[first : first + at_once], spec, device)
         answers = model.position_logits(clip) if isinstance(model, VideoModel) else model(clip).unsqueeze(1)
         rows.append(_scores(answers.float().cpu(), average).mean(1))  # over the places of a view
-    return torch.cat(rows).unflatten(0, frames.shape[:2])
+    return torch.cat(rows).unflatten(0, (len(frames), -1))
 
 
 def _scores(logits: Tensor, average: Average) -> Tensor:

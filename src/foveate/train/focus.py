@@ -24,9 +24,12 @@ from foveate.models.adafocus import AdaFocus
 from foveate.models.adafocus_v2 import AdaFocusV2, Looks
 from foveate.models.base import VideoModel
 from foveate.models.focus import FocusModel
-from foveate.train.objective import ClipBatch, LossFunction
+from foveate.train.objective import ClipBatch, LossFunction, clips_of, one_clip
 from foveate.train.optim import ParamGroup
-from foveate.video.transform import to_clip
+
+
+Answer = Literal["clip", "frames"]
+"""What a warm-up judges: the mean logits of a clip (the paper's), or those of each frame."""
 
 
 def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamGroup]:
@@ -42,7 +45,7 @@ def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamG
 def clip_of(model: VideoModel, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     """The clip of a training batch on the model's device, in the order read, and its labels."""
     device = next(model.parameters()).device
-    clip = to_clip(batch.frames.flatten(0, 1), model.spec, device)
+    clip = one_clip(clips_of(batch.frames), model.spec, device)
     return clip, batch.labels.to(device)
 
 
@@ -53,26 +56,32 @@ def loss_of_steps(loss: LossFunction, step_logits: Tensor, labels: Tensor) -> Te
 
 @dataclass(frozen=True)
 class GlanceWarmup:
-    """Stage 0a: the glance with its own head on every frame; logits averaged."""
+    """Stage 0a: the glance with its own head. of: whose loss, each frame's or that of their mean logits."""
 
     loss: LossFunction
+    of: Answer = "frames"
 
     def __call__(self, model: FocusModel, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
         logits = model.glance_head(model.glance_at(clip).features)  # (B, T, classes)
-        return {"loss": loss_of_steps(self.loss, logits, labels)}
+        return {"loss": _loss_of(self.of, self.loss, logits, labels)}
 
 
 @dataclass(frozen=True)
 class LocalWarmup:
-    """Stage 0b: the patch network with its own head on whole frames."""
+    """Stage 0b: the patch network with its own head on whole frames. of: as above."""
 
     loss: LossFunction
+    of: Answer = "frames"
 
     def __call__(self, model: FocusModel, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
         features = model.patch_features(fold_time(clip)).unflatten(0, (clip.shape[0], clip.shape[2]))
-        return {"loss": loss_of_steps(self.loss, model.local_head(features), labels)}
+        return {"loss": _loss_of(self.of, self.loss, model.local_head(features), labels)}
+
+
+def _loss_of(answer: Answer, loss: LossFunction, logits: Tensor, labels: Tensor) -> Tensor:
+    return loss(logits.mean(1), labels) if answer == "clip" else loss_of_steps(loss, logits, labels)
 
 
 @dataclass(frozen=True)

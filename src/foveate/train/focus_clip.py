@@ -7,30 +7,48 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.models.adafocus_tsm import AdaFocusTSM, spread_over
 from foveate.train.focus import clip_of
 from foveate.train.objective import ClipBatch, LossFunction
 from foveate.train.ppo import PPOConfig, normalised, ppo_loss
-from foveate.train.rollouts import Rollout, confidence
+from foveate.train.rollouts import Reward, Rollout, confidence
 
 
 @dataclass(frozen=True)
 class ClipGlanceWarmup:
-    """AdaFocus-TSM, stage 0: the shifted glance with its own head; logits averaged."""
+    """AdaFocus-TSM, stage 0a: the shifted glance with its own head; logits averaged."""
 
     loss: LossFunction
 
     def __call__(self, model: AdaFocusTSM, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
-        _, logits = model.glance_at(frame_sets(model, clip)[0])
+        maps, _ = model.glance_at(frame_sets(model, clip)[0])
+        logits = model.glance_head(F.dropout(model.pool(maps), model.config.dropout))
+        return {"loss": self.loss(logits.mean(1).float(), labels)}
+
+
+@dataclass(frozen=True)
+class ClipLocalWarmup:
+    """AdaFocus-TSM, stage 0b: the shifted patch network with its own head on whole frames."""
+
+    loss: LossFunction
+
+    def __call__(self, model: AdaFocusTSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        features = model.patch_features(frame_sets(model, clip)[1])
+        logits = model.local_head(F.dropout(features, model.config.dropout))
         return {"loss": self.loss(logits.mean(1).float(), labels)}
 
 
 @dataclass(frozen=True)
 class ClipPatchTraining:
-    """AdaFocus-TSM, stages 1 and 3: loss of the summed logits, one patch a video, random or by the policy."""
+    """AdaFocus-TSM, stages 1 and 3: loss of the summed logits, one patch a video.
+
+    patches: random, with dropout (stage 1), or by the policy, without (stage 3).
+    """
 
     loss: LossFunction
     patches: Literal["random", "policy"]
@@ -40,9 +58,10 @@ class ClipPatchTraining:
         glance_clip, local_clip = frame_sets(model, clip)
         with torch.no_grad():
             maps, glance_logits = model.glance_at(glance_clip)
-            chosen = model.policy(maps)[0] if self.patches == "policy" else None
-        fractions = torch.rand(len(clip), 2, device=clip.device) if chosen is None else chosen
-        local_logits = model.look_at(local_clip, fractions)
+            random = self.patches == "random"
+            fractions = torch.rand(len(clip), 2, device=clip.device) if random else model.choose(maps)
+        features = model.patch_features(model.cut(local_clip, fractions))
+        local_logits = model.local_head(F.dropout(features, model.config.dropout if random else 0.0))
         return {"loss": self.loss((glance_logits.mean(1) + local_logits.mean(1)).float(), labels)}
 
 
@@ -54,18 +73,27 @@ def frame_sets(model: AdaFocusTSM, clip: Tensor) -> tuple[Tensor, Tensor]:
     return clip[:, :, glance_frames], clip[:, :, local_frames]
 
 
-def play_clip(model: AdaFocusTSM, clip: Tensor, target: Tensor, bad: Sequence[object] = ()) -> Rollout:
-    """AdaFocus-TSM's policy tries one position a video; its reward is the gain over a random position."""
+def play_clip(
+    model: AdaFocusTSM, clip: Tensor, target: Tensor, reward: Reward = "random", bad: Sequence[object] = ()
+) -> Rollout:
+    """AdaFocus-TSM's policy tries one position a video.
+
+    reward: the gain over a random position, or the confidence itself; with one position a video nothing
+    comes before it, so "prev" is the confidence as well.
+    """
+    assert model.policy is not None
     glance_clip, local_clip = frame_sets(model, clip)
     maps, glance_logits = model.glance_at(glance_clip)
     choice = clip_choice(model, model.policy(maps)[0])
     positions = choice.sample().clamp(0, 1)  # (B, 2)
-    answers = [
-        glance_logits.mean(1) + model.look_at(local_clip, fractions).mean(1)
-        for fractions in (positions, torch.rand_like(positions))
-    ]
-    chosen, other = (confidence(answer.unsqueeze(1), target) for answer in answers)  # (B, 1)
-    rewards = chosen - other
+
+    def answered(fractions: Tensor) -> Tensor:
+        logits = glance_logits.mean(1) + model.look_at(local_clip, fractions).mean(1)
+        return confidence(logits.unsqueeze(1), target)  # (B, 1)
+
+    rewards = answered(positions)
+    if reward == "random":
+        rewards = rewards - answered(torch.rand_like(positions))
     log_probs = choice.log_prob(positions).sum(-1, keepdim=True)
     return Rollout(maps, positions, log_probs, normalised(rewards), rewards, target, tuple(bad))
 
@@ -82,6 +110,7 @@ class ClipPolicyObjective:
     config: PPOConfig
 
     def __call__(self, model: AdaFocusTSM, batch: Rollout) -> dict[str, Tensor]:
+        assert model.policy is not None
         mean, value = model.policy(batch.maps)
         log_probs = clip_choice(model, mean).log_prob(batch.actions).sum(-1, keepdim=True)
         none = torch.zeros_like(log_probs)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.clip import ClipSpec
+from foveate.errors import UsageError
+from foveate.models.fullvideo import FullVideo
 from foveate.train.config import Loss
 from foveate.video.transform import to_clip
+
+
+Frames = Tensor | Sequence[Tensor]
+"""Bytes (B, V, T, S, S, C), or (V, T, S, S, C) of each video where their lengths differ."""
 
 
 class ClipBatch(Protocol):
     """The part of a batch of videos that a classifier learns from."""
 
     @property
-    def frames(self) -> Tensor: ...  # uint8 (B, V, T, S, S, C)
+    def frames(self) -> Frames: ...
 
     @property
     def labels(self) -> Tensor: ...  # (B,) class indices, or (B, C) of 0 and 1
@@ -54,6 +60,27 @@ def loss_function(loss: Loss, smoothing: float = 0.0) -> LossFunction:
     return losses[loss]
 
 
+def clips_of(frames: Frames) -> Frames:
+    """Each view as a clip of its own: bytes (B*V, T, S, S, C), or (T, S, S, C) of each."""
+    return frames.flatten(0, 1) if isinstance(frames, Tensor) else [clip for own in frames for clip in own]
+
+
+def given(model: nn.Module, clips: Frames, spec: ClipSpec, device: torch.device | str | None) -> Any:
+    """What `model` reads of clips: one tensor of floats, as `one_clip` makes it, or for full video the bytes.
+
+    That one takes any lengths and makes floats of a chunk of frames at a time.
+    """
+    return list(clips) if isinstance(model, FullVideo) else one_clip(clips, spec, device)
+
+
+def one_clip(clips: Frames, spec: ClipSpec, device: torch.device | str | None) -> Tensor:
+    """Clips as normalised floats (B, C, T, S, S). UsageError for clips of different lengths."""
+    if not isinstance(clips, Tensor):
+        lengths = sorted({len(clip) for clip in clips})
+        raise UsageError("batch", f"clips of {lengths} frames do not fit together", "use a full-video model")
+    return to_clip(clips, spec, device)
+
+
 @dataclass(frozen=True)
 class Classification:
     """The objective of `fit` for a model that turns a clip into logits.
@@ -68,9 +95,9 @@ class Classification:
 
     def __call__(self, model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
         """The mean loss over the batch, and for single labels the share of correct ones, `top1`."""
-        clip = to_clip(batch.frames.flatten(0, 1), self.spec, self.device)
-        labels = batch.labels.repeat_interleave(batch.frames.shape[1], 0).to(clip.device)
-        logits = model(clip).float()
+        clips = clips_of(batch.frames)
+        logits = model(given(model, clips, self.spec, self.device)).float()
+        labels = batch.labels.repeat_interleave(len(clips) // len(batch.frames), 0).to(logits.device)
         values = {"loss": loss_function(self.loss, self.label_smoothing)(logits, labels)}
         if self.loss == "cross_entropy":
             values["top1"] = (logits.argmax(1) == labels).float().mean()

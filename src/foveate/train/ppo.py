@@ -32,8 +32,9 @@ def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:
 
 
 def normalised(returns: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over all elements."""
-    return (returns - returns.mean()) / (returns.std() + 1e-5)
+    """Mean 0 and standard deviation 1 over all elements; a lone one becomes 0."""
+    spread = returns.std() if returns.numel() > 1 else returns.new_zeros(())
+    return (returns - returns.mean()) / (spread + 1e-5)
 
 
 def ppo_loss(

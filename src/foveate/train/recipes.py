@@ -1,7 +1,7 @@
 """What the stages of each model are: what learns in each, how fast, and which stage it starts from.
 
 The stages themselves are objectives of train/focus.py, focus_clip.py, rollouts.py and resolutions.py. The
-defaults are the papers' recipes for ActivityNet.
+defaults are the papers' recipes: ActivityNet, and Something-Something for AdaFocus-TSM.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +27,11 @@ from foveate.train.objective import Classification, ClipBatch, loss_function
 from foveate.train.ppo import PPOConfig
 
 
+N = TypeVar("N", int, float)
+GLANCE = (("glance", 1.0), ("glance_head", 1.0))  # what learns in stage 0
+LOCAL = (("local", 1.0), ("local_head", 1.0))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One run of the loop. parts: names of what learns, with factors on the rate."""
@@ -37,6 +42,7 @@ class Stage:
     parts: tuple[tuple[str, float], ...]
     objective: Any
     play: rollouts.Player | None = None  # stages by reinforcement
+    least: int = 1  # clips that a policy needs at once to learn
     feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
     judged: bool = False  # whether the model's own answers mean something after it
     needs: str = ""  # the stage whose result this one starts from
@@ -61,17 +67,20 @@ def plan_stages(model: VideoModel, job: TrainJob, plan: FocusPlan) -> list[Stage
 
 
 def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
+    if model.config.classifier == "mean" and job.train.loss == "bce":
+        cause = "answers with probabilities that sum to 1, which do not fit --loss bce"
+        raise UsageError("classifier=mean", cause, "use --loss soft_cross_entropy, or classifier=gru")
     loss = loss_function(job.train.loss, job.train.label_smoothing)
     skip = plan.skip_share if model.skip_policy is not None else 0.0
     ppo = PPOConfig()
     random = focus.PatchTraining(loss, "random", plan.glance_dropout, skip)
-    learning = (("local", 1.0), ("classifier", plan.patch_classifier))
-    glance, local = focus.GlanceWarmup(loss), focus.LocalWarmup(loss)
-    heads = (("glance", 1.0), ("glance_head", 1.0)), (("local", 1.0), ("local_head", 1.0))
+    learning = (("local", 1.0), ("classifier", _given(plan.patch_classifier, 100.0)))
+    glance, local = focus.GlanceWarmup(loss, plan.warmup), focus.LocalWarmup(loss, plan.warmup)
+    epochs, rate = _given(plan.patch_epochs, 50), _given(plan.patch_rate, 5e-4)
     stages = [
-        Stage("stage0", plan.glance_epochs, plan.glance_rate, heads[0], glance),
-        Stage("stage0_local", plan.local_epochs, plan.local_rate, heads[1], local),
-        Stage("stage1", plan.patch_epochs, plan.patch_rate, learning, random, judged=True, needs="stage0"),
+        Stage("stage0", _given(plan.glance_epochs, 15), plan.glance_rate, GLANCE, glance),
+        Stage("stage0_local", _given(plan.local_epochs, 15), plan.local_rate, LOCAL, local),
+        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0"),
     ]
     if model.policy is None:
         return [*stages, _tuning(plan, focus.PatchTraining(loss, "policy"), "stage3", "stage1")]
@@ -85,7 +94,7 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
         if turn == plan.turns:
             tuning = focus.PatchTraining(loss, "policy")
         before = f"stage3{suffix}"
-        stages += [_tuning(plan, tuning, before, f"stage2{suffix}")]
+        stages += [_tuning(plan, tuning, before, stages[-1].name)]
     return stages
 
 
@@ -101,28 +110,30 @@ def _skipping(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, needs: str) -> S
 
 
 def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: str) -> Stage:
-    parts = (("classifier", 1.0),)
-    return Stage(name, plan.tune_epochs, plan.tune_rate, parts, objective, judged=True, needs=needs)
+    parts, rate = (("classifier", 1.0),), _given(plan.tune_rate, 5e-3)
+    return Stage(name, plan.tune_epochs, rate, parts, objective, judged=True, needs=needs)
 
 
 def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stage]:
     """The intended recipe; the released schedule left nearly all of it at a rate of zero."""
     loss = loss_function(job.train.loss, job.train.label_smoothing)
-    learning = (("local", 1.0), ("local_head", plan.patch_classifier))
-    glance = focus_clip.ClipGlanceWarmup(loss)
-    random, tuning = (
-        focus_clip.ClipPatchTraining(loss, "random"),
-        focus_clip.ClipPatchTraining(loss, "policy"),
-    )
-    heads = (("glance", 1.0), ("glance_head", 1.0))
-    objective, play = focus_clip.ClipPolicyObjective(PPOConfig()), partial(_play_clip, model)
-    policy, head = (("policy", 1.0),), (("local_head", 1.0),)
-    return [
-        Stage("stage0", plan.glance_epochs, plan.glance_rate, heads, glance),
-        Stage("stage1", plan.patch_epochs, plan.patch_rate, learning, random, judged=True, needs="stage0"),
-        Stage("stage2", plan.policy_epochs, plan.policy_rate, policy, objective, play, needs="stage1"),
-        Stage("stage3", plan.tune_epochs, plan.tune_rate, head, tuning, judged=True, needs="stage2"),
+    glance, local = focus_clip.ClipGlanceWarmup(loss), focus_clip.ClipLocalWarmup(loss)
+    random = focus_clip.ClipPatchTraining(loss, "random")
+    learning = (("local", 1.0), ("local_head", _given(plan.patch_classifier, 1000.0)))
+    epochs, rate = _given(plan.patch_epochs, 10), _given(plan.patch_rate, 1e-5)
+    stages = [
+        Stage("stage0", _given(plan.glance_epochs, 50), plan.glance_rate, GLANCE, glance),
+        Stage("stage0_local", _given(plan.local_epochs, 50), plan.local_rate, LOCAL, local),
+        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0"),
     ]
+    if model.policy is not None:
+        objective, play = focus_clip.ClipPolicyObjective(PPOConfig()), partial(_play_clip, model, plan.reward)
+        size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
+        least = 2  # its batch norms, and its returns, which are compared with each other
+        stages += [Stage("stage2", *size, objective, play, least, needs="stage1")]
+    tuning, rate = focus_clip.ClipPatchTraining(loss, "policy"), _given(plan.tune_rate, 1e-3)
+    head, before = (("local_head", 1.0),), stages[-1].name
+    return [*stages, Stage("stage3", plan.tune_epochs, rate, head, tuning, judged=True, needs=before)]
 
 
 def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
@@ -150,6 +161,11 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
     ]
 
 
+def _given(value: N | None, usual: N) -> N:
+    """What the plan says, or else the paper's number."""
+    return usual if value is None else value
+
+
 def _target(model: VideoModel, labels: Tensor) -> Tensor:
     """1 for each true class, (B, classes)."""
     return F.one_hot(labels, model.num_classes).float() if labels.dim() == 1 else labels.float()
@@ -158,15 +174,15 @@ def _target(model: VideoModel, labels: Tensor) -> Tensor:
 def _play(model: AdaFocus, reward: rollouts.Reward, ppo: PPOConfig, batch: ClipBatch) -> rollouts.Rollout:
     clip, labels = focus.clip_of(model, batch)
     scene = rollouts.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return rollouts.play(model.eval(), scene, reward, ppo, getattr(batch, "bad", ()))
+    return rollouts.play(model, scene, reward, ppo, getattr(batch, "bad", ()))
 
 
 def _play_skips(model: AdaFocus, price: float, ppo: PPOConfig, batch: ClipBatch) -> rollouts.Rollout:
     clip, labels = focus.clip_of(model, batch)
     scene = rollouts.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return rollouts.play_skips(model.eval(), scene, price, ppo, getattr(batch, "bad", ()))
+    return rollouts.play_skips(model, scene, price, ppo, getattr(batch, "bad", ()))
 
 
-def _play_clip(model: AdaFocusTSM, batch: ClipBatch) -> rollouts.Rollout:
+def _play_clip(model: AdaFocusTSM, reward: rollouts.Reward, batch: ClipBatch) -> rollouts.Rollout:
     clip, labels = focus.clip_of(model, batch)
-    return focus_clip.play_clip(model.eval(), clip, _target(model, labels), getattr(batch, "bad", ()))
+    return focus_clip.play_clip(model, clip, _target(model, labels), reward, getattr(batch, "bad", ()))

@@ -24,14 +24,14 @@ from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet, fuse
 from foveate.train.config import ResolutionPlan
 from foveate.train.focus import clip_of
-from foveate.train.objective import Classification, ClipBatch, LossFunction
+from foveate.train.objective import Classification, ClipBatch, Frames, LossFunction
 
 
 @dataclass(frozen=True)
 class WarmBatch:
     """A batch of videos and the temperature at which decisions on it are drawn."""
 
-    frames: Tensor
+    frames: Frames
     labels: Tensor
     bad: Sequence[Any]
     temperature: float

@@ -7,7 +7,7 @@ makes played batches out of batches of clips; `PolicyObjective` is the PPO updat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -70,6 +70,14 @@ class Rollout:
     rewards: Tensor
     labels: Tensor  # (B, classes); the loop counts clips by it
     bad: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unplayed:
+    """A batch with too few readable clips to learn from, which the loop passes over."""
+
+    bad: tuple[object, ...] = ()
+    labels: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def confidence(logits: Tensor, target: Tensor) -> Tensor:
@@ -154,21 +162,29 @@ Player = Callable[[ClipBatch], Rollout]
 class Rollouts:
     """Batches of clips played by the present policy, each given `repeats` times (PPO's K).
 
-    batches: (epoch, start) -> clips. The random choices of batch b of epoch e depend on (seed, e, b) alone,
-    so a resumed run plays the same.
+    batches: (epoch, start) -> clips. least: clips from which the policy can learn; a batch with fewer, whose
+    files are bad, is not played. The random choices of batch b of epoch e depend on (seed, e, b) alone, so a
+    resumed run plays the same. Policies choose in the modes in which they learn: with the batch's own
+    statistics, if they have batch norms.
     """
 
     batches: Callable[[int, int], Iterable[ClipBatch]]
     play: Player
     seed: int
     repeats: int = 1
+    least: int = 1
 
-    def __call__(self, epoch: int, start: int) -> Iterator[Rollout]:
+    def __call__(self, epoch: int, start: int) -> Iterator[Rollout | Unplayed]:
         first = start // self.repeats
         for number, batch in enumerate(self.batches(epoch, first), first):
-            with torch.random.fork_rng(), torch.no_grad():
-                torch.manual_seed(hash((self.seed, epoch, number)) % 2**63)
-                rollout = self.play(batch)
+            played = self._played(batch, hash((self.seed, epoch, number)) % 2**63)
             for repeat in range(self.repeats):
                 if number * self.repeats + repeat >= start:
-                    yield rollout
+                    yield played
+
+    def _played(self, batch: ClipBatch, seed: int) -> Rollout | Unplayed:
+        if len(batch.labels) < self.least:
+            return Unplayed(tuple(getattr(batch, "bad", ())))
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            return self.play(batch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from foveate.errors import DataError
 
 DEFAULT_FPS = 25.0  # of a source that says nothing about time
+CHUNK = 16  # frames in memory as they were decoded, where a video is read piece by piece
 
 
 class DecodeError(DataError):
@@ -83,6 +85,12 @@ class Video(ABC):
         """Yield what `read` returns of rising positions one by one, uint8 (H, W, 3), in memory for one."""
         for place in places:
             yield self.read([place])[0]
+
+    def chunks(self, places: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
+        """Yield what `pick` yields, up to `size` frames at a time: uint8 (k, H, W, 3)."""
+        frames = self.pick(places)
+        while chunk := list(islice(frames, size)):
+            yield np.stack(chunk)
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:

@@ -1,10 +1,10 @@
 """Which frames of a video make a clip: index arithmetic only, no pixels and no files.
 
-Four rules: one frame of each of T equal parts (TSN, section 3.1 of its paper), T frames a fixed stride apart
-(I3D and the Non-local networks), every frame (full-video models), T frames evenly over a stretch of time
-(SlowFast, in its release). Without a generator every rule gives its
-deterministic test indices; with one, a random training draw that depends on the generator alone.
-Indices count from 0.
+Five rules: one frame of each of T equal parts (TSN, section 3.1 of its paper), the same with parts cut at
+whole frames (SlowFast's release on Something-Something), T frames a fixed stride apart (I3D and the Non-local
+networks), every frame (full-video models), T frames evenly over a stretch of time (SlowFast on Kinetics).
+Without a generator every rule gives its deterministic test indices; with one, a random training draw that
+depends on the generator alone. Indices count from 0.
 
 A video with fewer frames than the clip has parts follows a named policy:
 
@@ -53,6 +53,22 @@ def segments(
         return _in_each_part(total, frames, rng.random(draws))
     length = total // frames
     picked: list[int] = (np.arange(frames) * length + rng.integers(0, length, draws)).tolist()
+    return picked
+
+
+def rounded_segments(
+    total: int, frames: int, rng: np.random.Generator | None = None, place: float = 0.5
+) -> list[int]:
+    """One index out of each of `frames` parts of (total - 1) / frames, their ends rounded to whole frames.
+
+    Test: at `place` of each part, by default its middle, rounded down. Training: any frame of it, both ends
+    included. A short video repeats frames. Raises ValueError unless both counts are >= 1.
+    """
+    _positive(total=total, frames=frames)
+    ends = np.round((total - 1) / frames * np.arange(frames + 1)).astype(int)
+    first, last = ends[:-1], ends[1:]
+    within = ((last - first) * place).astype(int) if rng is None else rng.integers(0, last - first + 1)
+    picked: list[int] = (first + within).tolist()
     return picked
 
 
@@ -105,13 +121,15 @@ def clip_indices(
 ) -> list[int]:
     """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all".
 
-    `spec.short` and `jitter` concern segments; dense clips of short videos always wrap. `fps`, the frames a
+    `spec.short` and `jitter` concern plain segments; dense clips of short videos always wrap. `fps`, the frames a
     second of the video, concerns even clips; None takes it for what the spec counts in.
     """
     if spec.sampling == "even":
         return even(total, spec.frames, span_of(spec, fps), rng)
     if spec.sampling == "segments":
         return segments(total, spec.frames, rng, spec.short, jitter)
+    if spec.sampling == "rounded_segments":
+        return rounded_segments(total, spec.frames, rng)
     if spec.sampling == "dense":
         return dense(total, spec.frames, spec.stride, rng)
     return every(total, spec.frames)
@@ -121,7 +139,7 @@ def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) 
     """The test clips of one video: one index list for each.
 
     Segments: clip k takes the place 1/2 + k / clips (modulo 1) of each part, so that two clips are the
-    middles and the beginnings, the "twice sample" of TSM. Dense: the middle for one clip, else starts
+    middles and the beginnings, the "twice sample" of TSM; rounded ones likewise. Dense: the middle for one clip, else starts
     spread evenly from the first to the last possible one. Even: the middle for one clip, else starts at k /
     clips of the room, so that the last clip ends short of the end (the release's rule). "all" leaves nothing
     for a second clip: UsageError.
@@ -135,6 +153,8 @@ def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) 
         span = span_of(spec, fps)
         room = max(0.0, total - span)
         return [_evenly(total, spec.frames, span, room * k / clips) for k in range(clips)]
+    if spec.sampling == "rounded_segments":
+        return [rounded_segments(total, spec.frames, place=(0.5 + k / clips) % 1.0) for k in range(clips)]
     if spec.sampling == "segments":
         return [_in_each_part(total, spec.frames, (0.5 + k / clips) % 1.0) for k in range(clips)]
     room = max(0, total - spec.frames * spec.stride)

@@ -72,15 +72,16 @@ def crop(frames: torch.Tensor, top: int, left: int, height: int, width: int) -> 
     return frames[:, top : top + height, left : left + width]
 
 
-def center_crop(frames: torch.Tensor, size: int) -> torch.Tensor:
-    """The middle (T, size, size, C)."""
-    return crop(frames, _middle(frames.shape[1], size), _middle(frames.shape[2], size), size, size)
+def center_crop(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tensor:
+    """The middle (T, size, size, C); half a pixel goes to the even pixel, or `up`: to the right and down."""
+    height, width = frames.shape[1:3]
+    return crop(frames, _middle(height, size, up), _middle(width, size, up), size, size)
 
 
-def three_crops(frames: torch.Tensor, size: int) -> torch.Tensor:
+def three_crops(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tensor:
     """(3, T, size, size, C): beginning, middle and end of the longer side, in the middle of the shorter."""
     height, width = frames.shape[1:3]
-    top, left = _middle(height, size), _middle(width, size)
+    top, left = _middle(height, size, up), _middle(width, size, up)
     if height > width:
         corners = [(0, left), (top, left), (height - size, left)]
     else:
@@ -96,7 +97,11 @@ def random_crop(frames: torch.Tensor, size: int, rng: np.random.Generator) -> to
 
 
 def multi_scale_crop(
-    frames: torch.Tensor, size: int, rng: np.random.Generator, scales: Sequence[float] = SCALES
+    frames: torch.Tensor,
+    size: int,
+    rng: np.random.Generator,
+    scales: Sequence[float] = SCALES,
+    antialias: bool = True,
 ) -> torch.Tensor:
     """TSN's crop: one of the sizes of `crop_sizes` at one of the 13 `crop_offsets`, resized to a square."""
     height, width = frames.shape[1:3]
@@ -104,7 +109,7 @@ def multi_scale_crop(
     h, w = sizes[int(rng.integers(len(sizes)))]
     offsets = crop_offsets(height - h, width - w)
     top, left = offsets[int(rng.integers(len(offsets)))]
-    return resize(crop(frames, top, left, h, w), size, size)
+    return resize(crop(frames, top, left, h, w), size, size, antialias)
 
 
 def crop_sizes(short: int, size: int, scales: Sequence[float] = SCALES) -> list[tuple[int, int]]:
@@ -131,12 +136,15 @@ def flip(frames: torch.Tensor) -> torch.Tensor:
 
 
 def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: float) -> torch.Tensor:
-    """Scale brightness, saturation and contrast of (T, H, W, 3), each by a factor within 1 +- `strength`."""
+    """Scale brightness, saturation and contrast of (T, H, W, 3), each by a factor within 1 +- `strength`.
+
+    Contrast is about the mean of each frame, as in PySlowFast, so that a clip may come in parts.
+    """
     brightness, saturation, contrast = rng.uniform(1 - strength, 1 + strength, 3).tolist()
     pixels = frames.float() * brightness
     grey = (pixels @ pixels.new_tensor(LUMA)).unsqueeze(-1)
     pixels = torch.lerp(grey, pixels, saturation)
-    pixels = torch.lerp(grey.mean(), pixels, contrast)
+    pixels = torch.lerp(grey.mean((1, 2, 3), keepdim=True), pixels, contrast)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -158,10 +166,10 @@ def test_transform(frames: torch.Tensor, spec: ClipSpec, crops: int = 1) -> torc
         raise UsageError(
             "crops", f"{crops} crops are not defined", "1 is the centre, 3 left, centre and right"
         )
-    shaped = resize_short(frames, spec.resize)
+    shaped = resize_short(frames, spec.resize, spec.antialias)
     if crops == 3:
-        return three_crops(shaped, spec.size)
-    return center_crop(shaped, spec.size).unsqueeze(0).contiguous()
+        return three_crops(shaped, spec.size, spec.crop_up)
+    return center_crop(shaped, spec.size, spec.crop_up).unsqueeze(0).contiguous()
 
 
 def to_clip(frames: torch.Tensor, spec: ClipSpec, device: torch.device | str | None = None) -> torch.Tensor:
@@ -179,13 +187,13 @@ def _train_crop(
     frames: torch.Tensor, spec: ClipSpec, augment: Augment, rng: np.random.Generator
 ) -> torch.Tensor:
     if augment.crop == "multiscale":
-        return multi_scale_crop(frames, spec.size, rng)
+        return multi_scale_crop(frames, spec.size, rng, antialias=spec.antialias)
     if augment.crop == "center":
-        return center_crop(resize_short(frames, spec.resize), spec.size)
+        return center_crop(resize_short(frames, spec.resize, spec.antialias), spec.size, spec.crop_up)
     # SlowFast's rule: 256 to 320 pixels where the test resizes to 256
     side = int(rng.integers(spec.resize, spec.resize * 5 // 4 + 1))
-    return random_crop(resize_short(frames, side), spec.size, rng)
+    return random_crop(resize_short(frames, side, spec.antialias), spec.size, rng)
 
 
-def _middle(extent: int, size: int) -> int:
-    return round((extent - size) / 2)
+def _middle(extent: int, size: int, up: bool = False) -> int:
+    return (extent - size + 1) // 2 if up else round((extent - size) / 2)

@@ -6,8 +6,9 @@ A second release of the same model on the same data carries its origin in the na
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 from foveate.errors import UsageError
 
@@ -21,6 +22,8 @@ class Address:
     origin: str  # whose names its keys carry
     url: str
     page: bool = False  # a page to download from by hand, not a file
+    fields: dict[str, Any] = field(default_factory=dict)  # of the configuration, where they differ from the zoo's
+    independent: bool = False  # several classes may be true at once: scores are sigmoids
 
     @property
     def labels(self) -> tuple[str, ...]:

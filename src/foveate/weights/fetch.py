@@ -2,7 +2,8 @@
 
 Files live in `$FOVEATE_CACHE` (by default ~/.cache/foveate) below the host and path of their address. Without
 a network, `$FOVEATE_MIRROR` names a folder that holds them, by the same path or by name alone, or a web
-address that stands in for the host. What is no checkpoint, or not whole, is refused and never kept.
+address that stands in for the host. What cannot be read as a checkpoint from its first byte to its last is
+refused and not kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import os
 import socket
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foveate.errors import ModelFileError, OutputError
-from foveate.weights.container import kind_of
+from foveate.weights.container import read_container
 
 TRIES = 5  # of a download that breaks off
 PAUSE = 0.2  # seconds before the second try, doubled before each further one
@@ -200,20 +200,22 @@ def _refused(error: HTTPError, source: str, part: Path, have: int) -> Received:
 
 
 def _demand_whole(part: Path, total: int | None, source: str) -> None:
-    """Remove and refuse what is not a checkpoint, or not all of it."""
-    with part.open("rb") as file:
-        head = file.read(512)
-    cause = ""
-    if part.stat().st_size != total:
-        cause = f"the server sent {part.stat().st_size} bytes and announced {total}"
-    elif kind_of(head) in ("a web page", "empty", "a Git LFS pointer"):
-        cause = f"the server sent {kind_of(head).replace('empty', 'nothing')}"
-    elif head.startswith(b"PK") and not zipfile.is_zipfile(part):
-        cause = "the server sent a file that is cut short"
-    if cause:
+    """Remove and refuse what is not a checkpoint, or not all of it, by reading it.
+
+    An announced length may be too small, and most formats show only at their end that something is missing.
+    """
+    try:
+        if part.stat().st_size != total:
+            cause = f"the server sent {part.stat().st_size} bytes and announced {total}"
+            raise ModelFileError(source, cause, "is the address still right?")
+        read_container(part)
+    except ModelFileError as error:
         part.unlink()
         _tag_of(part).unlink(missing_ok=True)
-        raise ModelFileError(source, cause, "is the address still right?")
+        if error.subject == source:
+            raise
+        hint = "run it again, or is the address no longer right?"
+        raise ModelFileError(source, f"what the server sent is no use: {error.cause}", hint) from error
 
 
 def _tag_of(part: Path) -> Path:

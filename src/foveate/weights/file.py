@@ -33,6 +33,7 @@ class ModelCard:
     labels: tuple[str, ...] = ()  # class names in label order; empty if unknown
     training: dict[str, Any] = field(default_factory=dict)  # a summary: data, epochs, result
     version: str = __version__
+    independent: bool = False  # a probability for each class (sigmoid) in place of one shared (softmax)
 
 
 def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
@@ -40,7 +41,10 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
 
     training: a summary of how the weights came about, plain data.
     """
-    card = ModelCard(model.name, to_dict(model.config), model.spec, model.labels, training or {})
+    config, told = to_dict(model.config), training or {}
+    card = ModelCard(
+        model.name, config, model.spec, model.labels, told, independent=model.independent
+    )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     part = path.with_name(f".{path.name}.part")
     try:
@@ -84,7 +88,7 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     if broken:
         raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
-    model.spec, model.labels = card.spec, card.labels
+    model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
     return model.eval(), card
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from foveate.models.tsn import TSNConfig
 from foveate.models.zoo import MODELS, create_model, entry
 from foveate.weights import efficientnet_lite
 from foveate.weights.addresses import Address, find_address
-from foveate.weights.fetch import fetch
+from foveate.weights.fetch import cache_folder, fetch
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 
@@ -57,11 +58,18 @@ def load_model(
 
 
 def _published(address: Address, mirror: str | Path | None, fields: dict[str, Any]) -> VideoModel:
-    model = load_official(fetch(address.url, mirror), address.model, address.origin, **fields)
+    path = fetch(address.url, mirror)
+    try:
+        model = load_official(path, address.model, address.origin, **address.fields | fields)
+    except ModelFileError as error:
+        if not path.is_relative_to(cache_folder()):
+            raise
+        hint = "if it is damaged, remove it to download it again"
+        raise ModelFileError(path, str(error).removeprefix(f"{path}: "), hint) from error
     if address.labels and len(address.labels) != model.num_classes:
         cause = f"holds {model.num_classes} classes and {address.weights} has {len(address.labels)}"
         raise ModelFileError(address.url.rsplit("/", 1)[1], cause, "is it the right file of the mirror?")
-    model.labels = address.labels
+    model.labels, model.independent = address.labels, address.independent
     return model
 
 
@@ -94,15 +102,18 @@ def _fill(model: VideoModel, part: str, backbone: str, name: str) -> bool:
     if not backbone.startswith("efficientnet_lite"):
         return False
     donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
-    model.get_submodule(part).load_state_dict(donor.get_submodule("backbone").state_dict())
+    network, images = model.get_submodule(part), donor.get_submodule("backbone").state_dict()
+    aggregations = {key: value for key, value in network.state_dict().items() if ".temporal." in key}
+    network.load_state_dict(aggregations | images)
     return True
 
 
-def start_from(model: VideoModel, source: VideoModel) -> None:
+def start_from(model: VideoModel, source: VideoModel, made: Collection[str] = ()) -> None:
     """Copy the weights of another model of the same shape; its classifiers only if the class names agree.
 
-    Aggregations over time that the other one lacks, being an image network, stay as they are; a policy that
-    this one does without is left behind. Any other difference raises ModelFileError with the first five.
+    made: parts that the training to come will make, which the other one may lack as a whole. Aggregations
+    over time that it lacks, being an image network, stay as they are; a policy that this one does without is
+    left behind. Any other difference raises ModelFileError with the first five.
     """
     ours, theirs = model.state_dict(), source.state_dict()
     theirs = {k: v for k, v in theirs.items() if k in ours or not k.startswith(("policy.", "skip_policy."))}
@@ -110,6 +121,8 @@ def start_from(model: VideoModel, source: VideoModel) -> None:
         ours, theirs = (
             {k: v for k, v in s.items() if not k.startswith(model.head_names)} for s in (ours, theirs)
         )
+    new = tuple(f"{part}." for part in made if not any(key.startswith(f"{part}.") for key in theirs))
+    ours = {key: value for key, value in ours.items() if not key.startswith(new)}
     problems = [key for key in ours.keys() ^ theirs.keys() if ".temporal." not in key or key in theirs]
     problems += [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
     if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -66,6 +67,11 @@ TABLES: dict[str, Naming] = {
 NEEDS: dict[str, dict[str, Any]] = {"arnet": arnet.NEEDS}
 """Fields of a configuration without which released weights do not give their numbers."""
 
+PIXELS: dict[str, dict[str, Any]] = dict.fromkeys(
+    ("pyslowfast", "pytorchvideo", "caffe2"), {"antialias": False, "crop_up": True}
+)
+"""Fields of a ClipSpec that say how the authors resized and cropped the frames of their weights."""
+
 
 def convert(
     state_dict: Mapping[str, Tensor], origin: str, name: str, num_classes: int | None = None, **fields: Any
@@ -82,9 +88,10 @@ def convert(
     state = rename(state_dict, TABLES[origin], name)
     wants_policy = any(key.startswith("policy.") for key in model.state_dict())
     if wants_policy and not any(key.startswith("policy.") for key in state):
-        hint = "a file of stage 1 has none: convert it with policy=random or policy=centre"
+        hint = "a file of stage 1 has none: convert it with the setting policy=random or policy=centre"
         raise ModelFileError(f"{name} from {origin}", "the checkpoint holds no policy", hint)
     load_strictly(model, state, f"{name} from {origin}")
+    model.spec = replace(model.spec, **PIXELS.get(origin, {}))
     return model.eval()
 
 
