@@ -50,11 +50,10 @@ class Setting:
     val: int = 300
 
 
-# Stage 1 is a third of such a small network, but a quarter of a ResNet-18; so the cut is behind the stem.
 MOVE = Setting(
     Move(),
     8,
-    {"size": 64, "resize": 64, "frames": 32, "after": 0},
+    {"size": 64, "resize": 64, "frames": 32},
     {"uniform": UNIFORM, **{rule: RULES[rule] for rule in ("even", "slope", "cumulative")}, "all": ALL},
     train=1800,
     val=600,
