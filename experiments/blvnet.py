@@ -17,7 +17,7 @@ import torch
 
 from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
-from experiments.spent import Lesson, race, training_memory
+from experiments.spent import Lesson, race, step_race, training_memory
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
@@ -110,8 +110,10 @@ def run(variant: str, seed: int) -> Numbers:
     """One cell, such as "r26_8x2" or "r26_8x2_plain", the latter without aggregation over time."""
     depth, pairs, *plain = variant.split("_")
     shape = int(depth[1:]), int(pairs.removesuffix("x2")), "none" if plain else "aggregation"
-    memory = training_memory(lambda: lesson_of(build(*shape)), TRAIN.batch)
-    return judge(trained(*shape, seed), shape[1]) | {"memory": memory}
+    memory = training_memory(lambda: lesson_of(build(*shape)), TRAIN)
+    smallest = build(26, STRETCHES[0].pairs, "aggregation")
+    steps = step_race(lesson_of(build(*shape)), lesson_of(smallest), TRAIN)
+    return judge(trained(*shape, seed), shape[1]) | steps | {"memory": memory}
 
 
 EXPERIMENT = Experiment(
@@ -127,6 +129,7 @@ EXPERIMENT = Experiment(
         Column("top1", "test top-1, %", 100),
         Column("mmacs", "MMACs a clip"),
         Column("times", "time, r26 4x2 = 1", digits=2),
+        Column("step_times", "training step, r26 4x2 = 1", digits=2),
         Column("memory", "peak memory growth of training, MiB", digits=0),
     ),
     run=run,

@@ -7,8 +7,6 @@ it takes to beat those is shown in experiments/bursts.py, which trains and judge
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 
 from experiments.fullvideo_data import STEPS, Batches, Move, Scene, Videos, draw, in_order
 from experiments.runner import Column, Experiment, Numbers
+from experiments.spent import Lesson, step_race
 from foveate.measure.cost import count_macs, peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -33,7 +32,8 @@ RULES: dict[str, Fields] = {rule: {"rule": rule} for rule in ("even", "random", 
 COLUMNS = (
     Column("top1", "validation top-1, %", 100),
     Column("mmacs", "MMACs a video"),
-    Column("step_s", "seconds a step", digits=3),
+    Column("step_s", "seconds a training step", digits=3),
+    Column("step_times", "step, uniform = 1", digits=2),
     Column("memory", "peak memory growth, MiB", digits=0),
 )
 
@@ -78,30 +78,34 @@ def measure(setting: Setting, variant: str, seed: int, scratch: Path) -> Numbers
     videos = draw(setting.scene, seed, "train", setting.train)
     unseen = draw(setting.scene, seed, "val", setting.val)
     before = peak_memory_mb()
-    model, seconds = trained(setting, variant, seed, videos, scratch / "run")
+    model = trained(setting, variant, seed, videos, scratch / "run")
     grown = peak_memory_mb() - before
     clip = torch.zeros(1, 3, setting.model["frames"], setting.model["size"], setting.model["size"])
     return {
         "top1": judge(model, unseen),
         "mmacs": count_macs(model, clip).total / 1e6,
-        "step_s": seconds / (setting.epochs * (setting.train // TRAIN.batch)),
         "memory": grown * 1e6 / 2**20,
-    }
+    } | step_race(lesson(build(setting, variant)), lesson(build(setting, "uniform")), TRAIN)
 
 
-def trained(
-    setting: Setting, variant: str, seed: int, videos: Videos, folder: Path
-) -> tuple[VideoModel, float]:
-    """The trained model, and the seconds that its steps took."""
+def build(setting: Setting, variant: str) -> VideoModel:
+    fields = setting.model | (UNIFORM if variant == "uniform" else setting.variants[variant])
+    return create_model("fullvideo_small", len(STEPS), dropout=0.0, **fields)
+
+
+def lesson(model: VideoModel) -> Lesson:
+    return model, Classification(model.spec)
+
+
+def trained(setting: Setting, variant: str, seed: int, videos: Videos, folder: Path) -> VideoModel:
     torch.manual_seed(seed)
-    fields = setting.model | setting.variants[variant]
-    model = create_model("fullvideo_small", len(STEPS), dropout=0.0, **fields)
+    model = build(setting, variant)
     epochs = setting.epochs
     config = replace(TRAIN, epochs=epochs, warmup_epochs=0.3 * epochs, seed=seed)
     data = Batches(videos, config.batch, seed)
     with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as going:
         fit(model, data, Classification(model.spec), config, going, batches_per_epoch=len(data))
-    return model.eval(), sum(epoch["seconds"] for epoch in _epochs(folder / "metrics.jsonl"))
+    return model.eval()
 
 
 @torch.inference_mode()
@@ -112,11 +116,6 @@ def judge(model: VideoModel, videos: Videos) -> float:
         logits = model(to_clip(batch.frames[:, 0], model.spec))
         right += int((logits.argmax(1) == batch.labels).sum())
     return right / len(videos.labels)
-
-
-def _epochs(metrics: Path) -> Sequence[dict[str, Any]]:
-    records = map(json.loads, metrics.read_text().splitlines())
-    return [record for record in records if record["kind"] == "epoch"]
 
 
 def plain(setting: Setting) -> dict[str, Any]:

@@ -45,19 +45,32 @@ def race(model: Any, frames: Tensor, other: Any, still: Tensor) -> dict[str, flo
     return {"ms": 1000 * ours / TIMED, "times": ours / theirs}
 
 
-def training_memory(dearest: Callable[[], Lesson], batch: int) -> float:
+def training_memory(dearest: Callable[[], Lesson], config: TrainConfig) -> float:
     """MiB that three steps add to the most memory that this process has held; call it before all else."""
-    tiny = create_model("tsn_r10_8", 8, size=32, resize=32)
-    take_steps(tiny, Classification(tiny.spec), batch)  # what the libraries themselves take at first use
+    tiny = create_model("tsn_r10_8", 2, size=32, resize=32)
+    take_steps(tiny, Classification(tiny.spec), config)  # what the libraries themselves take at first use
     before = peak_memory_mb()
-    take_steps(*dearest(), batch)
+    take_steps(*dearest(), config)
     return (peak_memory_mb() - before) * 1e6 / 2**20
 
 
-def take_steps(model: VideoModel, objective: Any, batch: int, steps: int = 3) -> None:
-    spec, labels = model.spec, torch.arange(batch) % 8
-    frames = torch.randint(256, (batch, 1, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8)
-    config = TrainConfig(batch=batch, optimizer="adamw", precision="bf16")
-    state = make_state(model.train(), config)
+def take_steps(model: VideoModel, objective: Any, config: TrainConfig, steps: int = 3) -> None:
+    step = training_step(model, objective, config)
     for _ in range(steps):
-        train_step(state, [ClipBatch(frames, labels, labels)], objective, config, ALONE, rate=1e-4)
+        step()
+
+
+def step_race(ours: Lesson, theirs: Lesson, config: TrainConfig) -> dict[str, float]:
+    """Seconds of a training step, and the quotient to that of another, in turns; the best of some repeats."""
+    steps = [training_step(model, objective, config) for model, objective in (ours, theirs)]
+    times = [[seconds(step) for step in steps] for _ in range(1 + REPEATS)][1:]
+    ours_s, theirs_s = (min(column) for column in zip(*times, strict=True))
+    return {"step_s": ours_s, "step_times": ours_s / theirs_s}
+
+
+def training_step(model: VideoModel, objective: Any, config: TrainConfig) -> Callable[[], object]:
+    """A step on a batch of noise, to be called again and again."""
+    spec, labels = model.spec, torch.arange(config.batch) % model.num_classes
+    frames = torch.randint(256, (config.batch, 1, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8)
+    state, batches = make_state(model.train(), config), [ClipBatch(frames, labels, labels)]
+    return lambda: train_step(state, batches, objective, config, ALONE, rate=1e-4)

@@ -28,7 +28,7 @@ from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
 from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
-from foveate.train.config import ResolutionPlan
+from foveate.train.config import ResolutionPlan, TrainConfig
 from foveate.train.focus import LocalWarmup, learn_only
 from foveate.train.objective import Classification
 from foveate.train.resolutions import Annealing, BranchWarmup, JointTraining, relative_costs
@@ -38,6 +38,7 @@ Fields = dict[str, Any]
 
 BATCH, EPOCHS = 16, 10
 RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}  # beside what focus.train sets
+MEASURED = TrainConfig(batch=BATCH, optimizer="adamw", precision="bf16")
 PLAN = ResolutionPlan(branch_epochs=4, joint_epochs=6, temperature_decay=0.4)
 
 # A ResNet-10 of quarter width wherever a system allows it. A maximum over space, as in the laboratory: the
@@ -165,7 +166,7 @@ SYSTEMS: dict[str, System] = {
 
 def run(variant: str, seed: int) -> Numbers:
     system = SYSTEMS[variant]
-    memory = training_memory(system.dearest, BATCH)
+    memory = training_memory(system.dearest, MEASURED)
     model = system.train(seed).eval()
     split = load_split("test", model.spec)
     still = torch.randint(256, (1, 8, SIDE, SIDE, 3), dtype=torch.uint8)
