@@ -33,14 +33,18 @@ SLOWFAST = {
     "slow_r50_8x8": ("54.5", "74.8 / 91.6"),
     "slowfast_r50_4x16": ("36.1", "75.6 / 92.0"),
     "slowfast_r50_8x8": ("65.7", "77.0 / 92.6"),
-    "slowfast_r101_8x8_50_50": ("106", "77.9 / 93.2"),
+    "slowfast_r101_8x8_50_50": ("106", "77.9 / 93.2 (paper)"),
     "slowfast_r101_8x8_50_101": ("", ""),
     "slowfast_r101_8x8": ("127.20", "77.90 / 93.27 (PyTorchVideo)"),
     "slowfast_r101_16x8": ("213", "78.9 / 93.5 (paper)"),
-    "slowfast_nln_r101_16x8": ("234", "79.8 / 93.9"),
+    "slowfast_nln_r101_16x8": ("234", "79.8 / 93.9 (paper)"),
     "slowfast_nln_r50_4x16": ("", ""),
     "slowfast_nln_r50_8x8": ("", ""),
 }
+SLOWFAST_ALONE = (
+    ("Slow-only", "slow_r50_4x16", ("27.3", "72.6 / 90.3")),
+    ("Fast-only", "fast_r50_32x2", ("6.4", "51.7 / 78.5")),
+)
 SLOWFAST_ABLATION: tuple[tuple[dict[str, Any], tuple[str, str]], ...] = (
     ({"lateral": "none"}, ("34.2", "73.5 / 90.3")),
     ({"lateral": "channels", "fusion": "sum"}, ("34.2", "74.5 / 91.3")),
@@ -102,12 +106,13 @@ def write_slowfast() -> None:
     """The measured sizes beside the published ones in docs/models/slowfast.md."""
     page = ROOT / "docs" / "models" / "slowfast.md"
     known = [(f"`{name}`", name, {}, published) for name, published in SLOWFAST.items()]
+    alone = [(f"{title}, `{name}`", name, {}, published) for title, name, published in SLOWFAST_ALONE]
     varied = [
         (", ".join(f"{key} {value}" for key, value in fields.items()), "slowfast_r50_4x16", fields, published)
         for fields, published in SLOWFAST_ABLATION
     ]
     text = page.read_text()
-    for mark, rows in (("slowfast", known), ("slowfast-ablation", varied)):
+    for mark, rows in (("slowfast", known), ("slowfast-ablation", alone + varied)):
         block = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
         measured = sizes(rows)
         text = block.sub(rf"\g<1>{measured}\g<2>", text)

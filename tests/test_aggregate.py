@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
+from benchmarks.blvnet import aggregated
 from torch import Tensor
 
 from foveate.backbones.slots import temporal_slot
@@ -29,26 +29,12 @@ def maps(frames: int, batch: int = 2, channels: int = CHANNELS) -> Tensor:
     return torch.randn(batch * frames, channels, 3, 2, generator=torch.Generator().manual_seed(0))
 
 
-def by_convolution(tam: TemporalAggregation, x: Tensor, frames: int) -> Tensor:
-    """As released: a convolution a tap on all frames, then shifts with zeros, then the blend."""
-    groups = 1 if tam.config.full else x.shape[1]
-    moved = []
-    for place, weight in enumerate(tam.weights):
-        offset = place - len(tam.weights) // 2
-        clip = F.conv2d(x, weight, groups=groups).unflatten(0, (-1, frames))
-        around = F.pad(clip, (0, 0, 0, 0, 0, 0, frames + 9, frames + 9))
-        moved.append(around[:, frames + 9 + offset : 2 * frames + 9 + offset])
-    blended = torch.stack(moved)
-    blended = blended.sum(0) if tam.config.method == "sum" else blended.amax(0)
-    return F.relu(blended).flatten(0, 1)
-
-
 @pytest.mark.parametrize("frames", [1, 2, 3, 8])
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize(("method", "full"), WAYS)
 def test_equals_the_released_order_of_operations(method: str, full: bool, taps: int, frames: int) -> None:
     tam, x = part(taps, method, full), maps(frames)
-    assert torch.allclose(tam(x, frames), by_convolution(tam, x, frames), atol=1e-6)
+    assert torch.allclose(tam(x, frames), aggregated(tam, x, frames), atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -83,7 +69,7 @@ def test_clips_of_a_batch_do_not_mix() -> None:
 def test_gradients_are_those_of_the_released_order(method: str, full: bool) -> None:
     tam, x, aim = part(4, method, full).double(), maps(5).double().requires_grad_(), maps(5).double()
     grads = []
-    for run in (lambda: tam(x, 5), lambda: by_convolution(tam, x, 5)):
+    for run in (lambda: tam(x, 5), lambda: aggregated(tam, x, 5)):
         grads.append(torch.autograd.grad((run() * aim).sum(), [x, *tam.weights]))
     for ours, theirs in zip(*grads, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
@@ -138,6 +124,30 @@ def test_networks_with_it_see_the_order_of_frames(name: str, fields: dict[str, o
     with torch.inference_mode():
         forward, backward = model(clip), model(clip.flip(2))
     assert (forward - backward).norm() > 1e-3 * forward.norm()
+
+
+@torch.inference_mode()
+def test_behind_the_clusters_of_a_full_video_they_see_each_other() -> None:
+    torch.manual_seed(0)
+    fields = {"width": 0.25, "aggregation": {"taps": 5}}
+    model = create_model("fullvideo_tam_r18_32to8", 5, **fields).eval()
+    first, *late = [
+        [m for m in s.modules() if isinstance(m, TemporalAggregation)] for s in model.backbone.stages
+    ]
+    assert not first and [len(parts) for parts in late] == [2, 2, 2]
+    assert {len(part.weights) for parts in late for part in parts} == {5}
+    clip = torch.randn(1, 3, 12, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = model.early(clip[0].transpose(0, 1)[:8])
+    assert torch.allclose(model.trace(clip).logits, model(clip))
+    forward, backward = model.late(maps, 8).mean(0), model.late(maps.flip(0), 8).mean(0)
+    assert (forward - backward).norm() > 1e-3 * forward.norm()
+
+
+def test_taps_of_a_glance_are_a_setting() -> None:
+    model = create_model("adafocus_tam_mnv2_r50_128", 5, **SMALL_FOCUS, glance_aggregation={"taps": 5})
+    parts = [part for part in model.glance.modules() if isinstance(part, TemporalAggregation)]
+    assert len(parts) == 10 and all(len(part.weights) == 5 for part in parts)
+    assert not any(isinstance(part, TemporalAggregation) for part in model.local.modules())
 
 
 def test_a_glance_of_adafocus_may_see_neighbours() -> None:

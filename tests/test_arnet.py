@@ -12,19 +12,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveate.errors import UsageError
+from foveate.data.lists import read_list
+from foveate.errors import ModelFileError, UsageError
 from foveate.layers.resolution import ResolutionPolicy
 from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet, fuse
 from foveate.models.zoo import create_model
 from foveate.train import resolutions
-from foveate.train.classifier import TrainJob
+from foveate.train.classifier import TrainJob, build_model
 from foveate.train.config import ResolutionPlan, TrainConfig
 from foveate.train.objective import loss_function
 from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 from foveate.weights import convert
-from foveate.weights.file import read_model
+from foveate.weights.file import read_model, save_model
 
 CLASSES, FRAMES, SIDE = 3, 6, 40
 SMALL = {"sizes": (SIDE, 32, 24), "glance_size": 16, "resize": SIDE, "frames": FRAMES, "policy_width": 8}
@@ -222,6 +223,8 @@ def test_the_temperature_is_a_function_of_the_epoch() -> None:
     [
         ({"sizes": (40, 32)}, "do not match"),
         ({"sizes": (32, 40, 24)}, "larger than the first"),
+        ({"sizes": (40, 32, 0)}, "below 1 pixel"),
+        ({"glance_size": 0}, "below 1 pixel"),
         ({"resize": 32}, "smaller than the crop"),
         ({"skips": (0,)}, "at least 1"),
     ],
@@ -301,3 +304,28 @@ def test_the_stages_run_resume_and_leave_a_model(videos: Path, tmp_path: Path) -
     assert (tmp_path / "joint" / "metrics.jsonl").stat().st_mtime_ns == written
     same = [torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)]
     assert all(same)
+
+
+def test_each_network_starts_from_a_file_of_its_own(videos: Path, tmp_path: Path) -> None:
+    wide, narrow = create_model("tsn_r10_8", 4), create_model("tsn_r10_8", 4, width=0.25)
+    save_model(wide, tmp_path / "wide.safetensors")
+    save_model(narrow, tmp_path / "narrow.safetensors")
+    parts = tuple(
+        f"{part}={tmp_path / name}.safetensors" for part, name in (("nets.0", "wide"), ("glance", "narrow"))
+    )
+    mine, listed = replace(job(videos, tmp_path), parts=parts), read_list(videos)
+    model, fresh = build_model(mine, listed), build_model(job(videos, tmp_path), listed)
+    for part, source in ((model.nets[0], wide), (model.glance, narrow), (model.nets[2], fresh.nets[2])):
+        given = getattr(source, "backbone", source).state_dict()
+        assert all(torch.equal(value, given[key]) for key, value in part.state_dict().items())
+    for wrong, message in (
+        (
+            (f"nets.1={tmp_path}/wide.safetensors",),
+            r"wide\.safetensors: holds tsn_r10_8, whose network is not nets.1",
+        ),
+        (("nets.1",), "nets.1: a part is written network=file"),
+    ):
+        with pytest.raises((UsageError, ModelFileError), match=message):
+            build_model(replace(mine, parts=wrong), listed)
+    with pytest.raises(UsageError, match="whole model"):
+        build_model(replace(mine, weights=str(tmp_path / "wide.safetensors")), listed)

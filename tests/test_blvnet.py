@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from benchmarks.blvnet import as_released, randomised
+from torch import Tensor
 
 from foveate.backbones.blresnet import BigLittleStage, BLResNet
 from foveate.backbones.pairs import PairBLResNet
@@ -27,52 +27,12 @@ def net(depth: int = 50, taps: int = 3, method: str = "sum", **fields: int) -> P
     torch.manual_seed(0)
     slot = temporal_slot("aggregation", aggregation=AggregationConfig(taps, method)) if taps else None
     made = PairBLResNet(depth, width=8, **fields, **({"slot": slot} if slot else {})).eval()
-    for module in made.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.75, 1.25)
-            nn.init.normal_(module.bias, std=0.1)
+    randomised(made)
     return made
 
 
 def frames(count: int, side: int = 40, batch: int = 2) -> Tensor:
     return torch.randn(batch * count, 3, side, side, generator=torch.Generator().manual_seed(1))
-
-
-def aggregated(tam: nn.Module | None, x: Tensor, count: int) -> Tensor:
-    """As released: a depthwise convolution a tap over all frames, then the shift and the sum."""
-    if tam is None:
-        return x
-    taps, moved = len(tam.weights), []
-    for place, weight in enumerate(tam.weights):
-        offset, pad = place - taps // 2, count + taps
-        clip = F.conv2d(x, weight, groups=x.shape[1]).unflatten(0, (-1, count))
-        moved.append(F.pad(clip, (0, 0, 0, 0, 0, 0, pad, pad))[:, pad + offset : pad + offset + count])
-    blended = torch.stack(moved)
-    blended = blended.sum(0) if tam.config.method == "sum" else blended.amax(0)
-    return F.relu(blended).flatten(0, 1)
-
-
-def as_released(model: PairBLResNet, images: Tensor, count: int) -> Tensor:
-    """Every merged map is written back to both frames of its pair, and all frames run again."""
-
-    def written_back(merged: Tensor) -> Tensor:
-        every = merged.new_zeros(2 * len(merged), *merged.shape[1:])
-        every[0::2] = merged
-        every[1::2] = merged
-        return every
-
-    x = aggregated(model.temporal, model.stem.shared(images), count)
-    x = written_back(model.stem.merge(x[0::2], x[1::2]))
-    for stage in (model.layer1, model.layer2, model.layer3):
-        x = aggregated(stage.temporal, x, count)
-        x = written_back(stage.merge(x[0::2], x[1::2]))
-    x = x[0::2]
-    for block in model.layer4:
-        moved = aggregated(block.temporal, x, count // 2)
-        shortcut = x if block.downsample is None else block.downsample(moved)
-        out = F.relu(block.bn2(block.conv2(F.relu(block.bn1(block.conv1(moved))))))
-        x = F.relu(block.bn3(block.conv3(out)) + shortcut)
-    return x
 
 
 @pytest.mark.parametrize("count", [2, 6, 16])
@@ -152,6 +112,14 @@ def test_any_alpha_and_beta(alpha: int, beta: int) -> None:
     assert made(frames(2, batch=1), 2).shape == (1, 256, 2, 2)
 
 
+def test_the_image_network_takes_them_by_name() -> None:
+    made = create_model("blresnet50", 5, alpha=4, beta=1, width=0.125).backbone
+    assert made.stem.l_conv0.out_channels == 2
+    assert [len(stage.little) for stage in (made.layer1, made.layer2, made.layer3)] == [2, 3, 5]
+    with pytest.raises(UsageError, match="alpha and beta are for bLResNets, not resnet18"):
+        create_model("tsn_r18_8", alpha=4)
+
+
 def test_the_last_block_of_a_big_branch_has_no_relu() -> None:
     for depth in (26, 50, 101):
         stages = [m for m in net(depth).modules() if isinstance(m, BigLittleStage)]
@@ -173,6 +141,8 @@ def small(name: str = "blvnet_small", **fields: object) -> VideoModel:
 def test_odd_frames_are_one_clear_line() -> None:
     with pytest.raises(UsageError, match="bLVNet: 3 frames do not make pairs"):
         small()(torch.zeros(1, 3, 3, 64, 64))
+    with pytest.raises(UsageError, match="bLVNet: 0 frames do not make pairs"):
+        small()(torch.zeros(1, 3, 0, 64, 64))
     with pytest.raises(UsageError, match="15 frames do not make pairs"):
         create_model("blvnet_small", frames=15)
     with pytest.raises(UsageError, match="does not divide"):

@@ -227,6 +227,13 @@ class TestModels:
             "error: kinetics400: 400 class names for a model of 1000 classes",
         )
 
+    def test_convert_takes_settings(self, call: Call, tmp_path: Path) -> None:
+        source, out = packaged_file("efficientnet_lite0"), tmp_path / "out.safetensors"
+        words = ["--name", "tsm_lite0_8", "--out", out, "--settings", "frames=4", "size=192", "--independent"]
+        assert call("convert", source, *words).code == 0
+        card = read_card(out)
+        assert (card.spec.frames, card.spec.size, card.independent) == (4, 192, True)
+
     def test_convert_refuses_early_and_leaves_nothing(self, call: Call, tmp_path: Path) -> None:
         text = tmp_path / "text.pth"
         text.write_text("hello")
@@ -336,6 +343,19 @@ class TestEval:
         (report,) = lines_of_json(call("eval", lists["val"], "--model", model, *words).out)
         assert (report["views"], report["n_ok"], report["n_total"]) == ("2x3", 4, 4)
         assert report["gmacs_per_video"] == pytest.approx(6 * report["gmacs_per_view"])
+
+    def test_another_size_of_the_crop(
+        self, call: Call, lists: dict[str, Path], model: Path, tmp_path: Path
+    ) -> None:
+        words = ["eval", lists["val"], "--workers", 0, "--json", "--model"]
+        own, larger = (
+            json.loads(call(*words, model, *more).out)["gmacs_per_view"] for more in ([], ["--size", 64])
+        )
+        assert larger == pytest.approx(4 * own, rel=0.01)
+        said = call(*words, model, "--size", 64, "--resize", 48)
+        assert (said.code, said.error) == (2, said.error) and "smaller than the crop of 64" in said.error
+        save_model(create_model("adafocus_small", 4, frames=2), tmp_path / "fixed.safetensors")
+        assert "sizes of its own" in call(*words, tmp_path / "fixed.safetensors", "--size", 64).error
 
     def test_a_model_that_chooses_is_charged_for_what_it_did(
         self, call: Call, lists: dict[str, Path], tmp_path: Path

@@ -21,7 +21,7 @@ from foveate.infer.chunks import Chunks
 from foveate.infer.predict import MANY, Predictor
 from foveate.models.base import VideoModel
 from foveate.report.clusters import write_clusters
-from foveate.report.sheet import CELL, COLUMNS
+from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
 from foveate.video.base import CHUNK
 from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
@@ -83,6 +83,25 @@ def test_clusters_of_windows_are_numbered_through(film: Path) -> None:
     assert all(before[1] == after[0] for before, after in pairwise(edges))
 
 
+def spans(film: Path, **fields: object) -> list[tuple[float, float, int]]:
+    result = Predictor(full_video(**fields), window=0).predict(film)
+    return [(cluster.start_s, cluster.end_s, cluster.frames) for cluster in result.clusters]
+
+
+@pytest.mark.parametrize("rule", ["slope", "cumulative", "even"])
+def test_frames_that_are_repeated_count_once(film: Path, rule: str) -> None:
+    found = spans(film, frames=200, clusters=12, rule=rule)
+    assert sum(frames for _, _, frames in found) == 90
+    assert found[0][0] == 0 and found[-1][1] == 9 and all(start < end for start, end, _ in found)
+    assert all(before[1] == after[0] for before, after in pairwise(found))
+
+
+def test_frames_out_of_order_and_frames_alone_make_no_stretches(film: Path) -> None:
+    assert spans(film, sampling="dense", frames=64)
+    assert not spans(film, sampling="dense", frames=128)  # begins again at frame 90
+    assert not spans(film, eval_mode="all") and not spans(film, eval_mode="uniform")
+
+
 def test_other_models_say_nothing_of_clusters(film: Path) -> None:
     other = foveate.create_model("tsm_r10_8", width=0.25, size=32, resize=32, frames=2).eval()
     assert "clusters" not in Predictor(other).predict(film).to_dict()
@@ -92,13 +111,18 @@ def test_a_long_clip_in_chunks_says_the_same(film: Path, monkeypatch: pytest.Mon
     assert sum(SCENES) > MANY
     model = full_video(sampling="all", frames=10_000)
     chunked = Predictor(model, window=0).predict(film)
+    with monkeypatch.context() as patch:
+        patch.setattr("foveate.models.fullvideo.HELD", 0)
+        twice = Predictor(model, window=0).predict(film)
     monkeypatch.setattr("foveate.infer.predict.MANY", 1000)
     whole = Predictor(model, window=0).predict(film)
-    assert chunked.clusters == whole.clusters
-    for ours, theirs in zip(chunked.predictions, whole.predictions, strict=True):
+    assert twice.clusters == chunked.clusters == whole.clusters
+    for ours, theirs in zip(twice.predictions, whole.predictions, strict=True):
         assert ours.label == theirs.label and ours.score == pytest.approx(theirs.score, abs=1e-4)
-    assert chunked.cost.frames_used == whole.cost.frames_used == sum(SCENES)
-    assert chunked.cost.gmacs > 1.2 * whole.cost.gmacs  # the early part ran twice, and that is counted
+    assert twice.cost.frames_used == whole.cost.frames_used == sum(SCENES)
+    assert chunked.cost == whole.cost
+    assert twice.cost.gmacs > 1.2 * whole.cost.gmacs  # the early part ran twice, and that is counted
+    assert twice.cost.frames_decoded > 1.9 * whole.cost.frames_decoded
 
 
 def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
@@ -115,6 +139,7 @@ def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
 def test_windows_decode_their_own_frames(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, with those after the key frame before it and those that a decoder holds back: not the file."""
     monkeypatch.setattr("foveate.infer.predict.MANY", 8)
+    monkeypatch.setattr("foveate.models.fullvideo.HELD", 0)
     cost = Predictor(full_video(sampling="all", frames=10_000), window=3).predict(film).cost
     assert cost.frames_used == sum(SCENES)
     assert cost.frames_decoded < 4.5 * sum(SCENES)  # three windows of two passes over the file: 6
@@ -132,7 +157,7 @@ def test_uniform_frames_are_the_only_ones_read(film: Path, sampling: str) -> Non
     with torch.no_grad():
         scores = model(clip).softmax(1)[0]
     assert result.predictions[0].score == pytest.approx(float(scores.max()), abs=1e-4)
-    assert [cluster.frames for cluster in result.clusters] == [1, 1, 1]
+    assert not result.clusters, "frames between those that were looked at belong to nothing"
 
 
 def test_every_frame_is_read_in_one_crop(film: Path) -> None:
@@ -152,6 +177,17 @@ def test_the_sheet_has_a_picture_for_each_cluster(film: Path, tmp_path: Path) ->
     assert np.abs(below - last[60:, 20 : CELL - 20]).mean() < 8
 
 
+def test_a_sheet_says_what_it_leaves_out(film: Path, tmp_path: Path) -> None:
+    result = Predictor(full_video(clusters=90, sampling="all", frames=1000), window=0).predict(film)
+    assert len(result.clusters) == 90
+    with Image.open(write_clusters(result, tmp_path / "sheet.png")) as sheet:
+        rows = -(-30 // COLUMNS)  # each third cluster
+        assert sheet.size == (COLUMNS * CELL, NOTE + rows * CELL * 48 // 64)
+        strip = np.asarray(sheet)[:NOTE]
+    assert strip.max() == 255, "a line of words stands above the pictures"
+    assert left_out(30, 90, "clusters") == "30 of 90 clusters: one in 3"
+
+
 def test_the_command_writes_the_sheet(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(full_video(), tmp_path / "full.safetensors")
     words = ["predict", str(film), "--model", str(tmp_path / "full.safetensors"), "--json"]
@@ -160,10 +196,23 @@ def test_the_command_writes_the_sheet(film: Path, tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["clusters"]
 
 
+def test_a_clip_that_begins_again_is_said_to_have_no_sheet(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(full_video(sampling="dense", frames=128), tmp_path / "dense.safetensors")
+    words = ["predict", str(film), "--model", str(tmp_path / "dense.safetensors"), "--window", "0"]
+    assert exit_code(*words, "--clusters", str(tmp_path / "sheet.png")) == 0
+    assert "clusters not shown: the clip begins again at the end of the video" in capsys.readouterr().err
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_a_model_without_clusters_is_refused_before_the_work(film: Path, tmp_path: Path) -> None:
     other = foveate.create_model("tsm_r10_8", width=0.25, size=32, resize=32, frames=2).eval()
     save_model(other, tmp_path / "tsm.safetensors")
     words = ["predict", str(film), "--model", str(tmp_path / "tsm.safetensors")]
+    assert exit_code(*words, "--clusters", str(tmp_path / "sheet.png")) == 2
+    save_model(full_video(eval_mode="uniform"), tmp_path / "uniform.safetensors")
+    words[3] = str(tmp_path / "uniform.safetensors")
     assert exit_code(*words, "--clusters", str(tmp_path / "sheet.png")) == 2
     with pytest.raises(DataError, match="makes no clusters"):
         write_clusters(Predictor(other).predict(film), tmp_path / "sheet.png")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from foveate.cli import VERBS
-from foveate.models.zoo import MODELS
+from foveate.cli import VERBS, main
+from foveate.models.fullvideo import FullVideo
+from foveate.models.zoo import MODELS, create_model
+from foveate.train.classifier import TrainJob, parse_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -30,6 +35,35 @@ def test_links_and_files_exist(page: Path) -> None:
 def test_commands_are_verbs(page: Path) -> None:
     for name in COMMAND.findall(page.read_text()):
         assert name in VERBS, name
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Words of each command of Foveate in a block of its own, lines that end in a backslash joined."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(text for language, text in blocks if not language).replace("\\\n", " ")
+    found = re.findall(r"^foveate (.*)", lines, re.MULTILINE)
+    return [shlex.split(command, comments=True) for command in found]
+
+
+def test_protocols_of_full_video_are_commands_that_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options by the parser, settings by the model they build."""
+    jobs: list[TrainJob] = []
+
+    def note(job: TrainJob) -> None:
+        jobs.append(job)
+        sys.exit(0)
+
+    monkeypatch.setattr("foveate.cli.training.train_model", note)
+    for words in commands(ROOT / "docs/models/fullvideo.md"):
+        if words[0] == "train":
+            with pytest.raises(SystemExit) as left:
+                main(words)
+            assert left.value.code == 0, words
+    assert len(jobs) == 8
+    for job in jobs:
+        with torch.device("meta"):
+            model = create_model(job.model, 4, **parse_settings(job.settings))
+        assert isinstance(model, FullVideo) and model.spec.frames >= 32
 
 
 def test_the_table_of_models_is_of_this_zoo() -> None:

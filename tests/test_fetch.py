@@ -194,7 +194,9 @@ def test_a_body_that_ends_early_is_not_kept(server: type[Server], tmp_path: Path
     assert fetch(URL).read_bytes() == whole
 
 
-@pytest.mark.parametrize("body", [b'{"error": "not found"}', b"Access denied.", b"<Error>AccessDenied</Error>"])
+@pytest.mark.parametrize(
+    "body", [b'{"error": "not found"}', b"Access denied.", b"<Error>AccessDenied</Error>"]
+)
 def test_words_in_place_of_weights_are_not_kept(server: type[Server], tmp_path: Path, body: bytes) -> None:
     server.content = body
     for _ in range(2):
@@ -291,6 +293,19 @@ def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     torch.save(as_pytorchvideo(made), tmp_path / "SLOW_8x8_R50.pyth")
     with pytest.raises(ModelFileError, match="holds 5 classes and something_v2 has 174"):
         load_model("slow_r50_8x8", weights="something_v2", mirror=tmp_path, width=0.125)
+
+
+def test_weights_bring_the_protocol_they_were_trained_by(tmp_path: Path) -> None:
+    for weights, classes in (("something_v2", 174), ("charades", 157)):
+        made = create_model("slow_r50_8x8", classes, width=0.125)
+        torch.save(as_pytorchvideo(made), tmp_path / "SLOW_8x8_R50.pyth")
+        model = load_model("slow_r50_8x8", weights=weights, mirror=tmp_path, width=0.125)
+        several = weights == "charades"
+        assert (model.independent, model.spec.sampling) == (
+            several,
+            "even" if several else "rounded_segments",
+        )
+        assert (model.spec.antialias, model.spec.crop_up) == (False, True)
 
 
 def as_pytorchvideo(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,20 @@ from torch import Tensor, nn
 
 from foveate.errors import UsageError
 from foveate.measure.cost import count_macs
+from foveate.measure.focus_cost import focus_prices
 from foveate.models.adafocus import AdaFocus
+from foveate.models.adafocus_tsm import AdaFocusTSM
+from foveate.models.base import VideoModel
 from foveate.models.early_exit import exit_shares, exit_steps, solve_thresholds
 from foveate.models.focus import FocusModel, coarse_to_fine
 from foveate.models.zoo import create_model
 from foveate.train import focus, focus_clip, rollouts
+from foveate.train.classifier import TrainJob
+from foveate.train.config import FocusPlan, Loss, TrainConfig
 from foveate.train.objective import loss_function
+from foveate.train.optim import learn_mode
 from foveate.train.ppo import PPOConfig
+from foveate.train.recipes import Stage, plan_stages
 
 CLASSES, FRAMES, SIDE = 5, 4, 48
 SMALL = {
@@ -155,6 +163,8 @@ def test_early_exit_answers_like_the_whole_and_costs_less(kind: str) -> None:
     ("fields", "cause"),
     [
         ({"patch": 64}, "does not fit into a frame"),
+        ({"patch": 0}, "must be at least one pixel"),
+        ({"patch": -5}, "must be at least one pixel"),
         ({"grid": 1}, "leaves nothing to choose"),
         ({"patch": 46, "grid": 7}, "does not fit: a patch can move"),
         ({"glance_size": 64}, "larger than the frame"),
@@ -241,25 +251,160 @@ def test_v2_trains_everything_at_once_but_spares_the_glance_from_the_policy() ->
     assert taught(model) == {"policy"}
 
 
-def test_clip_policy_of_the_tsm_form() -> None:
+def small_tsm(**fields: object) -> AdaFocusTSM:
     torch.manual_seed(0)
     model = create_model(
         "adafocus_tsm_144", CLASSES, glance="resnet10", local="resnet10", glance_width=0.25, local_width=0.25,
-        size=SIDE, resize=SIDE, glance_size=32, patch=16, frames=6, glance_frames=2, local_frames=3,
-        policy_squeeze=4, policy_width=16,
+        size=SIDE, resize=SIDE, glance_size=32, frames=6, glance_frames=2, local_frames=3,
+        policy_squeeze=4, policy_width=16, **{"patch": 16, **fields},
     )  # fmt: skip
+    assert isinstance(model, AdaFocusTSM)
+    return model
+
+
+def test_clip_policy_of_the_tsm_form() -> None:
+    model = small_tsm()
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
     trace = model.eval().trace(videos)
     assert trace.corners.shape == (3, 1, 2) and trace.local_logits.shape == (3, 3, CLASSES)
+    focus.learn_only(model, (model.policy, 1.0))
+    learn_mode(model)
     with torch.no_grad():
         rollout = focus_clip.play_clip(model, videos, torch.eye(CLASSES)[:3])
-    focus.learn_only(model, (model.policy, 1.0))
-    focus_clip.ClipPolicyObjective(PPOConfig())(model.train(), rollout)["loss"].backward()
+    focus_clip.ClipPolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     model.zero_grad()
     focus.learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
     focus_clip.ClipPatchTraining(LOSS, "random")(model, batch())["loss"].backward()
     assert taught(model) == {"local", "local_head"}
+
+
+def test_the_tsm_form_without_a_policy_looks_where_it_is_told() -> None:
+    videos = torch.randn(3, 3, 6, SIDE, SIDE)
+    assert (small_tsm(policy="centre").eval().trace(videos).corners == (SIDE - 16) // 2).all()
+    places = small_tsm(policy="random").eval().trace(videos).fractions
+    assert len(places.unique()) == 6
+
+
+def test_the_tsm_form_drops_features_in_stage_1_and_not_in_stage_3() -> None:
+    model = small_tsm(dropout=0.9, patch=SIDE).eval()  # which leaves one place to look at
+    for patches, varies in (("random", True), ("policy", False)):
+        objective = focus_clip.ClipPatchTraining(LOSS, patches)
+        losses = {objective(model, batch())["loss"].item() for _ in range(2)}
+        assert (len(losses) == 2) is varies
+
+
+@pytest.mark.parametrize("reward", ["conf", "prev"])
+def test_the_tsm_form_can_be_paid_for_confidence(reward: rollouts.Reward) -> None:
+    model, target = small_tsm(), torch.eye(CLASSES)[:3]
+    videos = torch.randn(3, 3, 6, SIDE, SIDE)
+    learn_mode(model.requires_grad_(False))
+    with torch.no_grad():
+        paid = focus_clip.play_clip(model, videos, target, reward)
+        glances, frames = focus_clip.frame_sets(model, videos)
+        _, said = model.glance_at(glances)
+        logits = said.mean(1) + model.look_at(frames, paid.actions).mean(1)
+    assert torch.allclose(paid.rewards, rollouts.confidence(logits.unsqueeze(1), target), atol=1e-6)
+
+
+STAGED = {"v1": "adafocus_small", "tsm": "adafocus_tsm_144"}
+
+
+@pytest.mark.parametrize("kind", STAGED)
+def test_stage_2_updates_the_policy_in_the_mode_in_which_it_played(kind: str) -> None:
+    """A recurrent net in eval mode cannot learn on a GPU, and a norm must see what it saw when it chose."""
+    model = small() if kind == "v1" else small_tsm()
+    stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
+    focus.learn_only(model, (model.policy, 1.0))
+    learn_mode(model)
+    modes = [module.training for module in model.modules()]
+    played = next(rollouts.Rollouts(lambda epoch, start: [batch()], stage.play, seed=0)(0, 0))
+    assert [module.training for module in model.modules()] == modes
+    assert model.policy.gru.training and not model.local.training
+    assert isinstance(played, rollouts.Rollout)
+    losses = [stage.objective(model, played)["loss"].item() for _ in range(2)]
+    assert losses[0] == losses[1]
+    same = replace(played, log_probs=_chances(model, played))
+    assert stage.objective(model, same)["loss"].item() == pytest.approx(losses[0], abs=1e-6)  # ratios of 1
+
+
+def _chances(model: nn.Module, played: rollouts.Rollout) -> Tensor:
+    if isinstance(model, AdaFocusTSM):
+        choice = focus_clip.clip_choice(model, model.policy(played.maps)[0])
+        return choice.log_prob(played.actions).sum(-1, keepdim=True).detach()
+    return torch.distributions.Categorical(logits=model.policy(played.maps).logits).log_prob(played.actions)
+
+
+def staged(model: VideoModel, name: str, loss: Loss = "cross_entropy") -> list[Stage]:
+    job = TrainJob(Path("list"), Path("out"), name, train=TrainConfig(loss=loss))
+    return plan_stages(model, job, FocusPlan())
+
+
+@pytest.mark.parametrize(("kind", "readable"), [("v1", 0), ("tsm", 0), ("tsm", 1)])
+def test_a_batch_with_too_few_readable_clips_teaches_a_policy_nothing(kind: str, readable: int) -> None:
+    model = small() if kind == "v1" else small_tsm()
+    stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
+    few = replace(batch(max(readable, 1)), bad=("file",))
+    few = replace(few, frames=few.frames[:readable], labels=few.labels[:readable])
+    play = rollouts.Rollouts(lambda epoch, start: [few], stage.play, seed=0, least=stage.least)
+    (played,) = play(0, 0)
+    assert len(played.labels) == 0 and played.bad == ("file",)
+
+
+def test_one_readable_clip_teaches_the_frame_policy() -> None:
+    model = small()
+    stage = next(s for s in staged(model, "adafocus_small") if s.name == "stage2")
+    focus.learn_only(model, (model.policy, 1.0))
+    play = rollouts.Rollouts(lambda epoch, start: [batch(1)], stage.play, seed=0, least=stage.least)
+    (played,) = play(0, 0)
+    assert torch.isfinite(stage.objective(model, played)["loss"])
+
+
+def test_probabilities_are_not_taken_for_logits() -> None:
+    with pytest.raises(UsageError, match=r"classifier=mean: answers with probabilities .*soft_cross_entropy"):
+        staged(small(classifier="mean"), "adafocus_small", "bce")
+
+
+def test_each_model_has_the_epochs_and_rates_of_its_paper() -> None:
+    found = {
+        name: {s.name: (s.epochs, s.rate, dict(s.parts)) for s in staged(model, name)}
+        for name, model in (("adafocus_small", small()), ("adafocus_tsm_144", small_tsm()))
+    }
+    frames, clips = found.values()
+    assert frames["stage1"] == (50, 5e-4, {"local": 1.0, "classifier": 100.0})  # 5e-4 and 0.05
+    assert clips["stage1"] == (10, 1e-5, {"local": 1.0, "local_head": 1000.0})  # 1e-5 and 0.01
+    assert (frames["stage0_local"][:2], clips["stage0_local"][:2]) == ((15, 0.01), (50, 0.01))
+    assert (frames["stage3"][:2], clips["stage3"][:2]) == ((10, 5e-3), (10, 1e-3))
+    assert list(clips) == ["stage0", "stage0_local", "stage1", "stage2", "stage3"]
+
+
+def test_a_warm_up_judges_the_mean_of_the_frames_or_each() -> None:
+    model = small()
+    clip_, labels = focus.clip_of(model, batch())
+    logits = model.glance_head(model.glance_at(clip_).features)
+    of_clip = focus.GlanceWarmup(LOSS, "clip")(model, batch())["loss"]
+    of_frames = focus.GlanceWarmup(LOSS, "frames")(model, batch())["loss"]
+    assert of_clip.item() == pytest.approx(LOSS(logits.mean(1), labels).item(), abs=1e-5)
+    each = torch.stack([LOSS(logits[:, t], labels) for t in range(FRAMES)]).mean()
+    assert of_frames.item() == pytest.approx(each.item(), abs=1e-5)
+    local = [focus.LocalWarmup(LOSS, of)(model, batch())["loss"].item() for of in ("clip", "frames")]
+    assert local[0] < local[1]  # the loss is convex
+
+
+@pytest.mark.parametrize("kind", ["v1", "plus", "v2"])
+@torch.inference_mode()
+def test_a_trace_says_what_each_video_cost(kind: str) -> None:
+    name, fields = KINDS[kind]
+    model = small(name, **fields)
+    if kind == "plus":  # skip 5 of the 12 frames
+        wishes = model.skip_policy(model.glance_at(clip()).maps).logits.sigmoid().flatten().sort().values
+        model.config = replace(model.config, skip_threshold=wishes[4].item())
+    else:
+        model.set_exits(solve_thresholds(model.trace(clip()).step_logits, 2.0))
+    spent = focus_prices(model).macs(model.trace(clip()))
+    assert len(spent.unique()) > 1
+    assert spent.sum().item() == count_macs(model, clip()).total
+    assert spent[0].item() == count_macs(model, clip()[:1]).total
 
 
 def test_rollouts_repeat_and_resume() -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
+from foveate.data.dataset import Batch
+from foveate.data.made.encode import encode_h264
 from foveate.errors import UsageError
 from foveate.layers.temporal import TemporalShift
 from foveate.measure.cost import count_macs
 from foveate.models.fullvideo import FullVideo, FullVideoConfig
 from foveate.models.zoo import create_model
+from foveate.train.classifier import TrainJob
+from foveate.train.config import TrainConfig
+from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
+from foveate.train.stages import train_model
+from foveate.video.transform import to_clip
 from foveate.weights.official import find_origin
 
 SIDE, CLASSES = 32, 3
@@ -319,6 +329,56 @@ def test_chunks_teach_as_the_whole_video_does() -> None:
     assert difference(ours, theirs) < 1e-5
     with pytest.raises(ValueError, match="early"):
         build().train().trace_chunks([frames])
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of two videos each, of 20 to 90 frames."""
+    folder = tmp_path_factory.mktemp("films")
+    for number, length in enumerate((20, 90, 31, 50)):
+        frames = np.random.default_rng(number).integers(0, 256, (length, 4, 6, 3), dtype=np.uint8)
+        path = folder / "ab"[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_h264(frames.repeat(8, 1).repeat(8, 2), 10, 18))
+    return folder
+
+
+@pytest.mark.parametrize("early", ["whole", "streamed"])
+def test_whole_videos_of_different_lengths_are_one_batch(films: Path, tmp_path: Path, early: str) -> None:
+    settings = ("sampling=all", "frames=1000", f"early={early}", "size=32", "resize=32", "clusters=3")
+    job = TrainJob(films, tmp_path, "fullvideo_small", films, settings=settings, workers=0,
+                   train=TrainConfig(epochs=1, batch=4, rate=0.01))  # fmt: skip
+    seen = []
+    with register_module_forward_hook(lambda module, given, _: seen.append((module, given[0]))):
+        model, outcome = train_model(job)
+    assert outcome.steps == 1 and outcome.scores["n_ok"] == 4
+    late = [maps.shape for module, maps in seen if module is model.backbone.layer4[0].bn1]
+    assert len(late[0]) == 4 and late[0][0] == 4 * 3, "the late norms see the clusters of the whole batch"
+
+
+def test_bytes_teach_as_the_floats_of_a_clip_do() -> None:
+    frames = torch.randint(0, 256, (2, 1, 9, SIDE, SIDE, 3), dtype=torch.uint8)
+    batch = Batch(frames, torch.tensor([0, 2]), torch.arange(2))
+    model = build().train()
+    values = Classification(model.spec)(model, batch)
+    logits = model(to_clip(frames[:, 0], model.spec))
+    assert torch.allclose(values["loss"], F.cross_entropy(logits, batch.labels), atol=1e-5)
+    ragged = Classification(model.spec)(model, replace(batch, frames=list(frames)))
+    assert torch.allclose(values["loss"], ragged["loss"], atol=1e-6)
+
+
+def test_the_example_of_the_docs_groups_inside_other_networks() -> None:
+    page = (Path(__file__).parents[1] / "docs/models/fullvideo.md").read_text()
+    (example,) = (
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "grouped" in block
+    )
+    clip, patches = torch.randn(2, 3, 12, 64, 64), torch.randn(32, 3, 32, 32)
+    names: dict[str, Tensor] = {"clip": clip, "patches": patches}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        exec(example, names)
+    assert names["logits"].shape == (2, 4) and names["looks"].shape[:2] == (2, 8)
+    assert names["logits"].isfinite().all() and names["looks"].isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "efficientnet_lite0"])

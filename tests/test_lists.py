@@ -76,6 +76,14 @@ def test_adafocus_lists_with_blanks_are_read_too(tmp_path):
     assert facts(found, tmp_path) == [("air drumming/x", (0,), 30), ("y", (1,), 9)]
 
 
+@pytest.mark.parametrize("format", ["auto", "adafocus"])
+def test_mini_kinetics_has_its_class_names_beside_the_list(tmp_path, format):
+    (tmp_path / "minik_classInd.txt").write_text("air drumming\nclimbing\n")
+    assert listed(tmp_path, "air drumming/x 30 0\ny 9 1\n", format=format).class_names == (
+        "air drumming", "climbing",
+    )  # fmt: skip
+
+
 def test_template_of_either_style_goes_into_the_entries(tmp_path):
     for template in ("img_{:05d}.jpg", "img_%05d.jpg"):
         assert listed(tmp_path, "x 30 0\n", template=template).entries[0].template == "img_{:05d}.jpg"
@@ -103,7 +111,9 @@ def test_a_list_of_frames_is_a_list_of_videos(tmp_path):
     assert last.class_names == read_class_names("charades")
     (tmp_path / "Charades_v1_classes.txt").write_text("c000 Sit\nc001 Stand\nc002 Go\n")
     assert listed(tmp_path, FRAMES, "val.csv").class_names == ("Sit", "Stand", "Go")
-    bare = listed(tmp_path, FRAMES.replace('"0,2"', '""').replace('"2,1"', '""').replace('"2"', '""'), "x.csv")
+    bare = listed(
+        tmp_path, FRAMES.replace('"0,2"', '""').replace('"2,1"', '""').replace('"2"', '""'), "x.csv"
+    )
     assert not bare.multi_label and {entry.labels for entry in bare.entries} == {()}
 
 

@@ -20,7 +20,7 @@ from foveate.infer.predict import Predictor
 from foveate.infer.result import Guess, Prediction
 from foveate.models.zoo import create_model
 from foveate.report.overlay import write_overlay, write_sheet
-from foveate.report.sheet import COLUMNS, MOST
+from foveate.report.sheet import COLUMNS, MOST, NOTE
 from foveate.video.decode import open_video
 from foveate.weights.file import save_model
 from foveate.weights.load import load_model
@@ -97,7 +97,7 @@ def test_the_sheet_has_a_picture_for_each_look(bikes: Path, tmp_path: Path) -> N
 def test_a_long_video_gets_a_sheet_of_bounded_size(bikes: Path, tmp_path: Path) -> None:
     looks = [Look(frame, BOX, True) for frame in range(200)]
     sheet = Image.open(write_sheet(seen(bikes, looks), tmp_path / "sheet.png"))
-    assert sheet.height == MOST // COLUMNS * round(320 * 272 / 640)
+    assert sheet.height == NOTE + MOST // COLUMNS * round(320 * 272 / 640)
 
 
 def test_what_cannot_be_drawn_or_written(bikes: Path, tmp_path: Path) -> None:

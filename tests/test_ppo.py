@@ -19,6 +19,10 @@ def test_normalised_over_everything() -> None:
     assert float(scaled.std()) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_lone_return_is_neither_good_nor_bad() -> None:
+    assert normalised(torch.tensor([[0.3]])).item() == 0
+
+
 def test_loss_by_hand() -> None:
     log_probs, old = torch.tensor([[0.5, 0.0]]), torch.tensor([[0.0, 0.0]])  # ratios e^0.5 and 1
     values, returns = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0]])  # advantages 1 and -1

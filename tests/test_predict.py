@@ -95,6 +95,19 @@ def write_video(path: Path, *shades: tuple[float, int]) -> Path:
     return path
 
 
+def test_classes_that_may_be_true_together_have_a_sigmoid_each(tmp_path: Path) -> None:
+    model, video = small_tsm(), write_video(tmp_path / "v.mp4", (1, 100), (1, 180))
+    shares = {guess.label: guess.score for guess in Predictor(model).predict(video).predictions}
+    model.independent = True
+    save_model(model, tmp_path / "m.safetensors")
+    result = Predictor(tmp_path / "m.safetensors").predict(video)
+    each = {guess.label: guess.score for guess in result.predictions}
+    assert sum(shares.values()) == pytest.approx(1)
+    odds = {label: score / (1 - score) for label, score in each.items()}
+    assert {label: odd / sum(odds.values()) for label, odd in odds.items()} == pytest.approx(shares, rel=1e-3)
+    assert result.segments[0].score == pytest.approx(result.predictions[0].score)
+
+
 @pytest.fixture(scope="module")
 def night_day_night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """30 seconds: 10 dark, 10 bright, 10 dark."""

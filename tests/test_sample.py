@@ -1,6 +1,7 @@
 """Index arithmetic: bounds and order for any video, and the official formulas on examples."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
-from foveate.video.sample import clip_indices, dense, even, every, segments, span_of, views
+from foveate.video.sample import (
+    clip_indices,
+    dense,
+    even,
+    every,
+    rounded_segments,
+    segments,
+    span_of,
+    views,
+)
 
 totals = st.integers(1, 2000)
 lengths = st.integers(1, 64)
@@ -54,6 +64,26 @@ def test_each_segment_gives_one_frame(total, frames, seed):
 def test_test_segments_are_the_published_formula(total, frames):
     tick = total / frames
     assert segments(total, frames) == [int(tick / 2.0 + tick * i) for i in range(frames)]
+
+
+@given(totals, lengths, seeds)
+def test_rounded_segments_are_the_release_s(total, frames, seed):
+    ends = [int(np.round((total - 1) / frames * i)) for i in range(frames + 1)]
+    indices = rounded_segments(total, frames, generator(seed))
+    assert all(type(i) is int for i in indices) and len(indices) == frames
+    assert all(a <= i <= b for i, (a, b) in zip(indices, pairwise(ends), strict=True))
+    if seed is None:
+        assert indices == [(a + b) // 2 for a, b in pairwise(ends)]
+
+
+def test_views_of_rounded_segments():
+    spec = ClipSpec(frames=4, sampling="rounded_segments")
+    assert clip_indices(9, spec) == [1, 3, 5, 7] == views(9, spec)[0]
+    assert views(9, spec, 2) == [[1, 3, 5, 7], [0, 2, 4, 6]]
+    drawn = {tuple(clip_indices(9, spec, np.random.default_rng(seed))) for seed in range(500)}
+    assert [set(column) for column in zip(*drawn, strict=True)] == [
+        {start, start + 1, start + 2} for start in (0, 2, 4, 6)
+    ]
 
 
 def test_segments_of_a_hundred_frames():

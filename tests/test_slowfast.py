@@ -33,6 +33,7 @@ GMACS = [  # name, at 256 and 224 pixels, parameters; attention products left ou
     ("slowfast_nln_r50_4x16", 42.813, 32.777, 41_838_680),
     ("slowfast_nln_r50_8x8", 78.722, 60.270, 41_838_680),
 ]
+ALONE = [("slow_r50_4x16", 27.26), ("fast_r50_32x2", 6.90)]  # the pathways of SlowFast 4x16, GMACs at 256
 ABLATION = [  # of SlowFast 4x16: changed fields, GMACs at 256, parameters where they are known
     ({"lateral": "none"}, 34.16, None),
     ({"lateral": "channels", "fusion": "sum"}, 34.16, None),
@@ -76,6 +77,11 @@ def test_published_sizes(name: str, at_256: float, at_224: float, parameters: in
         assert gmacs(model, side) - products == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize(("name", "at_256"), ALONE)
+def test_sizes_of_a_pathway_alone(name: str, at_256: float) -> None:
+    assert gmacs(shape_of(name), 256) == pytest.approx(at_256, rel=1e-3)
+
+
 @pytest.mark.parametrize(("fields", "at_256", "parameters"), ABLATION, ids=[str(row[0]) for row in ABLATION])
 def test_sizes_of_the_ablation(fields: dict[str, Any], at_256: float, parameters: int | None) -> None:
     model = shape_of("slowfast_r50_4x16", **fields)
@@ -86,9 +92,9 @@ def test_sizes_of_the_ablation(fields: dict[str, Any], at_256: float, parameters
 def test_beta_is_rounded_up_to_whole_channels() -> None:
     widths = [
         shape_of("slowfast_r50_4x16", beta=beta).fast.stem.conv.out_channels
-        for beta in (1 / 6, 1 / 12, 1 / 32, 1 / 500)
+        for beta in (1 / 6, 1 / 12, 1 / 32, 1 / 500, 1e-8)
     ]
-    assert widths == [11, 6, 2, 1]
+    assert widths == [11, 6, 2, 1, 1]
 
 
 def small(name: str = "slowfast_small", **fields: Any) -> Any:
@@ -165,10 +171,49 @@ def test_a_larger_crop_is_windows_of_the_training_crop(name: str) -> None:
         assert torch.allclose(model.head.linear(corner), wide.logits_map[:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("frames", [1, 3, 5, 7])
-def test_short_clips_and_odd_alphas_are_read(frames: int) -> None:
-    for alpha in (3, 4):
-        assert small(alpha=alpha).eval()(clip(frames)).shape == (2, 5)
+@pytest.mark.parametrize("frames", [3, 6, 15])
+def test_odd_alphas_and_other_lengths_are_read(frames: int) -> None:
+    assert small(alpha=3, frames=9).eval()(clip(frames)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 6, 9])
+def test_a_clip_that_alpha_does_not_divide_is_one_line(frames: int) -> None:
+    with pytest.raises(UsageError, match=f"clip: has {frames} frames, .* 4 Fast ones .*multiple of it"):
+        small()(clip(frames))
+
+
+def test_one_frame_cannot_be_halved() -> None:
+    with pytest.raises(UsageError, match="clip: has 1 frame, and every two become one"):
+        small("slow_small", pathway="c2d", pool_time=True)(clip(1))
+
+
+@pytest.mark.parametrize("sides", [(448, 448), (480, 512), (256, 448)])
+def test_half_a_resolution_fits_the_windows_of_any_crop(sides: tuple[int, int]) -> None:
+    model = small(fast_input="half", stem="large", window=7, width=0.0625).eval()
+    plain = torch.randn(1, 3, 8, *sides, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        slow, fast = model.maps(plain)
+        features = model.head.features(slow, fast)
+    down, across = (side // 32 - 6 for side in sides)
+    assert features.shape == (1, down * across, model.head.channels)
+    first, last = features[0, 0, slow.shape[1] :], features[0, -1, slow.shape[1] :]
+    cells = [-(-7 * own // side) for own, side in zip(fast.shape[3:], slow.shape[3:], strict=True)]
+    assert torch.allclose(first, fast[0, :, :, : cells[0], : cells[1]].mean((1, 2, 3)), atol=1e-5)
+    assert torch.allclose(last, fast[0, :, :, -cells[0] :, -cells[1] :].mean((1, 2, 3)), atol=1e-5)
+
+
+def test_a_picture_too_small_for_a_non_local_block_is_one_line() -> None:
+    model = create_model("slow_nln_r50_8x8", 5, width=0.125, window=1)
+    with pytest.raises(UsageError, match="clip: leaves a non-local block no 2x2 places"):
+        model(clip(side=16))
+
+
+def test_frames_may_come_from_the_whole_video() -> None:
+    for name in ("slowfast_small", "slow_small"):
+        assert create_model(name).spec.sampling == "even"
+        assert create_model(name, sampling="rounded_segments").spec.sampling == "rounded_segments"
+        with pytest.raises(UsageError, match="'all' is not allowed"):
+            create_model(name, sampling="all")
 
 
 @pytest.mark.parametrize("kind", CHANNELS)
@@ -215,6 +260,9 @@ def test_flow_follows_a_shifted_picture(right: int, down: int) -> None:
     [
         ({"alpha": 0}, "alpha is 0"),
         ({"alpha": 9}, "alpha is 9, of 8 Fast frames"),
+        ({"alpha": 3}, "alpha is 3, of 8 Fast frames; it must divide them"),
+        ({"slow_res4": -3}, "slow_res4 is -3; res4 has 1 blocks"),
+        ({"fast_res4": 99}, "fast_res4 is 99; res4 has 1 blocks"),
         ({"beta": 0.0}, "beta is 0"),
         ({"lateral_kernel": 4}, "odd"),
         ({"fusion": "sum", "lateral": "sample"}, "a sum wants"),

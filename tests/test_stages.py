@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from foveate.errors import UsageError
-from foveate.train.checkpoint import load_checkpoint
-from foveate.train.classifier import TrainJob
+from foveate.cli import main
+from foveate.errors import ModelFileError, UsageError
+from foveate.models.zoo import create_model
+from foveate.train.checkpoint import load_checkpoint, save_checkpoint
+from foveate.train.classifier import TrainJob, parse_settings
 from foveate.train.config import FocusPlan, TrainConfig
+from foveate.train.recipes import plan_stages
 from foveate.train.stages import train_stages
 from foveate.video.transform import Augment
 from foveate.weights.file import read_model
+from test_docs import commands
 
 SIDE = 32
 NETS = (
@@ -50,6 +57,20 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "list.jsonl"
 
 
+@pytest.fixture(scope="module")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with all stages of AdaFocus finished."""
+    out = tmp_path_factory.mktemp("finished")
+    train_stages(job(videos, out))
+    return out
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """The same, to be spoilt."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
 def job(videos: Path, out: Path, model: str = "adafocus_small", *settings: str) -> TrainJob:
     return TrainJob(
         videos, out, model, val=videos, settings=(*NETS, *settings), workers=0, train=TRAIN,
@@ -57,15 +78,23 @@ def job(videos: Path, out: Path, model: str = "adafocus_small", *settings: str) 
     )  # fmt: skip
 
 
-def only(whole: TrainJob, name: str) -> TrainJob:
-    return replace(whole, focus=replace(PLAN, only=(name,)))
+def only(whole: TrainJob, *names: str, **fields: object) -> TrainJob:
+    return replace(whole, focus=replace(PLAN, only=names, **fields))
+
+
+def learnt(out: Path, stage: str) -> dict[str, Tensor]:
+    """The weights at the end of a stage."""
+    return load_checkpoint(out / stage / "last.ckpt")["state"]["model"]
 
 
 def test_every_stage_runs_and_the_model_works(videos: Path, tmp_path: Path) -> None:
     model, outcome = train_stages(job(videos, tmp_path, "adafocus_small", "skip=true"))
     stages = ["stage0", "stage0_local", "stage1", "stage2", "stage2_skip", "stage3"]
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == stages
-    assert set(outcome.scores) >= {"top1", "n_ok"}
+    assert set(outcome.scores) >= {"top1", "n_ok", "top1_after_1"}
+    assert outcome.scores["top1_after_2"] == outcome.scores["top1"]
+    last = json.loads((tmp_path / "stage3" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["val_top1_after_1"] == outcome.scores["top1_after_1"]
     loaded, card = read_model(tmp_path / "best.safetensors")
     clip = torch.randn(1, 3, 2, SIDE, SIDE)
     with torch.inference_mode():
@@ -78,27 +107,24 @@ def test_a_second_turn_starts_from_the_tuned_classifier(videos: Path, tmp_path: 
     train_stages(replace(whole, focus=replace(PLAN, local_epochs=0, turns=2)))
     stages = ["stage0", "stage1", "stage2", "stage2_2", "stage2_skip", "stage3", "stage3_2"]
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == stages
-    first, tuned, second = (
-        load_checkpoint(tmp_path / name / "last.ckpt")["state"]["model"]
-        for name in ("stage2", "stage3", "stage2_2")
-    )
+    first, tuned, second = (learnt(tmp_path, name) for name in ("stage2", "stage3", "stage2_2"))
     classifier = "classifier.linear.weight"
     assert not torch.equal(first[classifier], tuned[classifier])
     assert torch.equal(tuned[classifier], second[classifier])
 
 
-def test_resumed_stages_are_not_run_again(videos: Path, tmp_path: Path) -> None:
-    first, _ = train_stages(job(videos, tmp_path))
-    written = (tmp_path / "stage1" / "metrics.jsonl").stat().st_mtime_ns
-    again, _ = train_stages(replace(job(videos, tmp_path), resume=True))
-    assert (tmp_path / "stage1" / "metrics.jsonl").stat().st_mtime_ns == written
+def test_resumed_stages_are_not_run_again(videos: Path, copied: Path) -> None:
+    first, _ = read_model(copied / "best.safetensors")
+    written = (copied / "stage1" / "metrics.jsonl").stat().st_mtime_ns
+    again, _ = train_stages(replace(job(videos, copied), resume=True))
+    assert (copied / "stage1" / "metrics.jsonl").stat().st_mtime_ns == written
     same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
     assert all(same)
 
 
-def test_stages_one_at_a_time_give_the_same(videos: Path, tmp_path: Path) -> None:
-    whole, _ = train_stages(job(videos, tmp_path / "whole"))
-    for name in ("stage0", "stage0_local", "stage1", "stage2", "stage3"):
+def test_stages_one_at_a_time_give_the_same(videos: Path, finished: Path, tmp_path: Path) -> None:
+    whole, _ = read_model(finished / "best.safetensors")
+    for name in ("stage0_local", "stage0", "stage1", "stage2", "stage3"):
         parts, _ = train_stages(only(job(videos, tmp_path / "parts"), name))
     same = [torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True)]
     assert all(same)
@@ -113,6 +139,88 @@ def test_a_stage_out_of_order_is_refused(videos: Path, tmp_path: Path, name: str
         train_stages(only(job(videos, tmp_path), name))
 
 
+def test_a_stage_that_is_run_again_is_not_undone_by_later_ones(videos: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "stage1")
+    again, _ = train_stages(only(job(videos, copied), "stage1", patch_rate=1e-2))
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, learnt(copied, "stage1")[key]), key
+    with pytest.raises(
+        UsageError, match=r"stage3: needs stage2, whose result in .* older than that of stage1"
+    ):
+        train_stages(replace(only(job(videos, copied), "stage1", "stage3"), resume=True))
+
+
+def test_a_forerunner_that_was_broken_off_is_not_finished(videos: Path, copied: Path) -> None:
+    path = copied / "stage2" / "last.ckpt"
+    saved = load_checkpoint(path)
+    saved["state"]["epoch"] = 0
+    save_checkpoint(path, saved)
+    shutil.rmtree(copied / "stage3")
+    with pytest.raises(UsageError, match=r"stage2: was broken off in .* after 0 of 1 epochs"):
+        train_stages(only(job(videos, copied), "stage3"))
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="not a checkpoint"):
+        train_stages(only(job(videos, copied), "stage3"))
+
+
+def test_adafocus_becomes_adafocus_plus(videos: Path, copied: Path) -> None:
+    plus = job(videos, copied, "adafocus_small", "skip=true")
+    with pytest.raises(UsageError, match="stage3: needs stage2_skip, which was not run"):
+        train_stages(replace(only(plus, "stage3"), resume=True))
+    model, _ = train_stages(only(plus, "stage2_skip"))
+    assert torch.equal(model.policy.actor.weight, learnt(copied, "stage2")["policy.actor.weight"])
+
+
+def test_a_start_may_lack_the_policies_that_training_makes_and_nothing_else(
+    videos: Path, finished: Path, tmp_path: Path
+) -> None:
+    weights = str(finished / "best.safetensors")
+    plus = replace(job(videos, tmp_path / "plus", "adafocus_small", "skip=true"), weights=weights)
+    with pytest.raises(ModelFileError, match=r"differ in skip_policy"):
+        train_stages(only(plus, "stage3"))
+    train_stages(only(plus, "stage2_skip", "stage3"))
+    assert read_model(tmp_path / "plus" / "best.safetensors")[0].skip_policy is not None
+    blind = job(videos, tmp_path / "blind", "adafocus_small", "policy=random")
+    train_stages(only(replace(blind, weights=weights), "stage3"))
+    seeing = replace(job(videos, tmp_path / "seeing"), weights=str(tmp_path / "blind" / "best.safetensors"))
+    with pytest.raises(ModelFileError, match=r"differ in policy"):
+        train_stages(only(seeing, "stage3"))
+    train_stages(only(seeing, "stage2", "stage3"))
+    assert "policy.actor.weight" in learnt(tmp_path / "seeing", "stage2")
+
+
+def test_a_batch_without_a_readable_clip_is_passed_over(videos: Path, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    lines = videos.read_text().replace('"7.npy"', f'"{tmp_path}/broken.npy"')
+    (videos.parent / "broken.jsonl").write_text(lines)
+    train = replace(TRAIN, batch=1, max_bad_fraction=0.5)
+    weights = str(finished / "best.safetensors")
+    lame = replace(
+        job(videos.parent / "broken.jsonl", tmp_path / "run"), val=None, weights=weights, train=train
+    )
+    train_stages(only(lame, "stage2"))
+    assert "broken.npy" in (tmp_path / "run" / "stage2" / "bad_files.jsonl").read_text()
+
+
+def test_documented_commands_are_the_recipes_of_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[TrainJob] = []
+    monkeypatch.setattr("foveate.cli.training.train_model", lambda job: (jobs.append(job), sys.exit(0)))
+    for words in commands(Path(__file__).parents[1] / "docs/models/adafocus.md"):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0, words
+    rates = []
+    for job_ in jobs:
+        with torch.device("meta"):
+            model = create_model(job_.model, 4, **parse_settings(job_.settings))
+        stages = {stage.name: stage for stage in plan_stages(model, job_, job_.focus)}
+        assert set(job_.focus.only) <= {*stages, "exits"}
+        last = list(stages.values())[-1]
+        rates.append(last.rate * replace(job_.train, rate=last.rate).scale)
+    assert rates[:3] == [5e-3, 0.002, 1e-3]  # at 64, 32 and 64 clips
+    assert [job_.focus.exit_frames for job_ in jobs] == [None] * 4 + [8.0]
+
+
 def test_v2_trains_in_one_stage(videos: Path, tmp_path: Path) -> None:
     train_stages(job(videos, tmp_path, "adafocus_v2_small", "classifier_width=8"))
     assert (tmp_path / "best.safetensors").exists() and (tmp_path / "together").is_dir()
@@ -121,5 +229,10 @@ def test_v2_trains_in_one_stage(videos: Path, tmp_path: Path) -> None:
 def test_tsm_form_trains_in_stages(videos: Path, tmp_path: Path) -> None:
     small = ("glance=resnet10", "local=resnet10", "glance_width=0.125", "local_width=0.125")
     frames = ("glance_frames=2", "local_frames=2", "pool=max")
-    train_stages(job(videos, tmp_path, "adafocus_tsm_144", *small, *frames))
-    assert (tmp_path / "stage3" / "last.ckpt").exists()
+    whole = job(videos, tmp_path, "adafocus_tsm_144", *small, *frames)
+    train_stages(whole)
+    stages = ["stage0", "stage0_local", "stage1", "stage2", "stage3"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == stages
+    alone = replace(whole, weights=str(tmp_path / "best.safetensors"), train=replace(TRAIN, batch=1))
+    with pytest.raises(UsageError, match="stage2: 1 clip at once teaches a policy nothing"):
+        train_stages(only(replace(alone, out=tmp_path / "alone"), "stage2"))

@@ -93,6 +93,31 @@ def test_center_and_three_crops():
     assert [corner(view) for view in tall] == [(0, 5), (15, 5), (30, 5)]
 
 
+def test_half_a_pixel_goes_to_the_even_one_or_up():
+    assert corner(transform.center_crop(places(256, 341), 256)) == (0, 42)
+    assert corner(transform.center_crop(places(256, 341), 256, up=True)) == (0, 43)
+    assert [corner(view) for view in transform.three_crops(places(341, 256), 256, up=True)] == [
+        (0, 0),
+        (43, 0),
+        (85, 0),
+    ]
+
+
+def test_a_spec_may_shrink_and_crop_as_slowfast_does():
+    """Bilinear without antialiasing on floats, the long side floored, the centre rounded up."""
+    frames = noise(2, 90, 121)
+    floats = frames.permute(0, 3, 1, 2).float()
+    exact = torch.nn.functional.interpolate(floats, (64, 86), mode="bilinear", align_corners=False)
+    spec = ClipSpec(size=63, resize=64, antialias=False, crop_up=True)
+    expected = exact.permute(0, 2, 3, 1)[:, 1:64, 12:75]
+    assert (transform.test_transform(frames, spec)[0] - expected).abs().max() <= 1
+    augment = Augment(crop="center", flip=False)
+    drawn = transform.train_transform(frames, spec, augment, np.random.default_rng(0))
+    assert torch.equal(drawn, transform.test_transform(frames, spec)[0])
+    smooth = transform.test_transform(frames, ClipSpec(size=63, resize=64))[0]
+    assert (smooth - expected).abs().max() > 20
+
+
 def test_random_crop_reaches_every_place():
     corners = {corner(transform.random_crop(places(6, 7), 5, np.random.default_rng(s))) for s in range(200)}
     assert corners == {(top, left) for top in range(2) for left in range(3)}

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from foveate import load_model
+from foveate.cli import main
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.zoo import create_model
 from foveate.weights import convert, load_official
-from foveate.weights.load import start_from
+from foveate.weights.file import read_model
+from foveate.weights.load import start_from, start_part
 from foveate.weights.official import TABLES, find_origin
 from foveate.weights.rename import rename
 from parity_cases import CASES, ParityCase
@@ -114,6 +116,22 @@ def test_adafocus_tsm_finds_its_policy_beside_the_model(tmp_path: Path) -> None:
     assert torch.equal(model.policy.actor.weight, state["policy.actor.0.weight"])
 
 
+def test_an_adafocus_tsm_file_of_stage_1_has_no_policy(tmp_path: Path) -> None:
+    state = ParityCase("adafocus/tsm_pipeline_p144").state_dict()
+    rest = {key: value for key, value in state.items() if not key.startswith("policy.")}
+    path, out = tmp_path / "m.pth", tmp_path / "m.safetensors"
+    torch.save({"model_state_dict": rest, "policy": None}, path)
+    with pytest.raises(ModelFileError, match=r"holds no policy .*policy=random"):
+        load_official(path, "adafocus_tsm_144")
+    words = ["convert", path, "--name", "adafocus_tsm_144", "--settings", "policy=random", "--out", out]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    assert ended.value.code == 0
+    model = read_model(out)[0]
+    assert model.policy is None
+    assert torch.equal(model.local_head.weight, state["classifier.weight"])
+
+
 @pytest.mark.parametrize(("labels", "keeps"), [(("a", "b"), True), (("a", "c"), False), ((), False)])
 def test_start_from_keeps_the_classifier_for_the_same_classes_only(
     labels: tuple[str, ...], keeps: bool
@@ -135,5 +153,58 @@ def test_imagenet_fills_the_networks_of_a_focus_model() -> None:
     model = load_model("adafocus_lite0_r18_128", weights="imagenet")
     donor = load_model("tsn_lite0_8", weights="imagenet")
     assert torch.equal(model.glance.stem.conv.weight, donor.backbone.stem.conv.weight)
+    model = load_model("adafocus_lite0_r18_128", "imagenet", glance_temporal="aggregation")
+    ours, theirs = model.glance.state_dict(), donor.backbone.state_dict()
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+    assert ours.keys() - theirs.keys() == {key for key in ours if ".temporal." in key} != set()
     with pytest.raises(UsageError, match="no packaged ImageNet weights"):
         load_model("adafocus_mnv2_r50_128", weights="imagenet")
+
+
+PARTS = {"glance": "resnet18", "local": "resnet10", "glance_width": 0.25, "glance_temporal": "aggregation"}
+
+
+def test_one_network_of_several_starts_from_a_model_of_its_own() -> None:
+    model = create_model("adafocus_mnv2_r50_128", 3, **PARTS)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    image = create_model("tsn_r18_8", 1000, width=0.25)
+    start_part(model, "glance", image)
+    for key, value in model.state_dict().items():
+        mixes = ".temporal." in key  # which an image network has not
+        given = key.startswith("glance.") and not mixes
+        wanted = image.state_dict()[f"backbone.{key.removeprefix('glance.')}"] if given else before[key]
+        assert torch.equal(value, wanted), key
+
+
+@pytest.mark.parametrize(
+    ("part", "donor", "kind", "message"),
+    [
+        ("nets.0", "tsn_r18_8", UsageError, "nets.0: is no network of adafocus_.*it has glance, local"),
+        ("policy", "tsn_r18_8", UsageError, "policy: is no network"),
+        ("local", "tsn_r18_8", ModelFileError, "differ in layer1.1"),
+        ("local", "slow_small", ModelFileError, "no network to give"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused(
+    part: str, donor: str, kind: type[Exception], message: str
+) -> None:
+    model = create_model("adafocus_mnv2_r50_128", 3, **PARTS)
+    with pytest.raises(kind, match=message):
+        start_part(model, part, create_model(donor, 2))
+
+
+@pytest.mark.parametrize("taps", [2, 3, 5])
+def test_ibm_names_three_taps_and_numbers_others(taps: int, tmp_path: Path) -> None:
+    fields = {"width": 0.125, "aggregation": {"taps": taps}}
+    model = create_model("tam_r18_8", 3, **fields)
+    named = {3: ["prev_se", "curr_se", "next_se"]}.get(taps, [f"blending_layers.{i}" for i in range(taps)])
+
+    def theirs(key: str) -> str:
+        block, _, place = key.partition(".temporal.weights.")
+        key = f"{block}.tam.{named[int(place)]}.fc1.weight" if place else key
+        return key.replace("head.linear.", "fc.").removeprefix("backbone.")
+
+    torch.save({theirs(key): value for key, value in model.state_dict().items()}, tmp_path / "m.pth")
+    assert find_origin(torch.load(tmp_path / "m.pth"), tmp_path) == "ibm"
+    read = load_official(tmp_path / "m.pth", "tam_r18_8", **fields).state_dict()
+    assert all(torch.equal(value, read[key]) for key, value in model.state_dict().items())

@@ -46,11 +46,17 @@ def frames_of(name: str) -> int:
     """Enough that a change of any frame can reach every parameter: pairs, and pools that halve thrice."""
     if name.endswith("_tpool") and name != "tsm_r50_8_tpool":
         return 16
+    if name.startswith("slowfast"):
+        return 8  # Fast frames for one Slow frame, or two
     return 4 if name.startswith("blvnet") else FRAMES
 
 
 def lengths_of(name: str) -> tuple[int, ...]:
     """Clips of other lengths that a model takes."""
+    if name.startswith("slowfast"):
+        return (8, 16)
+    if name.startswith(("c2d_", "i3d_r", "i3d_nln")):
+        return (2, 3)  # they halve them
     return (2, 6) if name.startswith("blvnet") else (1, 3)
 
 

@@ -18,8 +18,8 @@ class ClipSpec:
     """How a video becomes the clip that a model reads. Enough, with the model, to predict from a file."""
 
     frames: int = 8  # T, frames in one clip (an upper bound when sampling is "all")
-    # One frame of each of T equal parts | the same, parts cut at whole frames (SlowFast on Something-Something)
-    # | T frames, `stride` apart | every frame | see fps.
+    # One frame of each of T equal parts | the same, parts cut at whole frames (SlowFast's release, SSv2) |
+    # T frames, `stride` apart | every frame | see fps.
     sampling: Sampling = "segments"
     stride: int = 1  # tau, raw frames from one frame of a dense or even clip to the next
     size: int = 224  # side of the square crop, in pixels
@@ -30,7 +30,7 @@ class ClipSpec:
     # Sampling "even": T frames evenly over T * stride frames of a video that has this many a second, which is
     # a stretch of time whatever the video has. None: over as many frames of the video itself.
     fps: float | None = None
-    antialias: bool = True  # a shrunk frame averages what it covers (Pillow); False: the nearest two (PyTorch)
+    antialias: bool = True  # a shrunk frame averages what it covers (Pillow), else reads the nearest two
     crop_up: bool = False  # a centre crop half a pixel off goes right and down; False: to the even pixel
 
     def __post_init__(self) -> None:

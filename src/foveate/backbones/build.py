@@ -49,11 +49,16 @@ def build_backbone(
     pool_after: Collection[int] = (),
     strides: Strides = STRIDES,
     pool_time: Literal["max", "average"] = "max",
+    alpha: int = 2,
+    beta: int = 4,
 ) -> StagedNet:
     """An untrained network. ValueError for an option that it does not have.
 
-    width: multiplier of the channels (not of EfficientNet-Lite). The others but `slot` are of ResNets.
+    width: multiplier of the channels (not of EfficientNet-Lite). alpha, beta: of bLResNets, where they divide
+    the little branch's channels and depth. The others but `slot` are of ResNets.
     """
+    if (alpha, beta) != (2, 4) and not name.startswith("blresnet"):
+        raise ValueError(f"alpha and beta are for bLResNets, not {name}")
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
         return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides, pool_time)
@@ -62,7 +67,7 @@ def build_backbone(
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
     if name.startswith("blresnet"):
-        return BLResNet(int(name.removeprefix("blresnet")), width=round(64 * width), slot=slot)
+        return BLResNet(int(name.removeprefix("blresnet")), alpha, beta, round(64 * width), slot)
     if width != 1:
         raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
     return EfficientNetLite(int(name[-1]), slot)

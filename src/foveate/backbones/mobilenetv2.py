@@ -7,34 +7,41 @@ seventeen), as in the TSM release.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from torch import Tensor, nn
 
 from foveate.backbones.parts import ConvNorm, Stage, TemporalSlot, no_slot, rounded
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.temporal import StreamMemory
 
-STAGES = (  # expansion, channels, blocks, stride of the first
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
+Conv = Callable[..., ConvNorm]
+StageRow = tuple[int, int, int, int, int]  # expansion, channels, blocks, stride of the first, kernel
+
+STAGES: tuple[StageRow, ...] = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 32, 3, 2, 3),
+    (6, 64, 4, 2, 3),
+    (6, 96, 3, 1, 3),
+    (6, 160, 3, 2, 3),
+    (6, 320, 1, 1, 3),
 )
 
 
 class InvertedResidual(nn.Module):
     """Expand by 1x1, filter depthwise, project by a linear 1x1; a shortcut where the shape allows."""
 
-    def __init__(self, channels: int, out_channels: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, expansion: int, kernel: int, conv: Conv
+    ) -> None:
         super().__init__()
         inner = channels * expansion
         self.shortcut = stride == 1 and channels == out_channels
         self.temporal: nn.Module | None = None
-        self.expand = ConvNorm(channels, inner) if expansion != 1 else None
-        self.depthwise = ConvNorm(inner, inner, 3, stride, groups=inner)
-        self.project = ConvNorm(inner, out_channels, linear=True)
+        self.expand = conv(channels, inner) if expansion != 1 else None
+        self.depthwise = conv(inner, inner, kernel, stride, groups=inner)
+        self.project = conv(inner, out_channels, linear=True)
 
     def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None) -> Tensor:
         out = x if self.temporal is None else self.temporal(x, num_frames, memory)
@@ -44,8 +51,46 @@ class InvertedResidual(nn.Module):
         return x + out if self.shortcut else out
 
 
-class MobileNetV2(nn.Module):
-    """MobileNetV2 over frames folded into the batch.
+class InvertedResidualNet(nn.Module):
+    """A convolution, stages of inverted residuals and a 1x1, over frames folded into the batch.
+
+    first, last: channels of the two convolutions around the stages. conv: makes all of them.
+    """
+
+    def __init__(
+        self, first: int, stages: Sequence[StageRow], last: int, slot: TemporalSlot, conv: Conv = ConvNorm
+    ) -> None:
+        super().__init__()
+        self.stem = conv(3, first, 3, 2)
+        channels = first
+        made: list[Stage] = []
+        for number, (expansion, out_channels, count, stride, kernel) in enumerate(stages, start=1):
+            made.append(Stage())
+            for index in range(count):
+                own = stride if index == 0 else 1
+                block = InvertedResidual(channels, out_channels, own, expansion, kernel, conv)
+                if block.shortcut and block.expand is not None:
+                    block.temporal = slot(number, index, channels)
+                made[-1].append(block)
+                channels = out_channels
+        self.stages = tuple(made)  # a tuple, as blocks have names of their own
+        self.blocks = nn.ModuleList(block for stage in made for block in stage)
+        self.channels = last
+        self.last = conv(channels, last)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
+        """images: (B*T, 3, H, W). Returns maps (B*T, channels, ceil(H/32), ceil(W/32))."""
+        x = self.stem(images)
+        for stage in self.stages:
+            x = stage(x, num_frames, memory)
+        return self.last(x)
+
+
+class MobileNetV2(InvertedResidualNet):
+    """MobileNetV2: all filters are 3x3.
 
     width: multiplier of every channel count; the last layer keeps 1280 channels when width is 1 or less.
     """
@@ -53,34 +98,5 @@ class MobileNetV2(nn.Module):
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
     def __init__(self, width: float = 1.0, slot: TemporalSlot = no_slot) -> None:
-        super().__init__()
-        channels = rounded(32 * width)
-        self.stem = ConvNorm(3, channels, 3, 2)
-        stages: list[Stage] = []
-        for number, (expansion, base, count, stride) in enumerate(STAGES, start=1):
-            stages.append(Stage())
-            for index in range(count):
-                block = InvertedResidual(
-                    channels, rounded(base * width), stride if index == 0 else 1, expansion
-                )
-                if block.shortcut and block.expand is not None:
-                    block.temporal = slot(number, index, channels)
-                stages[-1].append(block)
-                channels = rounded(base * width)
-        self.stages = tuple(stages)  # a tuple, as blocks have names of their own
-        self.blocks = nn.ModuleList(block for stage in stages for block in stage)
-        self.channels = rounded(1280 * max(1.0, width))
-        self.last = ConvNorm(channels, self.channels)
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-
-    def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*T, 3, H, W). Returns maps (B*T, channels, H/32, W/32)."""
-        x = self.stem(images)
-        for stage in self.stages:
-            x = stage(x, num_frames, memory)
-        return self.last(x)
+        stages = [(row[0], rounded(row[1] * width), *row[2:]) for row in STAGES]
+        super().__init__(rounded(32 * width), stages, rounded(1280 * max(1.0, width)), slot)

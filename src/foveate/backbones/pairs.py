@@ -31,8 +31,8 @@ class PairBLResNet(BLResNet):
         self.temporal = slot(0, 0, width)
 
     def forward(self, images: Tensor, num_frames: int = 2, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*2K, 3, H, W). Returns maps (B*K, channels, H/32, W/32). UsageError for odd frames."""
-        if num_frames % 2:
+        """images: (B*2K, 3, H, W). Returns maps (B*K, channels, H/32, W/32). UsageError if odd or none."""
+        if num_frames % 2 or not num_frames:
             raise UsageError(
                 "bLVNet", f"{num_frames} frames do not make pairs", "give an even number of frames"
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.backbones.parts import Stage, TemporalSlot, no_slot
@@ -29,6 +30,18 @@ BLOCKS = {
 Strides = tuple[int, int, int, int]
 
 
+class NarrowProjection(nn.Conv2d):
+    """A 1x1 convolution with a stride, as one without on every so manieth pixel: the same numbers.
+
+    For less than 16 channels that lie last in memory, PyTorch 2.13 on a CPU writes past the end of this
+    weight's gradient: with several threads for most odd numbers of images, on 56x56 maps for any number.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight)
+
+
 class Block(nn.Module):
     """A residual unit. `temporal` feeds the residual branch only, or the whole unit if `whole`."""
 
@@ -45,8 +58,9 @@ class Block(nn.Module):
         self.after: NonLocal | None = None
         self.downsample: nn.Sequential | None = None
         if stride != 1 or channels != out_channels:
+            conv = nn.Conv2d if channels >= 16 else NarrowProjection
             self.downsample = nn.Sequential(
-                nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                conv(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def branch(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """X3D: a thin network of depthwise convolutions, grown one dimension at a time.
 
 Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020, table 1, in the form
-of the PyTorchVideo release: no norm on a shortcut that only changes the resolution.
+of the PyTorchVideo release: no norm on a shortcut that only changes the resolution. PySlowFast has one there.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ class X3DBlock(Block3D):
 
     expansion = 1
 
-    def __init__(self, channels: int, out_channels: int, stride: int, squeeze: bool) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, stride: int, squeeze: bool, shortcut_norm: bool
+    ) -> None:
         super().__init__(channels, out_channels, stride)
-        if self.downsample is not None and channels == out_channels:
-            self.downsample = nn.Sequential(self.downsample[0])  # no norm on a change of resolution alone
+        if self.downsample is not None and channels == out_channels and not shortcut_norm:
+            self.downsample = nn.Sequential(self.downsample[0])
         inner = int(EXPAND * out_channels)
         self.conv1 = nn.Conv3d(channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm3d(inner)
@@ -63,10 +65,11 @@ class X3DBlock(Block3D):
 class X3DBackbone(nn.Module):
     """The stem, four stages that each halve the resolution, and a last 1x1x1 of the inner width.
 
-    width, depth: factors of the paper (2.0 and 2.2 for XS to M). `channels`: of the maps it gives.
+    width, depth: factors of the paper (2.0 and 2.2 for XS to M). shortcut_norm: a norm on shortcuts that
+    change the resolution alone. `channels`: of the maps it gives.
     """
 
-    def __init__(self, width: float = 2.0, depth: float = 2.2) -> None:
+    def __init__(self, width: float = 2.0, depth: float = 2.2, shortcut_norm: bool = False) -> None:
         super().__init__()
         stem = round(BASE * width)
         self.stem = nn.Sequential(
@@ -78,7 +81,7 @@ class X3DBackbone(nn.Module):
         widths = [stem, *(stem * 2**number for number in range(4))]
         counts = [math.ceil(depth * blocks) for blocks in BLOCKS]
         self.res2, self.res3, self.res4, self.res5 = (
-            _stage(*stage) for stage in zip(widths[:-1], widths[1:], counts, strict=True)
+            _stage(*stage, shortcut_norm) for stage in zip(widths[:-1], widths[1:], counts, strict=True)
         )
         self.channels = int(EXPAND * widths[-1])
         self.last = nn.Sequential(
@@ -94,7 +97,7 @@ class X3DBackbone(nn.Module):
         return self.last(self.res5(self.res4(x)))
 
 
-def _stage(channels: int, out: int, count: int) -> nn.Sequential:
+def _stage(channels: int, out: int, count: int, shortcut_norm: bool) -> nn.Sequential:
     """Blocks of one resolution, the first at stride 2."""
-    blocks = [X3DBlock(out if i else channels, out, 1 if i else 2, i % 2 == 0) for i in range(count)]
-    return nn.Sequential(*blocks)
+    first = X3DBlock(channels, out, 2, True, shortcut_norm)
+    return nn.Sequential(first, *(X3DBlock(out, out, 1, i % 2 == 0, shortcut_norm) for i in range(1, count)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,24 @@ def trained_model(name: str, weights: str | None = None) -> VideoModel:
     return load_model(name, weights)
 
 
+def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
+    """Let a model see crops of another size; UsageError for one whose parts are made for its own."""
+    from foveate.models.adafocus_tsm import AdaFocusTSM
+    from foveate.models.arnet import ARNet
+    from foveate.models.focus import FocusModel
+
+    if size is None and resize is None:
+        return
+    if isinstance(model, FocusModel | AdaFocusTSM | ARNet):
+        raise UsageError("--size", f"{model.name} chooses among sizes of its own", "leave it out")
+    demand(1, size=size, resize=resize)
+    side = size or model.spec.size
+    try:
+        model.spec = replace(model.spec, size=side, resize=resize or max(side, model.spec.resize))
+    except ValueError as error:
+        raise UsageError("--resize", str(error), "it must be at least --size") from error
+
+
 def device_named(name: str) -> torch.device:
     """cpu, cuda or cuda:1; UsageError for one that is not here."""
     import torch
@@ -116,10 +135,11 @@ def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> li
 
 def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
     """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
-    from foveate.models.fullvideo import FullVideo
+    from foveate.infer.clusters import makes_clusters
 
-    if not isinstance(model, FullVideo):
-        raise UsageError("--clusters", f"{model.name} makes no clusters", "use a full-video model")
+    if not makes_clusters(model):
+        hint = "use a full-video model with eval_mode=cluster"
+        raise UsageError("--clusters", f"{model.name} makes no clusters", hint)
     return places_for("--clusters", out, sources, ".clusters.png")
 
 

@@ -157,8 +157,8 @@ def convert(
     name: str,
     out: Path,
     origin: Origin | None = None,
-    settings: tuple[str, ...] = (),
     classes: str | None = None,
+    settings: tuple[str, ...] = (),
     independent: bool = False,
     json: bool = False,
 ) -> int:
@@ -169,8 +169,9 @@ def convert(
         name: The model it holds, a name of the zoo.
         out: The file to write, ending in .safetensors.
         origin: Whose naming the file follows; found out if not given.
-        settings: Fields of the model's configuration that the file differs in, such as policy=random.
         classes: Class names for the file: a text or JSON file, or a public set such as kinetics400.
+        settings: Fields of the model's configuration, such as sampling=rounded_segments of SlowFast on
+            Something-Something, or policy=random for a file of AdaFocus without its policy.
         independent: Several classes may be true at once, as in Charades: scores are sigmoids.
         json: Print one JSON object.
     """

@@ -14,6 +14,7 @@ from foveate.cli.inputs import (
     demand,
     device_named,
     overlay_places,
+    resize_input,
     trained_model,
     videos_of,
 )
@@ -38,6 +39,8 @@ def predict(
     clips: int = 1,
     crops: int = 1,
     window: float | None = None,
+    size: int | None = None,
+    resize: int | None = None,
     template: str | None = None,
     overlay: Path | None = None,
     clusters: Path | None = None,
@@ -58,17 +61,21 @@ def predict(
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
+        size: Side of the crop in pixels; the model's own if not given.
+        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
         overlay: Write the video with the patches that the model looked at, an .mp4, and a contact sheet
             beside it, a .png; for several videos a folder.
-        clusters: Write a .png with one picture for each cluster of a full-video model; for several videos
-            a folder.
+        clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
+            if there are more than 40; for several videos a folder.
         device: cpu or cuda.
         json: Print one JSON object a video, nothing else.
     """
     demand(1, top=top, clips=clips, crops=crops)
     sources = videos_of(videos, template)
-    predictor = Predictor(trained_model(model, weights), top, clips, crops, window, device_named(device))
+    net = trained_model(model, weights)
+    resize_input(net, size, resize)
+    predictor = Predictor(net, top, clips, crops, window, device_named(device))
     places = overlay_places(overlay, sources, predictor.model) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, predictor.model) if clusters else [None] * len(sources)
     refused = 0
@@ -96,6 +103,8 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
         say(f"patches drawn in {plain(str(overlay))}, {plain(str(sheet))}")
     if clusters and result.clusters:
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
+    elif clusters and result.status != "refused":
+        say("clusters not shown: the clip begins again at the end of the video")
 
 
 def evaluate(
@@ -104,6 +113,8 @@ def evaluate(
     weights: str | None = None,
     clips: int = 1,
     crops: int = 1,
+    size: int | None = None,
+    resize: int | None = None,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
     batch: int = 16,
@@ -125,6 +136,8 @@ def evaluate(
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         clips: Clips over time of each video.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip.
+        size: Side of the crop in pixels; the model's own if not given.
+        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         average: What is joined over the views: logits, or probabilities (sigmoid: of several labels).
         ensemble: How they are joined; max is SlowFast's for several labels.
         batch: Videos at once.
@@ -139,6 +152,7 @@ def evaluate(
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
     net = trained_model(model, weights).to(device_named(device))
+    resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     judge = partial(judge_list, net, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
     scores, gmacs = _judge(net, judge, clips * crops)

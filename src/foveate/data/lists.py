@@ -90,9 +90,9 @@ SIGNS: Mapping[Format, Callable[[Sequence[str]], bool]] = {  # the first that fi
 FOLDER_FORMATS = ("folder", "hmdb51")
 SPLIT_FORMATS = ("folder", "hmdb51", "kinetics", "csv")
 NAME_FILES = {  # class names that data sets keep beside their lists
-    "adafocus": ("classInd.txt",),
+    "adafocus": ("classInd.txt", "minik_classInd.txt", "category.txt"),
     "charades": ("Charades_v1_classes.txt",),
-    "tsm": ("category.txt",),
+    "tsm": ("category.txt", "minik_classInd.txt"),
     "ucf101": ("classInd.txt",),
     "something_v1": ("something-something-v1-labels.csv", "jester-v1-labels.csv", "category.txt"),
     "something_v2": ("something-something-v2-labels.json", "labels.json"),

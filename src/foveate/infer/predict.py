@@ -17,7 +17,7 @@ from foveate.data.dataset import cause_of, frame_range
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
 from foveate.infer.chunks import Chunks
-from foveate.infer.clusters import Cluster, clusters_of
+from foveate.infer.clusters import Cluster, clusters_of, makes_clusters
 from foveate.infer.looks import Look, looks_of
 from foveate.infer.result import Guess, Prediction, Spent
 from foveate.infer.windows import Window, cut, join
@@ -139,7 +139,9 @@ class Predictor:
             seen.add(trace, macs, len(set(wanted)))
             view, span = wanted[: len(indices[0])], (window.start_s, window.end_s)
             seen.looks += looks_of(trace, view, self.model.spec, *size, self.crops // 2)
-            seen.clusters += clusters_of(trace, view, times, span, len(seen.clusters))
+            if makes_clusters(self.model):
+                numbers = trace.assignment[0].tolist()
+                seen.clusters += clusters_of(numbers, view, times, span, len(seen.clusters))
         return seen
 
     def _views(self, frames: int, fps: float) -> list[list[int]]:

@@ -7,6 +7,7 @@ without changing what the rest of the network says of their mean (Liu et al., "N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -29,7 +30,7 @@ def hamming(chunks: Iterable[Tensor], apart: int = 1) -> tuple[Tensor, ...]:
             both = bits if kept is None else torch.cat([kept, bits])
             for step, found in enumerate(counts, start=1):
                 new = max(before, step)  # the first frame that is new and has a partner
-                found.append((both[new:] ^ both[new - step : max(0, len(both) - step)]).sum(1))
+                found.append(_set(both[new:] ^ both[new - step : max(0, len(both) - step)]))
             kept = both[-apart:]
     return tuple(torch.cat(found) for found in counts)
 
@@ -39,6 +40,19 @@ def _bits(maps: Tensor) -> Iterator[Tensor]:
     frames = max(1, SLICE // max(1, maps[0].numel()))
     for part in maps.detach().split(frames):
         yield (part > 0).permute(0, 2, 3, 1).flatten(1)
+
+
+def _set(bits: Tensor) -> Tensor:
+    """How many of each row (k, F) are set, (k,).
+
+    They are bytes of 0 or 1, so eight at a time are added as one whole number, up to 128 of which leave no
+    carry from byte to byte. Counting takes longer than comparing otherwise.
+    """
+    if bits.shape[1] % 8:
+        return bits.sum(1)
+    eights = bits.view(torch.uint8).view(torch.int64)
+    together = math.gcd(eights.shape[1], 128)
+    return eights.unflatten(1, (-1, together)).sum(2).view(torch.uint8).sum(1)
 
 
 def lasting(near: Tensor, far: Tensor, counts: Tensor) -> Tensor:

@@ -6,6 +6,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+Pooling = Literal["average", "max"]
+
+
+def pool_space(maps: Tensor, pool: Pooling) -> Tensor:
+    """(..., C, h, w) to (..., C). Equal maxima share the gradient; in `ConsensusHead` one has it."""
+    return maps.mean((-2, -1)) if pool == "average" else maps.amax((-2, -1))
+
 
 class ConsensusHead(nn.Module):
     """Classify every frame and average the logits (Wang et al., "Temporal Segment Networks", ECCV 2016).
@@ -18,7 +25,7 @@ class ConsensusHead(nn.Module):
         channels: int,
         num_classes: int,
         dropout: float = 0.5,
-        pool: Literal["average", "max"] = "average",
+        pool: Pooling = "average",
     ) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1) if pool == "average" else nn.AdaptiveMaxPool2d(1)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import UsageError
-from foveate.errors import UsageError
 from foveate.layers.fold import fold_time, unfold_time
 
 Weighing = Literal["softmax", "dot"]

@@ -95,7 +95,7 @@ def _with_rows(maps: Iterable[Tensor], rows: Tensor) -> Iterator[tuple[Tensor, T
 
 
 def _held(maps: Iterator[Tensor], kept: list[Tensor], most: float) -> Iterator[Tensor]:
-    """The maps as they come; in the end `kept` has all of them, or none if they take more than `most` bytes."""
+    """The maps as they come; in the end `kept` has them all, or none if they take more than `most` bytes."""
     held = 0
     for part in maps:
         held += part.nbytes

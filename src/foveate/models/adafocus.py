@@ -21,6 +21,7 @@ from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_b
 from foveate.backbones.resnet2d import Strides
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
+from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, grid_corners, random_corners
 from foveate.layers.policy import RecurrentPolicy
@@ -59,6 +60,7 @@ class AdaFocusConfig:
     local_stem: Stem = "large"
     glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
     glance_temporal: Temporal = "none"  # what lets the glances at a clip see each other
+    glance_aggregation: AggregationConfig = TAM  # how, if glance_temporal says so
 
     def __post_init__(self) -> None:
         check_sizes(self.size, self.resize, self.glance_size, self.patch)
@@ -77,7 +79,7 @@ class AdaFocusConfig:
 
     def build(self) -> AdaFocus:
         """The untrained model."""
-        slot = temporal_slot(self.glance_temporal, self.glance)
+        slot = temporal_slot(self.glance_temporal, self.glance, aggregation=self.glance_aggregation)
         glance = build_backbone(
             self.glance, self.glance_width, self.glance_stem, slot, strides=self.glance_strides
         )

@@ -19,11 +19,12 @@ from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
+from foveate.layers.head import pool_space
 from foveate.layers.patch import crop_patches, fraction_corners
 from foveate.layers.policy import ClipPolicy
+from foveate.layers.shrink import shrink
 from foveate.models.adafocus import Where, check_sizes
 from foveate.models.base import VideoModel
-from foveate.models.focus import shrink
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class AdaFocusTSM(VideoModel):
 
     def pool(self, maps: Tensor) -> Tensor:
         """Over space: (.., C, h, w) to (.., C)."""
-        return maps.mean((-2, -1)) if self.config.pool == "average" else maps.amax((-2, -1))
+        return pool_space(maps, self.config.pool)
 
 
 def spread_over(frames: int, wanted: int) -> list[int]:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from foveate.backbones.build import Backbone2D, Stem, build_backbone
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
+from foveate.layers.head import pool_space
 from foveate.layers.resolution import ResolutionPolicy
+from foveate.layers.shrink import shrink
 from foveate.models.base import VideoModel
 
 FramesAt = Callable[[int, Tensor], Tensor]
@@ -51,6 +53,10 @@ class ARNetConfig:
         if not len(self.nets) == len(self.sizes) == len(self.widths) > 0:
             raise ValueError(
                 f"{len(self.nets)} nets, {len(self.sizes)} sizes and {len(self.widths)} widths do not match"
+            )
+        if min(*self.sizes, self.glance_size) < 1:
+            raise ValueError(
+                f"sizes {list(self.sizes)} and glance_size {self.glance_size}: none is below 1 pixel"
             )
         if max(*self.sizes, self.glance_size) > self.sizes[0]:
             raise ValueError(f"a size is larger than the first one, {self.sizes[0]}")
@@ -206,17 +212,15 @@ class ARNet(VideoModel):
 
     def _features(self, net: nn.Module, images: Tensor) -> Tensor:
         maps = net(images)
-        pooled = maps.mean((2, 3)) if self.config.pool == "average" else maps.amax((2, 3))
+        pooled = pool_space(maps, self.config.pool)
         return F.dropout(pooled, self.config.dropout, net.training)  # none in a part that does not learn
 
     def _resize(self, frames: Tensor, size: int, places: Tensor) -> Tensor:
         side = (*self.config.sizes, self.config.glance_size)[size]
         chosen = frames[places]
-        if chosen.shape[-1] == side:
-            return chosen
-        if self.config.shrink == "nearest":
-            return F.interpolate(chosen, (side, side))
-        return F.interpolate(chosen, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        if self.config.shrink == "average" or chosen.shape[-1] == side:
+            return shrink(chosen, side)
+        return F.interpolate(chosen, (side, side))
 
 
 def fuse(actions: Tensor, logits: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ class VideoModel(nn.Module):
     spec: what the model wants to see. config: the frozen dataclass it was built from. name: its line in the
     zoo. labels: class names in label order, empty if unknown. independent: several classes may be true at
     once, each with a probability of its own. dynamic: the multiply-adds depend on the input. head_names: how
-    the keys of all classifiers begin.
+    the keys of all classifiers begin. head: the one classifier of most; who has several says so himself.
     """
 
     spec: ClipSpec
@@ -25,22 +26,25 @@ class VideoModel(nn.Module):
     independent: bool = False
     dynamic: bool = False
     head_names: tuple[str, ...] = ("head.",)
+    head: Any
 
     @property
     def num_classes(self) -> int:
         """Length of the logits."""
-        raise TypeError(f"{type(self).__name__} does not say its number of classes")
+        classes: int = self.head.linear.out_features
+        return classes
 
     def reset_head(self, num_classes: int) -> None:
         """A new, untrained classifier for other classes."""
-        raise TypeError(f"{type(self).__name__} has no classifier to replace")
+        self.head.reset(num_classes)
+        self.config = replace(self.config, num_classes=num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W) float, normalised. Returns logits (B, classes)."""
         raise TypeError(f"{type(self).__name__} does not read clips")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of logits (..., classes): a softmax over the classes, or a sigmoid of each if they are independent."""
+        """Of logits (..., classes): their softmax, or the sigmoid of each if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)
 
     def position_logits(self, clip: Tensor) -> Tensor:

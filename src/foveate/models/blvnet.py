@@ -4,7 +4,9 @@ Fan et al., "More Is Less: Learning Efficient Video Representations by Big-Littl
 Temporal Aggregation", NeurIPS 2019 (arXiv 1912.00869). The branches of a bLResNet read one frame each of a
 pair (backbones/pairs.py), and an aggregation over time stands in front of every split (layers/aggregate.py).
 Every pair is classified and the logits are averaged, which is the consensus of TSN: so the model is a TSN of
-pairs. Where this code differs: pairs are never written out twice, and their number is free at every call.
+pairs and this file is its configuration alone; its forward pass is read in models/tsn.py, then in
+backbones/pairs.py. Where this code differs: pairs are never written out twice, and their number is free at
+every call.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class BLVNetConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.frames % 2:
+        if self.frames % 2 or self.frames < 1:
             raise ValueError(f"{self.frames} frames do not make pairs; give an even number")
 
     def build(self) -> TSN:

@@ -7,12 +7,13 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.backbones.build import FrameNet
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
+from foveate.layers.head import pool_space
+from foveate.layers.shrink import shrink
 from foveate.layers.steps import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
 from foveate.models.base import VideoModel
 
@@ -122,7 +123,7 @@ class FocusModel(VideoModel):
 
     def pool(self, maps: Tensor) -> Tensor:
         """Over space: (N, C, h, w) to (N, C)."""
-        return maps.mean((2, 3)) if self.config.pool == "average" else maps.amax((2, 3))
+        return pool_space(maps, self.config.pool)
 
     def classify(self, seen: Tensor, local: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """f_C on [glance, local] features, (B, T, C) and (B, T, F): logits (B, T, classes) and its state."""
@@ -142,17 +143,6 @@ class GlanceAlone(nn.Module):
         """clip: (B, 3, T, S, S). Returns logits (B, classes)."""
         logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features).mean(1)
         return logits
-
-
-def shrink(images: Tensor, size: int) -> Tensor:
-    """Resize (N, 3, S, S) to (N, 3, size, size), each pixel an average; unchanged at the same size.
-
-    The released code takes the nearest pixel; averaging is kinder to small things, and no released model
-    shrinks its glance.
-    """
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def coarse_to_fine(frames: int) -> list[int]:

@@ -134,14 +134,6 @@ class FullVideo(VideoModel):
             for parameter in self.early_parameters():
                 parameter.requires_grad_(False)
 
-    @property
-    def num_classes(self) -> int:
-        return self.head.linear.out_features
-
-    def reset_head(self, num_classes: int) -> None:
-        self.head.reset(num_classes)
-        self.config = replace(self.config, num_classes=num_classes)
-
     def train(self, mode: bool = True) -> FullVideo:
         """Training mode; the norms of an early part that is run in chunks keep evaluating."""
         super().train(mode)
@@ -152,7 +144,7 @@ class FullVideo(VideoModel):
         return self
 
     def forward(self, clip: Tensor | Sequence[Tensor]) -> Tensor:
-        """clip: (B, 3, T, H, W), any T, or videos as `trace_videos` takes them. Returns logits (B, classes)."""
+        """Logits (B, classes). clip: (B, 3, T, H, W), any T, or videos as `trace_videos` takes them."""
         return self.trace_videos(list(clip)).logits
 
     def trace(self, clip: Tensor) -> FullVideoTrace:
@@ -175,10 +167,10 @@ class FullVideo(VideoModel):
     def trace_chunks(self, chunks: Iterable[Tensor]) -> FullVideoTrace:
         """One video of any length as chunks (k, H, W, 3) of uint8, k free.
 
-        Clustering holds one of them at a time, and maps as `early` of the configuration says; the modes uniform
-        and all hold all bytes, and the latter a map of every frame. chunks: gone through up to three times, so
-        a list or what decodes anew, no iterator. Training with early=whole raises ValueError: its norms would
-        see chunks, not the video.
+        Clustering holds one of them at a time, and maps as `early` of the configuration says; the modes
+        uniform and all hold all bytes, and the latter a map of every frame. chunks: gone through up to three
+        times, so a list or what decodes anew, no iterator. Training with early=whole raises ValueError: its
+        norms would see chunks, not the video.
         """
         if self.training and self.config.early == "whole":
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")

@@ -14,10 +14,10 @@ from foveate.backbones.build import Stem
 from foveate.backbones.resnet3d import Depth, Pathway, ResNet3D
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
+from foveate.errors import UsageError
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.nonlocal_block import Weighing
 from foveate.layers.window_head import WindowHead
-from foveate.errors import UsageError
 from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
 
 
@@ -39,7 +39,7 @@ class PathwayConfig:
     resize: int = 256  # short side before the test crop, pixels
     window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
-    sampling: Sampling = "even"  # over a stretch of time | over the whole video, see ClipSpec
+    sampling: Sampling = "even"  # a stretch of time, or the whole video: see ClipSpec
 
     def build(self) -> PathwayNet:
         """The untrained model."""

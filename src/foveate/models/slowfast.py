@@ -49,7 +49,7 @@ class SlowFastConfig:
     resize: int = 256  # short side before the test crop, pixels
     window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
-    sampling: Sampling = "even"  # of the Fast frames: over a stretch of time | over the whole video, see ClipSpec
+    sampling: Sampling = "even"  # of the Fast frames; a stretch of time, or the whole video: see ClipSpec
 
     def __post_init__(self) -> None:
         if self.alpha < 1 or self.frames % self.alpha or self.frames < self.alpha:
@@ -65,7 +65,7 @@ class SlowFastConfig:
         blocks = BLOCKS[self.depth][2]
         for name, count in (("slow_res4", self.slow_res4), ("fast_res4", self.fast_res4)):
             if count is not None and not 0 <= count <= blocks:
-                raise ValueError(f"{name} is {count}, of the {blocks} blocks of res4 at depth {self.depth}")
+                raise ValueError(f"{name} is {count}; res4 has {blocks} blocks at depth {self.depth}")
 
     def build(self) -> SlowFast:
         """The untrained model; ValueError where a sum does not fit."""

@@ -11,7 +11,7 @@ al., "Deep Analysis of CNN-based Spatio-temporal Representations", CVPR 2021.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
@@ -43,6 +43,8 @@ class TSNConfig:
     pool_time: Literal["max", "average"] = "max"  # how three frames become one
     non_local: bool = False  # five non-local blocks (ResNet-50)
     width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
+    alpha: int = 2  # divides the channels of a bLResNet's little branch
+    beta: int = 4  # divides its depth
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
@@ -64,6 +66,8 @@ class TSNConfig:
             whole=self.shift_place == "block",
             pool_after=self.pool_after if self.temporal_pool else (),
             pool_time=self.pool_time,
+            alpha=self.alpha,
+            beta=self.beta,
         )
         if isinstance(net, ResNet2D) and self.non_local:
             add_nonlocal(net)
@@ -92,14 +96,6 @@ class TSN(VideoModel):
         self.head = head
         self.spec = spec
         self.config = config
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.linear.out_features
-
-    def reset_head(self, num_classes: int) -> None:
-        self.head.reset(num_classes)
-        self.config = replace(self.config, num_classes=num_classes)
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""

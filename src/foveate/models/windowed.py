@@ -6,7 +6,7 @@ SlowFast, Slow-only, Fast-only, C2D, I3D and X3D all end in it, so all evaluate 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -47,16 +47,8 @@ class WindowModel(VideoModel):
         """The last maps (B, C, T, h, w) of each pathway."""
         raise TypeError(f"{type(self).__name__} gives no maps")
 
-    @property
-    def num_classes(self) -> int:
-        return self.head.linear.out_features
-
-    def reset_head(self, num_classes: int) -> None:
-        self.head.reset(num_classes)
-        self.config = replace(self.config, num_classes=num_classes)
-
     def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, H, W), any T. Returns logits (B, classes), the mean over the windows."""
+        """clip: (B, 3, T, H, W), any T that `maps` takes. Returns logits (B, classes), the windows' mean."""
         return self.position_logits(clip).mean(1)
 
     def position_logits(self, clip: Tensor) -> Tensor:

@@ -27,10 +27,11 @@ class X3DConfig:
     resize: int = 182  # short side before the test crop, pixels
     window: int = 5  # side of the head's window on the last maps: that of the training crop, over 32
     dropout: float = 0.5
+    shortcut_norm: bool = False  # a norm on shortcuts that change the resolution alone, as PySlowFast has it
 
     def build(self) -> X3D:
         """The untrained model."""
-        backbone = X3DBackbone(self.width, self.depth)
+        backbone = X3DBackbone(self.width, self.depth, self.shortcut_norm)
         hidden = nn.Sequential(nn.Conv3d(backbone.channels, self.hidden, 1, bias=False), nn.ReLU())
         head = WindowHead(self.hidden, self.num_classes, self.window, self.dropout, hidden)
         spec = ClipSpec(self.frames, "even", self.stride, self.size, self.resize, MEAN, STD, fps=FPS)

@@ -167,7 +167,6 @@ MODELS: dict[str, Entry] = {
         BLVNetConfig(26, num_classes=10, width=0.25, size=112, resize=112, pool="max"), OURS
     ),
     "arnet_r50_16": Entry(ARNetConfig(), ARNET_PAPER, "ActivityNet 73.8 mAP at 33.5 G, FCVID 81.3 at 35.1 G"),
-    # No net is narrower than 0.25: PyTorch 2.13 crashes on a CPU in the backward pass of the 8-channel one.
     "arnet_small": Entry(
         ARNetConfig(
             nets=("resnet10", "resnet10", "resnet10"),
@@ -193,6 +192,7 @@ MODELS: dict[str, Entry] = {
     "adafocus_plus_mnv2_r50_128": Entry(
         AdaFocusConfig(skip=True), FOCUS_PAPER, "ActivityNet 74.2 mAP at 19.6 G"
     ),
+    "adafocus_tam_mnv2_r50_128": Entry(AdaFocusConfig(glance_temporal="aggregation"), FOCUS_PAPER),
     "adafocus_lite0_r18_128": Entry(AdaFocusConfig("efficientnet_lite0", "resnet18"), FOCUS_PAPER),
     "adafocus_small": Entry(AdaFocusConfig(**_SMALL, grid=5, policy_width=256, classifier_width=128), OURS),
     "adafocus_v2_mnv2_r50_96": Entry(AdaFocusV2Config(patch=96), FOCUS_V2_PAPER, "ActivityNet 77.4 mAP"),
@@ -204,23 +204,23 @@ MODELS: dict[str, Entry] = {
     "adafocus_tsm_176": Entry(AdaFocusTSMConfig(patch=176), FOCUS_PAPER, "SSv1 48.1, SSv2 60.7"),
     "slowfast_r18_4x16": Entry(SlowFastConfig(18, alpha=8, lateral_kernel=5), SLOWFAST_PAPER),
     "slowfast_r50_4x16": Entry(
-        SlowFastConfig(alpha=8, lateral_kernel=5), SLOWFAST_PAPER, "K400 75.6 / 92.0 (10x3 views at 256)"
+        SlowFastConfig(alpha=8, lateral_kernel=5), SLOWFAST_PAPER, "K400 75.6 / 92.0 (10x3 at 256)"
     ),
     "slowfast_r50_8x8": Entry(SlowFastConfig(), SLOWFAST_PAPER, "K400 77.0 / 92.6 (10x3 at 256)"),
     "slowfast_r50_16x8": Entry(
-        SlowFastConfig(frames=64), SLOWFAST_PAPER, "SSv2 63.0 / 88.5, Charades 38.9 mAP"
+        SlowFastConfig(frames=64), SLOWFAST_PAPER, "SSv2 63.0 / 88.5 (1x1), Charades 38.9 mAP (10x3 at 256)"
     ),
     "slowfast_nln_r50_4x16": Entry(
         SlowFastConfig(alpha=8, lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER
     ),
     "slowfast_nln_r50_8x8": Entry(SlowFastConfig(lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER),
     "slowfast_r101_8x8": Entry(
-        SlowFastConfig(101, lateral_kernel=5), SLOWFAST_PAPER, "K400 77.9 / 93.3 (10x3 at 256)"
+        SlowFastConfig(101, lateral_kernel=5), SLOWFAST_PAPER, "K400 77.9 / 93.3 (10x3 at 256, PyTorchVideo)"
     ),
     "slowfast_r101_8x8_50_50": Entry(
         SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=6),
         SLOWFAST_PAPER,
-        "K400 77.9 / 93.2 (10x3 at 256)",
+        "K400 77.9 / 93.2 (10x3 at 256, paper)",
     ),
     "slowfast_r101_8x8_50_101": Entry(
         SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=23), SLOWFAST_PAPER
@@ -233,7 +233,7 @@ MODELS: dict[str, Entry] = {
     "slowfast_nln_r101_16x8": Entry(
         SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6, non_local="dot"),
         SLOWFAST_PAPER,
-        "K400 79.8 / 93.9 (10x3 at 256)",
+        "K400 79.8 / 93.9 (10x3 at 256, paper)",
     ),
     "slowfast_small": Entry(
         SlowFastConfig(
@@ -252,13 +252,15 @@ MODELS: dict[str, Entry] = {
         PathwayConfig("slow", 10, 10, 4, 8, width=0.25, stem="small", size=112, resize=112), OURS
     ),
     "fast_r50_32x2": Entry(
-        PathwayConfig("fast", frames=32, stride=2, width=0.125), SLOWFAST_PAPER, "K400 51.7 / 78.5 (paper)"
+        PathwayConfig("fast", frames=32, stride=2, width=0.125),
+        SLOWFAST_PAPER,
+        "K400 51.7 / 78.5 (10x3 at 256, paper)",
     ),
     "fast_small": Entry(
         PathwayConfig("fast", 10, 10, 16, 2, width=0.0625, stem="small", size=112, resize=112), OURS
     ),
     "c2d_r50_8x8": Entry(
-        PathwayConfig("c2d", pool_time=True), NONLOCAL_PAPER, "K400 71.5 / 89.7 (10x3 at 256)"
+        PathwayConfig("c2d", pool_time=True), NONLOCAL_PAPER, "K400 71.5 / 89.7 (10x3 at 256, PyTorchVideo)"
     ),
     "c2d_r50_8x8_nopool": Entry(PathwayConfig("c2d"), NONLOCAL_PAPER, "K400 67.2 / 87.8 (10x3 at 256)"),
     "c2d_nln_r50_8x8": Entry(PathwayConfig("c2d", pool_time=True, non_local="softmax"), NONLOCAL_PAPER),
@@ -286,6 +288,7 @@ MODELS: dict[str, Entry] = {
     ),
     "fullvideo_r18_32to8": Entry(FullVideoConfig(), FULL_VIDEO_PAPER, "Move4MNIST 94.1"),
     "fullvideo_r18_32to16": Entry(FullVideoConfig(clusters=16, rule="slope"), FULL_VIDEO_PAPER),
+    "fullvideo_tam_r18_32to8": Entry(FullVideoConfig(temporal="aggregation"), FULL_VIDEO_PAPER),
     "fullvideo_r50_18to8": Entry(FullVideoConfig("resnet50", frames=18), FULL_VIDEO_PAPER),
     "fullvideo_r50_32to8": Entry(
         FullVideoConfig("resnet50"), FULL_VIDEO_PAPER, "SSv1 49.5, SSv2 62.7 (all frames)"

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from foveate.errors import DataError, OutputError
 from foveate.infer.looks import Look
 from foveate.infer.result import Prediction
-from foveate.report.sheet import CELL, caption, thinned, write_pictures
+from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
 from foveate.video.decode import open_video
 
 GREEN, GREY = (60, 230, 90), (150, 150, 150)
@@ -68,10 +68,11 @@ def write_sheet(prediction: Prediction, out: Path, template: str | None = None) 
     pictures = []
     with open_video(prediction.video, template) as video:
         height = round(CELL * video.info.height / video.info.width)
-        for look in thinned(prediction.looks):
+        shown = thinned(prediction.looks)
+        for look in shown:
             text = f"frame {look.frame}" + ("" if look.looked else ", skipped")
             pictures.append(_drawn(video.read([look.frame])[0], look, text, CELL, height))
-    return write_pictures(pictures, out)
+    return write_pictures(pictures, out, left_out(len(shown), len(prediction.looks), "frames"))
 
 
 def best_guess(prediction: Prediction) -> str:

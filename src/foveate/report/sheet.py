@@ -12,6 +12,7 @@ from foveate.errors import OutputError
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
+NOTE = 36  # pixels of the line above them that says what is left out
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 T = TypeVar("T")
 
@@ -21,13 +22,24 @@ def thinned(items: Sequence[T]) -> Sequence[T]:
     return items[:: max(1, -(-len(items) // MOST))]
 
 
-def write_pictures(pictures: Iterable[Image.Image], out: Path) -> Path:
-    """Write pictures of one size as a PNG; OutputError where that cannot be."""
+def left_out(shown: int, total: int, what: str) -> str:
+    """What a sheet says of items that `thinned` has left out; nothing if there are none."""
+    return "" if shown == total else f"{shown} of {total} {what}: one in {-(-total // MOST)}"
+
+
+def write_pictures(pictures: Iterable[Image.Image], out: Path, note: str = "") -> Path:
+    """Write pictures of one size as a PNG, below a line of words if there is one to say.
+
+    OutputError where that cannot be.
+    """
     shown = list(pictures)
     width, height = shown[0].size
-    sheet = Image.new("RGB", (COLUMNS * width, -(-len(shown) // COLUMNS) * height))
+    above = NOTE if note else 0
+    sheet = Image.new("RGB", (COLUMNS * width, above + -(-len(shown) // COLUMNS) * height))
+    if note:
+        ImageDraw.Draw(sheet).text((6, 6), note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
     for number, picture in enumerate(shown):
-        sheet.paste(picture, (number % COLUMNS * width, number // COLUMNS * height))
+        sheet.paste(picture, (number % COLUMNS * width, above + number // COLUMNS * height))
     part = out.with_name(f".{out.name}.part")
     try:
         sheet.save(part, "PNG")

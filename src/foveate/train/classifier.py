@@ -28,7 +28,7 @@ from foveate.train.run import Run
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses
 from foveate.weights.file import read_model, save_model
-from foveate.weights.load import load_model, start_from
+from foveate.weights.load import load_model, start_from, start_part
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class TrainJob:
     model: str = "tsm_lite0_8"  # name of the zoo
     val: Path | None = None  # list that chooses the best epoch; none: the last epoch is kept
     weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
+    parts: tuple[str, ...] = ()  # of a model of several networks, their files: nets.0=FILE glance=FILE
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
     format: Format = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
@@ -151,6 +152,10 @@ def named_model(job: TrainJob, videos: VideoList) -> VideoModel:
     else:
         model = create_model(job.model, videos.num_classes, **fields)
     model.labels, model.independent = videos.class_names, job.train.loss == "bce"
+    if job.parts and weights_file(job):
+        raise UsageError("parts", f"{job.weights} is a whole model", "give the one or the other")
+    for part in job.parts:
+        start_part_from_file(model, part)
     return model
 
 
@@ -162,6 +167,19 @@ def start_from_file(model: VideoModel, path: Path, made: Collection[str] = ()) -
     except ModelFileError as error:
         raise ModelFileError(path, f"holds {source.name}, not {model.name}: {error.cause}") from error
     return source
+
+
+def start_part_from_file(model: VideoModel, part: str) -> None:
+    """`nets.0=FILE`: give one network of a model that of the model in a file, as `start_part` does."""
+    place, equals, path = part.partition("=")
+    if not equals:
+        raise UsageError(part, "a part is written network=file", "such as local=resnet50.safetensors")
+    source = read_model(Path(path))[0]
+    try:
+        start_part(model, place, source)
+    except ModelFileError as error:
+        cause = f"holds {source.name}, whose network is not {place} of {model.name}: {error.cause}"
+        raise ModelFileError(path, cause) from error
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

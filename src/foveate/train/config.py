@@ -109,7 +109,7 @@ class FocusPlan:
     glance_rate: float = 0.01  # of stage 0, for a batch of `reference_batch` clips, as all rates here
     local_epochs: int | None = None  # stage 0: the local network alone, on whole frames; 15 | 50
     local_rate: float = 0.01  # of the same
-    warmup: Literal["clip", "frames"] = "clip"  # stage 0: loss of a clip's mean logits, or of each frame's own
+    warmup: Literal["clip", "frames"] = "clip"  # stage 0: loss of the clip's mean logits, or of each frame's
     patch_epochs: int | None = None  # stage 1: local network and classifier on random patches; 50 | 10
     patch_rate: float | None = None  # of the local network; 5e-4 | 1e-5
     patch_classifier: float | None = None  # the classifier learns so many times as fast; 100 | 1000

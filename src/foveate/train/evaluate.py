@@ -7,7 +7,7 @@ beside the figures, which are of the readable ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -18,6 +18,7 @@ from foveate.clip import ClipSpec
 from foveate.errors import DataError, FoveateError
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
 from foveate.models.base import VideoModel
+from foveate.models.focus import FocusModel
 from foveate.train.distributed import ALONE, World
 from foveate.train.objective import Frames, clips_of, given
 from foveate.train.run import BadFile
@@ -52,6 +53,7 @@ class Scored:
     labels: Tensor  # (N,) or (N, C)
     indices: Tensor  # (N,) places in the list
     bad: tuple[BadFile, ...]  # files that could not be read
+    steps: Tensor | None = None  # (N, T, C), of a model that answers after every frame; the last are `scores`
 
     @property
     def total(self) -> int:
@@ -102,7 +104,7 @@ def score(
         bad += batch.bad
         if len(batch.labels):
             views = _score_views(model, batch.frames, average, clips_at_once)
-            scores = views.mean(1) if ensemble == "mean" else views.amax(1)
+            scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
             rows |= dict(zip(batch.indices.tolist(), zip(scores, batch.labels, strict=True), strict=True))
     shares = world.gather((rows, bad))
     everything = {index: row for share, _ in shares for index, row in share.items()}
@@ -116,7 +118,8 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     """Shares in [0, 1] and counts.
 
     Single labels: top1, top5 (all classes if fewer), mean_class. Several: mAP, and top1 as the share of
-    videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total.
+    videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total; and
+    of a model that answers after every frame top1_after_1, or mAP_after_1, and so on.
     """
     scores, labels = scored.scores, scored.labels
     if (labels < 0).any():
@@ -128,7 +131,8 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
         precision = mean_average_precision(scores, labels)
         best_is_right = labels.gather(1, scores.argmax(1, keepdim=True)) > 0
         top1 = float(best_is_right.double().mean())
-        return {"mAP": precision.value, "top1": top1, "absent": float(precision.absent), **counts}
+        curve = _curve(scored, "mAP", lambda step: mean_average_precision(step, labels).value)
+        return {"mAP": precision.value, "top1": top1, "absent": float(precision.absent), **counts, **curve}
     by_class = mean_class_accuracy(scores, labels)
     return {
         "top1": top_k(scores, labels, 1),
@@ -136,18 +140,32 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
         "mean_class": by_class.value,
         "absent": float(by_class.absent),
         **counts,
+        **_curve(scored, "top1", lambda step: top_k(step, labels, 1)),
     }
 
 
+def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dict[str, float]:
+    """A measure after each frame read, if there are answers to each."""
+    steps = () if scored.steps is None else scored.steps.unbind(1)
+    return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
+
+
 def _score_views(model: nn.Module, frames: Frames, average: Average, at_once: int) -> Tensor:
-    """The scores of V views of B videos, (B, V, C) on the CPU, in float32."""
+    """The scores of V views of B videos, (B, V, A, C) on the CPU, in float32.
+
+    A is the number of frames for a model that answers after each of them, else 1; the last answer counts.
+    """
     device = next(model.parameters()).device
     spec, clips = cast(ClipSpec, model.spec), clips_of(frames)
     rows = []
     for first in range(0, len(clips), at_once):
         clip = given(model, clips[first : first + at_once], spec, device)
+        if isinstance(model, FocusModel):
+            rows.append(_scores(model.trace(clip).step_logits.float().cpu(), average))
+            continue
         answers = model.position_logits(clip) if isinstance(model, VideoModel) else model(clip).unsqueeze(1)
-        rows.append(_scores(answers.float().cpu(), average).mean(1))  # over the places of a view
+        scores = _scores(answers.float().cpu(), average)
+        rows.append(scores.mean(1, keepdim=True))  # over the places of a view
     return torch.cat(rows).unflatten(0, (len(frames), -1))
 
 
@@ -165,4 +183,5 @@ def _in_order(rows: dict[int, tuple[Tensor, Tensor]], bad: Sequence[BadFile]) ->
     for index, row in zip(indices, scores, strict=True):
         if not row.isfinite().all():
             raise FoveateError("model", f"its scores of video {index} of the list are not finite")
-    return Scored(scores, labels, torch.tensor(indices), tuple(bad))
+    steps = scores if scores.shape[1] > 1 else None
+    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), steps)

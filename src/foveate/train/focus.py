@@ -27,7 +27,6 @@ from foveate.models.focus import FocusModel
 from foveate.train.objective import ClipBatch, LossFunction, clips_of, one_clip
 from foveate.train.optim import ParamGroup
 
-
 Answer = Literal["clip", "frames"]
 """What a warm-up judges: the mean logits of a clip (the paper's), or those of each frame."""
 

@@ -16,7 +16,6 @@ from foveate.models.fullvideo import FullVideo
 from foveate.train.config import Loss
 from foveate.video.transform import to_clip
 
-
 Frames = Tensor | Sequence[Tensor]
 """Bytes (B, V, T, S, S, C), or (V, T, S, S, C) of each video where their lengths differ."""
 

@@ -26,7 +26,6 @@ from foveate.train.config import FocusPlan
 from foveate.train.objective import Classification, ClipBatch, loss_function
 from foveate.train.ppo import PPOConfig
 
-
 N = TypeVar("N", int, float)
 GLANCE = (("glance", 1.0), ("glance_head", 1.0))  # what learns in stage 0
 LOCAL = (("local", 1.0), ("local_head", 1.0))

@@ -121,8 +121,8 @@ def clip_indices(
 ) -> list[int]:
     """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all".
 
-    `spec.short` and `jitter` concern plain segments; dense clips of short videos always wrap. `fps`, the frames a
-    second of the video, concerns even clips; None takes it for what the spec counts in.
+    `spec.short` and `jitter` concern plain segments; dense clips of short videos always wrap. `fps`, the
+    frames a second of the video, concerns even clips; None takes it for what the spec counts in.
     """
     if spec.sampling == "even":
         return even(total, spec.frames, span_of(spec, fps), rng)
@@ -139,10 +139,10 @@ def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) 
     """The test clips of one video: one index list for each.
 
     Segments: clip k takes the place 1/2 + k / clips (modulo 1) of each part, so that two clips are the
-    middles and the beginnings, the "twice sample" of TSM; rounded ones likewise. Dense: the middle for one clip, else starts
-    spread evenly from the first to the last possible one. Even: the middle for one clip, else starts at k /
-    clips of the room, so that the last clip ends short of the end (the release's rule). "all" leaves nothing
-    for a second clip: UsageError.
+    middles and the beginnings, the "twice sample" of TSM; rounded ones likewise. Dense: the middle for one
+    clip, else starts spread evenly from the first to the last possible one. Even: the middle for one clip,
+    else starts at k / clips of the room, so that the last clip ends short of the end (the release's rule).
+    "all" leaves nothing for a second clip: UsageError.
     """
     if clips < 1 or (clips > 1 and spec.sampling == "all"):
         raise UsageError("clips", f"{clips} test clips of a '{spec.sampling}' sampling", "ask for one clip")

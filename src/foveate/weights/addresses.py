@@ -22,7 +22,7 @@ class Address:
     origin: str  # whose names its keys carry
     url: str
     page: bool = False  # a page to download from by hand, not a file
-    fields: dict[str, Any] = field(default_factory=dict)  # of the configuration, where they differ from the zoo's
+    fields: dict[str, Any] = field(default_factory=dict)  # of the configuration, unlike the zoo's
     independent: bool = False  # several classes may be true at once: scores are sigmoids
 
     @property

@@ -42,9 +42,7 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
     training: a summary of how the weights came about, plain data.
     """
     config, told = to_dict(model.config), training or {}
-    card = ModelCard(
-        model.name, config, model.spec, model.labels, told, independent=model.independent
-    )
+    card = ModelCard(model.name, config, model.spec, model.labels, told, independent=model.independent)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     part = path.with_name(f".{path.name}.part")
     try:

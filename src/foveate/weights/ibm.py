@@ -5,6 +5,7 @@ from foveate.weights.rename import aggregation, resnet
 TABLE = [
     (r"^module\.", ""),
     (r"\.(prev|curr|next)_se\.fc1\.", r".\1."),
+    (r"\.(blending_layers\.\d+)\.fc1\.", r".\1."),
     *aggregation(r"\.tam", ".temporal"),
     (r"^fc\.", "head.linear."),
     *resnet("", "backbone."),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
 
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
@@ -15,6 +17,7 @@ from foveate.weights import efficientnet_lite
 from foveate.weights.addresses import Address, find_address
 from foveate.weights.fetch import cache_folder, fetch
 from foveate.weights.file import read_model
+from foveate.weights.inflate import inflate
 from foveate.weights.official import load_official
 
 SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
@@ -102,20 +105,20 @@ def _fill(model: VideoModel, part: str, backbone: str, name: str) -> bool:
     if not backbone.startswith("efficientnet_lite"):
         return False
     donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
-    network, images = model.get_submodule(part), donor.get_submodule("backbone").state_dict()
-    aggregations = {key: value for key, value in network.state_dict().items() if ".temporal." in key}
-    network.load_state_dict(aggregations | images)
+    start_part(model, part, donor)
     return True
 
 
 def start_from(model: VideoModel, source: VideoModel, made: Collection[str] = ()) -> None:
     """Copy the weights of another model of the same shape; its classifiers only if the class names agree.
 
-    made: parts that the training to come will make, which the other one may lack as a whole. Aggregations
-    over time that it lacks, being an image network, stay as they are; a policy that this one does without is
-    left behind. Any other difference raises ModelFileError with the first five.
+    Kernels of images are spread over time where this one has kernels of clips (weights/inflate.py). made:
+    parts that the training to come will make, which the other one may lack as a whole. Aggregations over time
+    that it lacks, being an image network, stay as they are; a policy that this one does without is left
+    behind. Any other difference raises ModelFileError with the first five.
     """
-    ours, theirs = model.state_dict(), source.state_dict()
+    ours = model.state_dict()
+    theirs = inflate(source.state_dict(), ours)
     theirs = {k: v for k, v in theirs.items() if k in ours or not k.startswith(("policy.", "skip_policy."))}
     if not model.labels or model.labels != source.labels:
         ours, theirs = (
@@ -123,8 +126,30 @@ def start_from(model: VideoModel, source: VideoModel, made: Collection[str] = ()
         )
     new = tuple(f"{part}." for part in made if not any(key.startswith(f"{part}.") for key in theirs))
     ours = {key: value for key, value in ours.items() if not key.startswith(new)}
-    problems = [key for key in ours.keys() ^ theirs.keys() if ".temporal." not in key or key in theirs]
-    problems += [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
+    _copy(model, ours, theirs)
+
+
+def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
+    """Copy the one network of another model into one of several of this one: `nets.0`, `glance`, `local`.
+
+    Aggregations over time that it lacks stay as they are. UsageError for a network that the model has not,
+    ModelFileError for one of another shape.
+    """
+    places = _image_networks(model)
+    if part not in places:
+        hint = f"it has {', '.join(places)}" if places else "it has one network: start from a whole model"
+        raise UsageError(part, f"is no network of {model.name}", hint)
+    given = getattr(source, "backbone", None)
+    if given is None:
+        raise ModelFileError(source.name, "has no network to give", "give a model of one network")
+    network = model.get_submodule(part)
+    _copy(network, network.state_dict(), given.state_dict())
+
+
+def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Load what is given; ModelFileError where it is not what is wanted, aggregations over time aside."""
+    problems = [key for key in wanted.keys() ^ given.keys() if ".temporal." not in key or key in given]
+    problems += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
     if problems:
         raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")
-    model.load_state_dict(theirs, strict=False)
+    network.load_state_dict(given, strict=False)

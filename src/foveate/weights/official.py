@@ -11,8 +11,10 @@ from torch import Tensor
 
 from foveate.config import nearest
 from foveate.errors import ModelFileError, UsageError
+from foveate.models.arnet import ARNetConfig
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_model
+from foveate.models.x3d import X3DConfig
+from foveate.models.zoo import create_model, entry
 from foveate.weights import (
     adafocus,
     adafocus_tsm,
@@ -64,12 +66,15 @@ TABLES: dict[str, Naming] = {
 }
 
 
-NEEDS: dict[str, dict[str, Any]] = {"arnet": arnet.NEEDS}
-"""Fields of a configuration without which released weights do not give their numbers."""
+NEEDS: dict[tuple[str, type], dict[str, Any]] = {
+    ("arnet", ARNetConfig): arnet.NEEDS,
+    ("pyslowfast", X3DConfig): pyslowfast.X3D_NEEDS,
+}
+"""Fields of a configuration without which released weights of an origin do not fit or give their numbers."""
 
-PIXELS: dict[str, dict[str, Any]] = dict.fromkeys(
-    ("pyslowfast", "pytorchvideo", "caffe2"), {"antialias": False, "crop_up": True}
-)
+PIXELS: dict[str, dict[str, Any]] = {
+    origin: {"antialias": False, "crop_up": True} for origin in ("pyslowfast", "pytorchvideo", "caffe2")
+}
 """Fields of a ClipSpec that say how the authors resized and cropped the frames of their weights."""
 
 
@@ -79,12 +84,13 @@ def convert(
     """An official state dict, its keys as released, as our model `name` in eval mode.
 
     fields: fields of the model's configuration that differ from the named one's, and from what weights of
-    this origin need. A key that is missing, left over or of another shape raises ModelFileError with the
-    first five.
+    this origin need. The model's ClipSpec then makes pixels as the authors did. A key that is missing, left
+    over or of another shape raises ModelFileError with the first five.
     """
     if origin not in TABLES:
         raise UsageError(origin, "unknown origin", nearest(origin, get_args(Origin)))
-    model = create_model(name, num_classes, **NEEDS.get(origin, {}) | fields)
+    needs = NEEDS.get((origin, type(entry(name).config)), {})
+    model = create_model(name, num_classes, **needs | fields)
     state = rename(state_dict, TABLES[origin], name)
     wants_policy = any(key.startswith("policy.") for key in model.state_dict())
     if wants_policy and not any(key.startswith("policy.") for key in state):
@@ -112,7 +118,7 @@ def find_origin(state_dict: Mapping[str, Tensor], path: Path) -> Origin:
         "arnet": "lite_fc.weight" in keys,
         "tsm": any(key.startswith(("base_model.", "new_fc.")) for key in keys)
         or "features.1.conv.0.weight" in keys,
-        "ibm": "module.conv1.weight" in state_dict or any("_se.fc1." in key for key in keys),
+        "ibm": "module.conv1.weight" in state_dict or any(".tam." in key for key in keys),
         "torchvision": "conv1.weight" in keys or "features.1.conv.0.0.weight" in keys,
     }
     for origin, found in signs.items():

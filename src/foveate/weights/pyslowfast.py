@@ -1,21 +1,44 @@
-"""PySlowFast (facebookresearch/SlowFast): SlowFast, Slow-only, C2D and I3D; pathway 0 is the Slow one.
+"""PySlowFast (facebookresearch/SlowFast): SlowFast, Slow-only, C2D, I3D and X3D; pathway 0 is the Slow one.
 
-The PyTorchVideo zoo holds some of its files too, with every name below `model.`.
+The PyTorchVideo zoo holds some of its files too, with every name below `model.`. X3D is told by the spatial
+part of its stem, `conv_xy`, and has a norm on every shortcut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from foveate.weights.rename import Table
 
-_UNIT = {"a": "1", "b": "2", "c": "3"}
+X3D_NEEDS: dict[str, Any] = {"shortcut_norm": True}
+
+_BLOCK = [
+    (r"\.branch1\.", ".downsample.0."),
+    (r"\.branch1_bn\.", ".downsample.1."),
+    (r"\.branch2\.se\.fc1\.", ".squeeze.squeeze."),
+    (r"\.branch2\.se\.fc2\.", ".squeeze.excite."),
+    *((rf"\.branch2\.{theirs}\.", f".conv{ours}.") for ours, theirs in enumerate("abc", 1)),
+    *((rf"\.branch2\.{theirs}_bn\.", f".bn{ours}.") for ours, theirs in enumerate("abc", 1)),
+    (r"^head\.projection\.", "head.linear."),
+]
+_X3D = [
+    (r"^s1\.pathway0_stem\.conv_xy\.", "backbone.stem.0."),
+    (r"^s1\.pathway0_stem\.conv\.", "backbone.stem.1."),
+    (r"^s1\.pathway0_stem\.bn\.", "backbone.stem.2."),
+    (r"^s(\d)\.pathway0_res(\d+)\.", r"backbone.res\1.\2."),
+    (r"^head\.conv_5\.", "backbone.last.0."),
+    (r"^head\.conv_5_bn\.", "backbone.last.1."),
+    (r"^head\.lin_5\.", "head.embed.0."),
+]
 
 
 def table(keys: Collection[str]) -> Table:
     """The renames for a state dict with those keys: one pathway is `net`, two are `slow` and `fast`."""
-    first = "slow" if any("pathway1" in key for key in keys) else "net"
-    return [(r"^(module|model)\.", ""), *rules(first)]
+    prefix = (r"^(module|model)\.", "")
+    if any("pathway0_stem.conv_xy" in key for key in keys):
+        return [prefix, *_X3D, *_BLOCK]
+    return [prefix, *rules("slow" if any("pathway1" in key for key in keys) else "net")]
 
 
 def rules(first: str) -> Table:
@@ -23,14 +46,6 @@ def rules(first: str) -> Table:
     stem = [(rf"^s1\.pathway{i}_stem\.", f"{ours}.stem.") for i, ours in enumerate((first, "fast"))]
     blocks = [
         (rf"^s(\d)\.pathway{i}_res(\d+)\.", rf"{ours}.res\1.\2.") for i, ours in enumerate((first, "fast"))
-    ]
-    units = [
-        rule
-        for theirs, ours in _UNIT.items()
-        for rule in (
-            (rf"\.branch2\.{theirs}\.", f".conv{ours}."),
-            (rf"\.branch2\.{theirs}_bn\.", f".bn{ours}."),
-        )
     ]
     return [
         *stem,
@@ -42,8 +57,5 @@ def rules(first: str) -> Table:
         (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_phi\.", rf"{first}.res\1.\2.after.key."),
         (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_g\.", rf"{first}.res\1.\2.after.value."),
         *blocks,
-        (r"\.branch1\.", ".downsample.0."),
-        (r"\.branch1_bn\.", ".downsample.1."),
-        *units,
-        (r"^head\.projection\.", "head.linear."),
+        *_BLOCK,
     ]
