@@ -353,7 +353,7 @@ def judge(model: nn.Module, split: str = "test") -> Numbers:
                 share = covered(result.corners, result.patch, boxes)
                 shown += float((share * result.looked).sum())
                 looked += float(result.looked.sum())
-            if model.dynamic or not macs:
+            if getattr(model, "dynamic", False) or not macs:
                 macs += count_macs(model, clip).total
                 counted += len(clip)
     clips = draws * len(data.labels)
