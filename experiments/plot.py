@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import FuncFormatter
 
 from experiments.runner import Column, Experiment, Row
 
@@ -26,12 +26,17 @@ def write_plot(experiment: Experiment, rows: Sequence[Row]) -> None:
             axes.errorbar(x, y, xerr=x_spread, yerr=y_spread, fmt=marker, capsize=3, label=row.variant)
         axes.set(xscale="log", xlabel=columns[x_key].title)
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            axis(LogFormatter(minor_thresholds=(2, 0.5)))
+            axis(FuncFormatter(_tick))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(columns[y_key].title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.suptitle(experiment.name)
     figure.savefig(experiment.folder / "plot.png", dpi=130)
+
+
+def _tick(value: float, position: int) -> str:
+    """Of a logarithmic axis, the numbers that begin with 1, 2, 3 and 5."""
+    return f"{value:g}" if f"{value:.0e}"[0] in "1235" else ""
 
 
 def _scaled(row: Row, column: Column) -> tuple[float, float]:
