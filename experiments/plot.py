@@ -35,8 +35,8 @@ def write_plot(experiment: Experiment, rows: Sequence[Row]) -> None:
 
 
 def _tick(value: float, position: int) -> str:
-    """Of a logarithmic axis, the numbers that begin with 1, 2, 3 and 5."""
-    return f"{value:g}" if f"{value:.0e}"[0] in "1235" else ""
+    """Of a logarithmic axis, the numbers that begin with 1, 2, 3, 5 and 7."""
+    return f"{value:g}" if f"{value:.0e}"[0] in "12357" else ""
 
 
 def _scaled(row: Row, column: Column) -> tuple[float, float]:

@@ -168,8 +168,8 @@ FOUND = """In the paper (Kinetics-400 top-1, table 5): time-strided convolution 
 What was found. Convolution comes first here as well, then time-to-channel, sampling, no lateral connection;
 but these four lie within two points, and their spreads overlap. Two pathways are worth far more than either
 alone: Slow-only sees clothes but guesses the pace, Fast-only sees the pace but loses detail. It stands above
-Slow-only here, not 20 points below it, for pace is half of what makes a class and clothes are large and plain.
-Joining in the classifier alone does nearly as well as laterals, since clothes, movement and pace are
+Slow-only here, not 20 points below it, for pace is half of what makes a class, and clothes are large and
+plain. Joining in the classifier alone does nearly as well as laterals, since clothes, movement and pace are
 read separately and their answers only have to be put together.
 
 Fast-only has less than half the multiply-adds of Slow-only and takes 1.8 times as long: many frames of few
