@@ -38,10 +38,10 @@ def run(variant: str, seed: int) -> Numbers:
 
 
 FOUND = """What was found. Where motion is short, both rules of clustering name it and whatever does not look
-stays near chance (25 %): even segments could reach 70 %, for so often a border falls into a burst, but in this
-time they only learn the training videos by heart. Noise of 2 in 255 on every pixel takes the cumulative rule
-to chance, for 120 quiet frames outweigh a burst; a floor under the distances brings it back. Four flashes
-take all cuts from the slope; lasting distances bring it back. Each mended rule is as good as on quiet videos.
+stays near chance (25 %): even segments could reach 70 %, for so often a border falls into a burst, but in
+this time they do not get there. Noise of 2 in 255 on every pixel takes the cumulative rule to chance, for 120
+quiet frames outweigh a burst; a floor under the distances brings it back. Four flashes take all cuts from the
+slope; lasting distances bring it back. Each mended rule is as good as on quiet videos.
 
 Seconds were taken in turns with uniform frames while another training ran: read the quotient."""
 
