@@ -118,8 +118,8 @@ def run(variant: str, seed: int) -> Numbers:
 
 EXPERIMENT = Experiment(
     name="blvnet",
-    claim="What bLVNet-TAM gains from more frames of a video and from a deeper network, what it pays, and what "
-    "is left of it without aggregation over time (`plain`).",
+    claim="What bLVNet-TAM gains from more frames of a video and from a deeper network, what it pays, and "
+    "what is left of it without aggregation over time (`plain`).",
     variants=(
         *("r26_4x2", "r26_8x2", "r26_16x2"),
         *("r50_4x2", "r50_8x2", "r50_16x2"),
