@@ -123,6 +123,13 @@ def small(**fields: Any) -> AdaFocus:
     return model
 
 
+def small_v2() -> AdaFocusV2:
+    fields: dict[str, Any] = {"classifier": "gru", "classifier_width": 128, "dropout": 0.3, "order": "time"}
+    model = create_model("adafocus_v2_small", len(ACTIONS), **fields)
+    assert isinstance(model, AdaFocusV2)
+    return model
+
+
 def changed(model: AdaFocus, **fields: Any) -> AdaFocus:
     """The same networks in another configuration; parts that are new in it start untrained."""
     torch.manual_seed(0)
@@ -296,10 +303,7 @@ def v2_scratch(seed: int) -> FocusModel:
 
 def v2_from(seed: int, name: str, start: dict[str, Tensor], epochs: int) -> FocusModel:
     torch.manual_seed(seed)
-    model = create_model(
-        "adafocus_v2_small", len(ACTIONS), classifier="gru", classifier_width=128, dropout=0.3, order="time"
-    )
-    assert isinstance(model, AdaFocusV2)
+    model = small_v2()
     start = {key: value for key, value in start.items() if not key.startswith("policy")}
     model.load_state_dict(start, strict=False)
     parts = learn_only(

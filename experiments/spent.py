@@ -1,9 +1,11 @@
-"""What a model spends: the time of one clip beside a fixed one's, and the memory of a training step."""
+"""What a model spends: the time of one clip beside a fixed one's, the memory of answering and training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -45,6 +47,12 @@ def race(model: Any, frames: Tensor, other: Any, still: Tensor) -> dict[str, flo
     return {"ms": 1000 * ours / TIMED, "times": ours / theirs}
 
 
+def alone(measure: Callable[..., float], *arguments: Any) -> float:
+    """What a function returns in a process of its own, whose memory nothing else has touched."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
 def training_memory(dearest: Callable[[], Lesson], config: TrainConfig) -> float:
     """MiB that three steps add to the most memory that this process has held; call it before all else."""
     tiny = create_model("tsn_r10_8", 2, size=32, resize=32)
@@ -52,6 +60,19 @@ def training_memory(dearest: Callable[[], Lesson], config: TrainConfig) -> float
     before = peak_memory_mb()
     take_steps(*dearest(), config)
     return (peak_memory_mb() - before) * 1e6 / 2**20
+
+
+def answering_memory(untrained: Callable[[], VideoModel], clips: int) -> float:
+    """MiB that a batch of clips to be answered adds, likewise."""
+    answer(create_model("tsn_r10_8", 2, size=32, resize=32), clips)
+    before = peak_memory_mb()
+    answer(untrained(), clips)
+    return (peak_memory_mb() - before) * 1e6 / 2**20
+
+
+@torch.inference_mode()
+def answer(model: VideoModel, clips: int) -> Tensor:
+    return model.eval()(torch.randn(clips, 3, model.spec.frames, model.spec.size, model.spec.size))
 
 
 def take_steps(model: VideoModel, objective: Any, config: TrainConfig, steps: int = 3) -> None:
