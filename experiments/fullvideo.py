@@ -29,6 +29,13 @@ Fields = dict[str, Any]
 UNIFORM: Fields = {"train_mode": "uniform", "eval_mode": "uniform"}
 ALL: Fields = {"train_mode": "all", "eval_mode": "all"}
 RULES: dict[str, Fields] = {rule: {"rule": rule} for rule in ("even", "random", "slope", "cumulative")}
+SMALL: Fields = {"width": 0.125, "stem": "large", "pool": "average"}  # as full video is here
+SYSTEMS: dict[str, Fields] = {  # as many frames as each is made for
+    **{name: SMALL | {"name": f"{name}_r10_8", "frames": 8} for name in ("tsn", "tsm", "tam")},
+    "i3d": {"name": "i3d_ibm_r18_8", "depth": 10, "width": 0.125, "frames": 8},
+    "slowfast": {"name": "slowfast_small", "width": 0.125, "stem": "large"},
+    "blvnet_tam": {"name": "blvnet_small", "width": 0.125, "pool": "average"},
+}
 COLUMNS = (
     Column("top1", "validation top-1, %", 100),
     Column("mmacs", "MMACs a video"),
@@ -40,7 +47,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """Videos, how long to learn from them, and the models to compare by what differs in their settings."""
+    """Videos, how long to learn from them, and the models to compare by what differs in their settings.
+
+    A "name" among these is a model of the zoo; without one it is the small full-video network.
+    """
 
     scene: Scene
     epochs: int
@@ -54,7 +64,8 @@ MOVE = Setting(
     Move(),
     8,
     {"size": 64, "resize": 64, "frames": 32},
-    {"uniform": UNIFORM, **{rule: RULES[rule] for rule in ("even", "slope", "cumulative")}, "all": ALL},
+    {"uniform": UNIFORM, **{rule: RULES[rule] for rule in ("even", "slope", "cumulative")}, "all": ALL}
+    | SYSTEMS,
     train=1800,
     val=600,
 )
@@ -80,7 +91,7 @@ def measure(setting: Setting, variant: str, seed: int, scratch: Path) -> Numbers
     before = peak_memory_mb()
     model = trained(setting, variant, seed, videos, scratch / "run")
     grown = peak_memory_mb() - before
-    clip = torch.zeros(1, 3, setting.model["frames"], setting.model["size"], setting.model["size"])
+    clip = torch.zeros(1, 3, model.spec.frames, model.spec.size, model.spec.size)
     return {
         "top1": judge(model, unseen),
         "mmacs": count_macs(model, clip).total / 1e6,
@@ -90,7 +101,8 @@ def measure(setting: Setting, variant: str, seed: int, scratch: Path) -> Numbers
 
 def build(setting: Setting, variant: str) -> VideoModel:
     fields = setting.model | (UNIFORM if variant == "uniform" else setting.variants[variant])
-    return create_model("fullvideo_small", len(STEPS), dropout=0.0, **fields)
+    fields = {"name": "fullvideo_small", "dropout": 0.0} | fields
+    return create_model(fields.pop("name"), len(STEPS), **fields)
 
 
 def lesson(model: VideoModel) -> Lesson:
@@ -102,17 +114,23 @@ def trained(setting: Setting, variant: str, seed: int, videos: Videos, folder: P
     model = build(setting, variant)
     epochs = setting.epochs
     config = replace(TRAIN, epochs=epochs, warmup_epochs=0.3 * epochs, seed=seed)
-    data = Batches(videos, config.batch, seed)
+    data = Batches(read_by(model, videos), config.batch, seed)
     with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as going:
         fit(model, data, Classification(model.spec), config, going, batches_per_epoch=len(data))
     return model.eval()
+
+
+def read_by(model: VideoModel, videos: Videos) -> Videos:
+    """The frames that a model wants of each video, evenly spread."""
+    step = videos.frames.shape[1] // model.spec.frames
+    return Videos(videos.frames[:, step // 2 :: step], videos.labels)
 
 
 @torch.inference_mode()
 def judge(model: VideoModel, videos: Videos) -> float:
     """Share of videos named rightly."""
     right = 0
-    for batch in in_order(videos):
+    for batch in in_order(read_by(model, videos)):
         logits = model(to_clip(batch.frames[:, 0], model.spec))
         right += int((logits.argmax(1) == batch.labels).sum())
     return right / len(videos.labels)
