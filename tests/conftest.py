@@ -1,12 +1,16 @@
-"""What several test files share: the corpus of bad videos and three real clips."""
+"""What several test files share: the corpus of bad videos, three real clips, eight made ones."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import make_bad_videos
 
@@ -27,3 +31,27 @@ def clips() -> dict[str, Path]:
     found = {file.name: Path(str(file.locate())) for file in files if file.name in CLIPS}
     assert set(found) == set(CLIPS)
     return found
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight tiny videos of two classes, as arrays, in a list."""
+    folder = tmp_path_factory.mktemp("videos")
+    rng = np.random.default_rng(0)
+    lines = [json.dumps({"foveate": 1, "classes": ["dark", "light"]})]
+    for number in range(8):
+        level = 60 + 120 * (number % 2)
+        array = rng.integers(level - 30, level + 30, (4, 40, 40, 3)).astype(np.uint8)
+        np.save(folder / f"{number}.npy", array)
+        lines.append(json.dumps({"path": f"{number}.npy", "labels": [number % 2]}))
+    (folder / "list.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "list.jsonl"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than they save on clips this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -261,23 +259,6 @@ def test_older_files_number_the_layers_of_the_glance_through() -> None:
 
 
 # ---- the stages, from files to a finished model
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight tiny videos of two classes, as arrays, in a list."""
-    folder = tmp_path_factory.mktemp("videos")
-    rng = np.random.default_rng(0)
-    lines = [json.dumps({"foveate": 1, "classes": ["dark", "light"]})]
-    for number in range(8):
-        level = 60 + 120 * (number % 2)
-        np.save(
-            folder / f"{number}.npy",
-            rng.integers(level - 30, level + 30, (4, SIDE, SIDE, 3)).astype(np.uint8),
-        )
-        lines.append(json.dumps({"path": f"{number}.npy", "labels": [number % 2]}))
-    (folder / "list.jsonl").write_text("\n".join(lines) + "\n")
-    return folder / "list.jsonl"
 
 
 def job(videos: Path, out: Path) -> TrainJob:

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -40,21 +39,6 @@ PLAN = FocusPlan(
     glance_rate=1e-3, local_rate=1e-3, patch_rate=1e-3, tune_rate=1e-3,
 )  # fmt: skip
 TRAIN = TrainConfig(epochs=1, batch=4, optimizer="adamw", rate=1e-3, reference_batch=None)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight tiny videos of two classes, as arrays, in a list."""
-    folder = tmp_path_factory.mktemp("videos")
-    rng = np.random.default_rng(0)
-    lines = [json.dumps({"foveate": 1, "classes": ["dark", "light"]})]
-    for number in range(8):
-        level = 60 + 120 * (number % 2)
-        array = rng.integers(level - 30, level + 30, (4, SIDE, SIDE, 3)).astype(np.uint8)
-        np.save(folder / f"{number}.npy", array)
-        lines.append(json.dumps({"path": f"{number}.npy", "labels": [number % 2]}))
-    (folder / "list.jsonl").write_text("\n".join(lines) + "\n")
-    return folder / "list.jsonl"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -40,14 +40,7 @@ CHILD = Path(__file__).with_name("train_child.py")
 LEARN = Classification(toy.SPEC)
 CONFIG = TrainConfig(epochs=2, batch=4, reference_batch=None, rate=0.05, log_every=1, save_every=100)
 NO_BAD = -1
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(
