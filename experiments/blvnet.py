@@ -33,6 +33,11 @@ SIDE, FRAMES = 64, 32
 COUNTS = {"train": 480, "test": 320}
 ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "bow")
 CONFIG = FiguresConfig(actions=ACTIONS, stature=(0.55, 0.7), cycles=(4.0, 7.0), clutter=(3, 5))
+KINDS: dict[str, dict[str, Any]] = {
+    "aggregation": {},
+    "identity": {"aggregation": {"start": "identity"}},
+    "plain": {"temporal": "none"},
+}
 
 
 class Stretch(NamedTuple):
@@ -68,18 +73,19 @@ def draw(split: int, index: int) -> Arrays:
     return {"frames": clip.frames}
 
 
-def build(depth: int, pairs: int, temporal: str) -> VideoModel:
-    shape: dict[str, Any] = {"depth": depth, "frames": 2 * pairs, "temporal": temporal, "dropout": 0.3}
+def build(depth: int, pairs: int, kind: str) -> VideoModel:
+    """kind: aggregation (as published), identity (that starts with nothing mixed), or plain (none)."""
+    shape: dict[str, Any] = {"depth": depth, "frames": 2 * pairs, "dropout": 0.3} | KINDS[kind]
     return create_model("blvnet_small", len(ACTIONS), size=SIDE, resize=SIDE, **shape)
 
 
-def trained(depth: int, pairs: int, temporal: str, seed: int) -> VideoModel:
+def trained(depth: int, pairs: int, kind: str, seed: int) -> VideoModel:
     """The model of a cell, trained stretch by stretch; shorter cells of the seed share the first ones."""
     torch.manual_seed(seed)
-    model, name = build(depth, min(pairs, STRETCHES[0].pairs), temporal), f"r{depth}_{temporal}"
+    model, name = build(depth, min(pairs, STRETCHES[0].pairs), kind), f"r{depth}_{kind}"
     for stretch in STRETCHES:
         now = min(pairs, stretch.pairs)
-        longer = build(depth, now, temporal)
+        longer = build(depth, now, kind)
         longer.load_state_dict(model.state_dict())
         model, name = longer, f"{name}_{now}x2"
         config = replace(TRAIN, epochs=stretch.epochs, rate=stretch.rate, seed=seed)
@@ -107,9 +113,9 @@ def lesson_of(model: VideoModel) -> Lesson:
 
 
 def run(variant: str, seed: int) -> Numbers:
-    """One cell, such as "r26_8x2" or "r26_8x2_plain", the latter without aggregation over time."""
-    depth, pairs, *plain = variant.split("_")
-    shape = int(depth[1:]), int(pairs.removesuffix("x2")), "none" if plain else "aggregation"
+    """One cell, such as "r26_8x2" or "r26_8x2_plain"."""
+    depth, pairs, *kind = variant.split("_")
+    shape = int(depth[1:]), int(pairs.removesuffix("x2")), (kind or ["aggregation"])[0]
     memory = training_memory(lambda: lesson_of(build(*shape)), TRAIN)
     smallest = build(26, STRETCHES[0].pairs, "aggregation")
     steps = step_race(lesson_of(build(*shape)), lesson_of(smallest), TRAIN)
@@ -119,11 +125,12 @@ def run(variant: str, seed: int) -> Numbers:
 EXPERIMENT = Experiment(
     name="blvnet",
     claim="What bLVNet-TAM gains from more frames of a video and from a deeper network, what it pays, and "
-    "what is left of it without aggregation over time (`plain`).",
+    "what is left of it without aggregation over time (`plain`), or with one that starts as the identity.",
     variants=(
         *("r26_4x2", "r26_8x2", "r26_16x2"),
         *("r50_4x2", "r50_8x2", "r50_16x2"),
         *("r26_4x2_plain", "r26_8x2_plain", "r26_16x2_plain"),
+        *("r26_4x2_identity", "r26_8x2_identity", "r26_16x2_identity"),
     ),
     columns=(
         Column("top1", "test top-1, %", 100),

@@ -48,6 +48,15 @@ def test_pairs_are_frames_that_stand_twice(method: str, full: bool, taps: int, f
     assert torch.allclose(second, written_out[:, 1], atol=1e-6)
 
 
+@pytest.mark.parametrize("taps", [1, 2, 3, 4])
+def test_from_identity_nothing_is_mixed_and_all_taps_learn(taps: int) -> None:
+    tam, x = AggregationConfig(taps, start="identity").build(CHANNELS), maps(4).abs()
+    mixed = tam(x, 4)
+    assert torch.equal(mixed, x)
+    mixed.square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.ne(0).all() for weight in tam.weights)
+
+
 def test_shift_is_a_special_case() -> None:
     tam, x = part(), maps(4).abs()  # the ReLU leaves it alone
     shift = TemporalShift(div=3)
@@ -175,3 +184,8 @@ def test_average_over_time_counts_the_zeros_around_the_clip() -> None:
 def test_no_taps_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         AggregationConfig(0)
+
+
+def test_no_identity_among_all_channels() -> None:
+    with pytest.raises(ValueError, match="choose full or start=identity"):
+        AggregationConfig(full=True, start="identity")

@@ -27,10 +27,15 @@ class AggregationConfig:
     taps: int = 3  # r, frames that are mixed; of an even number one more lies in the past
     method: Literal["sum", "max"] = "sum"
     full: bool = False  # mix all channels by a 1x1 convolution a tap, not each channel with itself
+    # random: as published; what a trained network found is mixed by lot at first | identity: nothing is
+    # mixed until it is learnt (own addition)
+    start: Literal["random", "identity"] = "random"
 
     def __post_init__(self) -> None:
         if self.taps < 1:
             raise ValueError(f"aggregation over {self.taps} frames; it takes at least 1")
+        if self.full and self.start == "identity":
+            raise ValueError("aggregation over all channels starts at random: choose full or start=identity")
 
     def build(self, channels: int) -> TemporalAggregation:
         """The part for maps of so many channels."""
@@ -53,8 +58,11 @@ class TemporalAggregation(nn.Module):
         inputs = channels if config.full else 1
         shape = (channels, inputs, 1, 1)  # of a convolution, as in the released files
         self.weights = nn.ParameterList(torch.empty(shape) for _ in range(config.taps))
-        for weight in self.weights:  # from the past to the future
-            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+        for place, weight in enumerate(self.weights):  # from the past to the future
+            if config.start == "identity":
+                nn.init.constant_(weight, float(place == config.taps // 2))
+            else:
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, maps: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
         """maps: (B*T, C, H, W). Returns the same shape. A stream raises: the future is not there yet."""
