@@ -33,4 +33,4 @@ reproduce: .venv/.done
 	$(BIN)/python -m experiments
 
 clean:
-	rm -rf .venv runs demo
+	rm -rf .venv demo

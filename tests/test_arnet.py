@@ -266,7 +266,7 @@ def job(videos: Path, out: Path) -> TrainJob:
     settings = (f"resize={SIDE}", f"sizes=[{SIDE}, 32, 24]", "glance_size=16", "frames=3", "policy_width=8")
     return TrainJob(
         videos, out, "arnet_small", val=videos, settings=settings, workers=0,
-        train=TrainConfig(epochs=1, batch=4, optimizer="adamw", rate=1e-3, reference_batch=None),
+        train=TrainConfig(batch=4, optimizer="adamw", reference_batch=None),
         augment=Augment(crop="center"), resolution=plan,
     )  # fmt: skip
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
+from foveate.measure.cost import (
+    _recurrent_on_cuda,
+    count_macs,
+    count_parameters,
+    measure_latency,
+    peak_memory_mb,
+)
 from foveate.models.zoo import create_model
 
 
@@ -54,11 +60,30 @@ def test_published_costs(name: str, classes: int, gmacs: float) -> None:
     assert sum(cost.parts.values()) == cost.total
 
 
-def test_counting_leaves_the_mode_alone() -> None:
-    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
-    count_macs(net.train(), torch.zeros(1, 2))
+@pytest.mark.parametrize(
+    "name", ["adafocus_small", "arnet_small", "blvnet_small", "fullvideo_small", "slowfast_small"]
+)
+def test_the_parts_of_every_kind_of_model_sum_to_the_whole(name: str) -> None:
+    model = create_model(name)
+    cost = count_macs(model, torch.zeros(1, 3, model.spec.frames, model.spec.size, model.spec.size))
+    assert sum(cost.parts.values()) == cost.total
+
+
+def test_counting_leaves_the_modes_alone() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
+    net[1].eval()
+    count_macs(net, torch.zeros(1, 2))
+    assert [module.training for module in net.modules()] == [True, True, False]
+    with pytest.raises(RuntimeError):
+        count_macs(net, torch.zeros(1, 3))
     assert net.training
     assert count_parameters(net) == 6
+
+
+def test_recurrent_layers_of_cuda_count_as_those_of_the_cpu() -> None:
+    net, x = nn.GRU(6, 5, num_layers=2, bidirectional=True), torch.zeros(4, 2, 6)
+    weights = [tuple(weight.shape) for weight in net.parameters()]
+    assert _recurrent_on_cuda(tuple(x.shape), weights) // 2 == count_macs(net, x).total
 
 
 def test_latency_and_memory_are_positive() -> None:

@@ -38,7 +38,7 @@ PLAN = FocusPlan(
     glance_epochs=1, local_epochs=1, patch_epochs=1, policy_epochs=1, tune_epochs=1, patch_classifier=1.0,
     glance_rate=1e-3, local_rate=1e-3, patch_rate=1e-3, tune_rate=1e-3,
 )  # fmt: skip
-TRAIN = TrainConfig(epochs=1, batch=4, optimizer="adamw", rate=1e-3, reference_batch=None)
+TRAIN = TrainConfig(batch=4, optimizer="adamw", reference_batch=None)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,8 @@ def test_documented_commands_are_the_recipes_of_the_papers(monkeypatch: pytest.M
 
 
 def test_v2_trains_in_one_stage(videos: Path, tmp_path: Path) -> None:
-    train_stages(job(videos, tmp_path, "adafocus_v2_small", "classifier_width=8"))
+    whole = job(videos, tmp_path, "adafocus_v2_small", "classifier_width=8")
+    train_stages(replace(whole, train=replace(TRAIN, epochs=1, rate=1e-3)))
     assert (tmp_path / "best.safetensors").exists() and (tmp_path / "together").is_dir()
 
 

@@ -17,11 +17,11 @@ from foveate.errors import UsageError
 T = TypeVar("T")
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """A hint that names the closest known word, or lists them all when none is close."""
+def nearest(name: str, known: typing.Iterable[str], otherwise: str = "") -> str:
+    """A hint that names the closest known word; when none is close, `otherwise`, or lists them all."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {' or '.join(close)}?" if close else otherwise or f"known: {', '.join(known)}"
 
 
 def from_dict(cls: type[T], data: object, subject: object) -> T:

@@ -74,7 +74,7 @@ def _extras() -> list[Fact]:
     for extra, (module, purpose) in EXTRAS.items():
         here = importlib.util.find_spec(module) is not None
         version = importlib.metadata.version(module) if here else "missing"
-        hint = "" if here else f"; pip install 'foveate[{extra}]'"
+        hint = "" if here else f"; pip install {module.replace('_', '-')}"
         facts.append(Fact(extra, version, purpose + hint))
     return facts
 

@@ -38,7 +38,7 @@ def read_class_names(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     """
     if not isinstance(source, str | Path):
         return _checked("class names", source)
-    if source in KNOWN:
+    if str(source) in KNOWN:
         return known_class_names(str(source))
     path = Path(source)
     if not path.exists():

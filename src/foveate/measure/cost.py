@@ -12,7 +12,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -34,16 +34,25 @@ class Cost:
 
 def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> Cost:
     """Run `model` (or `call`, a method of it) once in eval mode on `inputs` and count what it computes."""
-    training = model.training
+    modes = {module: module.training for module in model.modules()}  # a frozen part may have its own
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_MISSING)
-    with counter, torch.no_grad():
-        (call or model)(*inputs)
-    model.train(training)
+    try:
+        with counter, torch.no_grad():
+            (call or model)(*inputs)
+    finally:
+        for module, training in modes.items():
+            module.training = training
     by_module = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
-    root = type(model).__name__
-    parts = {name: by_module.get(f"{root}.{name}", 0) for name, _ in model.named_children()}
+    parts = {name: _below(by_module, f"{type(model).__name__}.{name}") for name, _ in model.named_children()}
     return Cost(counter.get_total_flops() // 2, dict(sorted(parts.items(), key=lambda part: -part[1])))
+
+
+def _below(by_module: dict[str, int], part: str) -> int:
+    """What a part computed: its own count, or, of one that is never called itself, those of its parts."""
+    inside = [name for name in by_module if name == part or name.startswith(f"{part}.")]
+    top = [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
+    return sum(by_module[name] for name in top)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -88,6 +97,11 @@ def _lstm_layer(x: Shape, w0: Shape, w1: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(x[:-1]) * (prod(w0) + prod(w1))
 
 
+def _recurrent_on_cuda(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
+    """All layers and directions of a GRU or LSTM. x: (steps, batch, inputs). weights: matrices and biases."""
+    return 2 * prod(x[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
+
+
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     """Both products of an attention. query: (..., n, d); key: (..., m, d); value: (..., m, e)."""
     return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
@@ -105,11 +119,13 @@ def _add_weight_a_channel(_: Shape, x: Shape, weight: Any, *__: Any, **___: Any)
 
 _MISSING: dict[Any, Any] = {
     torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
+    torch.ops.aten._cudnn_rnn: _recurrent_on_cuda,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten.mul: _weight_a_channel,
     torch.ops.aten.addcmul_: _add_weight_a_channel,
 }
-"""Formulas that torch's counter lacks: on a CPU it takes LSTMs and fused attention for nothing.
+"""Formulas that torch's counter lacks: it takes LSTMs, on CUDA all recurrent layers, and on a CPU fused
+attention for nothing.
 
 A weight for each channel is a depthwise 1x1 convolution, which counts when it is written as one.
 """

@@ -57,7 +57,7 @@ SLOWFAST_PAPER = "Feichtenhofer et al., ICCV 2019"
 NONLOCAL_PAPER = "Wang et al., CVPR 2018"
 X3D_PAPER = "Feichtenhofer, CVPR 2020"
 FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
-OURS = "small net for images of 48 to 112 pixels"
+OURS = "our small net, for made videos and tests"
 
 # Networks of the laboratory: a figure of 4 % of the frame is lost in an average, hence the maximum.
 _SMALL: dict[str, Any] = {
@@ -309,7 +309,7 @@ def list_models(pattern: str = "*") -> list[str]:
 def entry(name: str) -> Entry:
     """The table's line of a model; an unknown name raises UsageError with the nearest ones."""
     if name not in MODELS:
-        raise UsageError(name, "no model of this name", nearest(name, MODELS))
+        raise UsageError(name, "no model of this name", nearest(name, MODELS, "`foveate models` lists them"))
     return MODELS[name]
 
 

@@ -26,7 +26,7 @@ from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
 from foveate.video.transform import Augment
-from foveate.weights.addresses import addresses
+from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import load_model, start_from, start_part
 
@@ -46,7 +46,7 @@ class TrainJob:
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
     format: Format = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
-    classes: Path | None = None  # class names; none: the list's own
+    classes: Path | None = None  # class names: a file, or kinetics400 and the like; none: the list's own
     template: str | None = None  # names of extracted frames, such as img_{:05d}.jpg
     split: str | None = None  # of the training list, where its format has several
     val_split: str | None = None  # of the validation list; the two may be one folder
@@ -88,19 +88,25 @@ def _fit(
         return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
 
     training = {"from": job.weights, "videos": len(lists[0]), "epochs": job.train.epochs}
-    device = next(model.parameters()).device
     return fit(
         model,
         feed.batches,
-        Classification(model.spec, job.train.loss, job.train.label_smoothing, device),
+        Classification(model.spec, job.train.loss, job.train.label_smoothing),
         job.train,
         run,
         batches_per_epoch=feed.per_epoch,
         evaluate=judge if len(lists) > 1 else None,
         save_best=partial(save_best, training),
         fingerprint=fingerprint(lists),
+        decides=decides(job, model),
         world=world,
     )
+
+
+def decides(job: TrainJob, model: VideoModel) -> dict[str, Any]:
+    """What of a job has a part in the weights, beside its list and the settings of the loop."""
+    chosen = {"model": to_dict(model.config), "augment": to_dict(job.augment)}
+    return {f"{group}.{name}": value for group, fields in chosen.items() for name, value in fields.items()}
 
 
 class Feed:
@@ -138,8 +144,12 @@ def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
 
 def weights_file(job: TrainJob) -> Path | None:
     """The model file that training starts from; None for released weights, or none."""
-    released = not job.weights or job.weights == "imagenet" or job.weights in addresses(job.model)
-    return None if released else Path(str(job.weights))
+    if not job.weights or job.weights == "imagenet" or job.weights in addresses(job.model):
+        return None
+    path = Path(job.weights)
+    if not path.suffix and not path.exists():
+        find_address(job.model, job.weights)  # which says what there is
+    return path
 
 
 def named_model(job: TrainJob, videos: VideoList) -> VideoModel:

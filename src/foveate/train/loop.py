@@ -61,6 +61,7 @@ def fit(
     evaluate: Evaluate | None = None,
     save_best: SaveBest | None = None,
     fingerprint: str = "",
+    decides: Mapping[str, Any] | None = None,
     world: World = ALONE,
     console: Console | None = None,
 ) -> Outcome:
@@ -69,7 +70,8 @@ def fit(
     batches_per_epoch: batches that one process is given in a whole epoch.
     param_groups: what learns and how fast; by default the learning parameters in the configured style.
     save_best: called by the main process when the monitored measure rises (each epoch without `evaluate`).
-    fingerprint: of the data; a resumed run must repeat it and the settings, or UsageError names the change.
+    fingerprint: of the data. decides: plain data of what else has a part in the weights, by name. A resumed
+    run must repeat both and the settings, or UsageError names the change.
 
     Raises Stopped after SIGTERM or SIGINT, with everything saved; DataError if too many files are bad;
     UsageError if the loss is not finite, the last good checkpoint being kept; OutputError on a full disk.
@@ -80,7 +82,7 @@ def fit(
     training = _Training(
         state, batches, objective, config, run, batches_per_epoch, evaluate, save_best, world
     )
-    training.begin(fingerprint)
+    training.begin(dict(decides or {}) | {"data": fingerprint})
     with StopSignals() as training.stop, training.open_displays(console) as training.displays:
         training.run_epochs()
     return Outcome(state.judged, state.step, state.best, state.scores)
@@ -108,13 +110,10 @@ class _Training(Generic[B]):
     def steps_per_epoch(self) -> int:
         return math.ceil(self.batches_per_epoch / self.config.accumulate)
 
-    def begin(self, fingerprint: str) -> None:
+    def begin(self, decides: dict[str, Any]) -> None:
         """Take up the last checkpoint, or write the first one and so learn early if that is possible."""
-        self.identity = self.config.identity() | {
-            "processes": self.world.size,
-            "batches_per_epoch": self.batches_per_epoch,
-            "data": fingerprint,
-        }
+        size = {"processes": self.world.size, "batches_per_epoch": self.batches_per_epoch}
+        self.identity = self.config.identity() | size | decides
         if self.world.gather(self.run.resumes)[0]:
             saved = load_checkpoint(self.run.last)
             check_identity(self.run.last, saved["identity"], self.identity)

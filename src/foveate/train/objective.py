@@ -90,12 +90,12 @@ class Classification:
     spec: ClipSpec
     loss: Loss = "cross_entropy"
     label_smoothing: float = 0.0
-    device: torch.device | str | None = None  # where the clip goes; None: it stays
 
     def __call__(self, model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
         """The mean loss over the batch, and for single labels the share of correct ones, `top1`."""
         clips = clips_of(batch.frames)
-        logits = model(given(model, clips, self.spec, self.device)).float()
+        device = next(model.parameters()).device
+        logits = model(given(model, clips, self.spec, device)).float()
         labels = batch.labels.repeat_interleave(len(clips) // len(batch.frames), 0).to(logits.device)
         values = {"loss": loss_function(self.loss, self.label_smoothing)(logits, labels)}
         if self.loss == "cross_entropy":

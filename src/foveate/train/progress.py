@@ -74,7 +74,7 @@ class Curves:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError("tensorboard", "is not installed", "pip install 'foveate[track]'") from error
+            raise UsageError("tensorboard", "is not installed", "pip install tensorboard") from error
         self._writer = SummaryWriter(folder / "tensorboard", purge_step=done or None)
 
     def advance(self, step: int) -> None:

@@ -23,7 +23,7 @@ from foveate.data.lists import VideoList
 from foveate.errors import OutputError, UsageError
 from foveate.models.adafocus import AdaFocusConfig
 from foveate.models.adafocus_tsm import AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2Config
+from foveate.models.adafocus_v2 import AdaFocusV2, AdaFocusV2Config
 from foveate.models.arnet import ARNet, ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.focus import FocusModel
@@ -33,6 +33,7 @@ from foveate.train.checkpoint import load_checkpoint
 from foveate.train.classifier import (
     Feed,
     TrainJob,
+    decides,
     device_of,
     fingerprint,
     judge_list,
@@ -72,6 +73,7 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
     lists, plan = prepare(job), job.focus
     model = named_model(job, lists[0])
     stages = plan_stages(model, job, plan)
+    _demand_own_numbers(model, job)
     running = _running(stages, plan, job.out)
     exits = plan.exit_frames is not None if not plan.only else EXITS in plan.only
     if exits:
@@ -95,6 +97,19 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
             training = {"videos": len(lists[0]), "plan": to_dict(recipe)}
             save_best(training, outcome.model, _made(job.out) / "best.safetensors")
     return model, outcome
+
+
+def _demand_own_numbers(model: VideoModel, job: TrainJob) -> None:
+    """UsageError for epochs and a rate of all stages, which would come to nothing: each has its own."""
+    if isinstance(model, AdaFocusV2):  # has one
+        return
+    usual = TrainConfig()
+    if (job.train.epochs, job.train.rate) != (usual.epochs, usual.rate):
+        example = (
+            "--branch-epochs, --joint-rate" if isinstance(model, ARNet) else "--patch-epochs, --tune-rate"
+        )
+        hint = f"use {example} and so on instead of --epochs and --rate"
+        raise UsageError(job.model, "each of its stages has epochs and a rate of its own", hint)
 
 
 def _running(stages: Sequence[Stage], plan: FocusPlan, out: Path) -> list[Stage]:
@@ -184,6 +199,7 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
             param_groups=groups,
             evaluate=judge if stage.judged and len(lists) > 1 else None,
             fingerprint=fingerprint(lists),
+            decides=decides(job, model) | _chosen(stage, job),
             world=world,
         )
 
@@ -202,6 +218,12 @@ def _config(stage: Stage, train: TrainConfig) -> TrainConfig:
         reference_batch=None,
         precision="fp32",
     )
+
+
+def _chosen(stage: Stage, job: TrainJob) -> dict[str, Any]:
+    """The fields of the plan that have a part in a stage, beside its epochs and its rate."""
+    plan = to_dict(job.focus) | to_dict(job.resolution)
+    return {f"plan.{name}": plan[name] for name in stage.chosen}
 
 
 def _load_finished(model: VideoModel, stage: Stage, out: Path) -> None:

