@@ -53,8 +53,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UsageError(where, f"expected a list, got {value!r}")
-        item = args if len(args) == len(value) and args[-1] is not Ellipsis else (args[0],) * len(value)
-        return tuple(_convert(v, k, where) for v, k in zip(value, item, strict=True))
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) != len(value):
+            raise UsageError(where, f"expected {len(kinds)} values, got {list(value)}")
+        return tuple(_convert(v, k, where) for v, k in zip(value, kinds, strict=True))
     if origin is dict:
         return dict(value)
     return _convert_plain(value, kind, where)

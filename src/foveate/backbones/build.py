@@ -59,6 +59,8 @@ def build_backbone(
     """
     if (alpha, beta) != (2, 4) and not name.startswith("blresnet"):
         raise ValueError(f"alpha and beta are for bLResNets, not {name}")
+    if not {*pool_after} <= {1, 2, 3, 4}:
+        raise ValueError(f"temporal pool after stages {list(pool_after)}; a network has stages 1 to 4")
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
         return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides, pool_time)

@@ -91,13 +91,15 @@ def resize_input(model: VideoModel, size: int | None, resize: int | None) -> Non
 
 
 def device_named(name: str) -> torch.device:
-    """cpu, cuda or cuda:1; UsageError for one that is not here."""
+    """cpu, cuda or cuda:1; UsageError for another, or one that is not here."""
     import torch
 
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError("device", f"'{name}' is none", "use cpu or cuda") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError("device", f"'{name}' is none to compute on", "use cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("device", "this machine or this PyTorch has no CUDA", "use --device cpu")
     return device

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import tyro
 
-from foveate.cli.inputs import demand, demand_writable, device_named
+from foveate.cli.inputs import demand, demand_writable, device_named, resize_input
 from foveate.cli.show import print_json, print_line, print_table
 from foveate.data.class_names import read_class_names
 from foveate.errors import UsageError
@@ -98,8 +98,8 @@ def profile(
     if threads:
         torch.set_num_threads(threads)
     net = _named_or_read(model).to(device_named(device)).eval()
-    side = size or net.spec.size
-    shape = (batch, 3, frames or net.spec.frames, side, side)
+    resize_input(net, size, None)
+    shape = (batch, 3, frames or net.spec.frames, net.spec.size, net.spec.size)
     report = {"model": model} | _measure(net, shape, repeats, device)
     if json:
         print_json(report)

@@ -57,6 +57,7 @@ SLOWFAST_PAPER = "Feichtenhofer et al., ICCV 2019"
 NONLOCAL_PAPER = "Wang et al., CVPR 2018"
 X3D_PAPER = "Feichtenhofer, CVPR 2020"
 FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
+MAY_BE_ZERO = frozenset({"after", "dropout", "exits", "skip_threshold", "spread"})
 OURS = "our small net, for made videos and tests"
 
 # Networks of the laboratory: a figure of 4 % of the frame is lost in an average, hence the maximum.
@@ -323,9 +324,18 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
     if num_classes is not None:
         fields["num_classes"] = num_classes
     changed = from_dict(type(config), to_dict(config) | fields, f"model {name}")
+    _demand_positive(changed, f"model {name}")
     try:
         model = changed.build()
     except ValueError as error:
         raise UsageError(f"model {name}", str(error)) from error
     model.name = name
     return model
+
+
+def _demand_positive(config: Any, subject: str) -> None:
+    """UsageError for a number of a configuration that is not above 0, but for those with rules of their own."""
+    for name, value in to_dict(config).items():
+        numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
+        if name not in MAY_BE_ZERO and any(number <= 0 and number is not False for number in numbers):
+            raise UsageError(subject, f"{name} is {value}", "give more than 0")

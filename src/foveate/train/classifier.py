@@ -199,6 +199,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(setting, "a model setting is written key=value")
+        if key in ("num_classes", "name"):
+            raise UsageError(setting, "is no setting", "the videos or the file say it")
         try:
             fields[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -105,10 +105,8 @@ def _demand_own_numbers(model: VideoModel, job: TrainJob) -> None:
         return
     usual = TrainConfig()
     if (job.train.epochs, job.train.rate) != (usual.epochs, usual.rate):
-        example = (
-            "--branch-epochs, --joint-rate" if isinstance(model, ARNet) else "--patch-epochs, --tune-rate"
-        )
-        hint = f"use {example} and so on instead of --epochs and --rate"
+        own = ("branch-epochs", "joint-rate") if isinstance(model, ARNet) else ("patch-epochs", "tune-rate")
+        hint = f"use --{own[0]}, --{own[1]} and so on instead of --epochs and --rate"
         raise UsageError(job.model, "each of its stages has epochs and a rate of its own", hint)
 
 

@@ -76,7 +76,7 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     try:
         model = create_model(card.name, **_current(card.config))
         state = safetensors.torch.load_file(path)
-    except FoveateError as error:
+    except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ModelFileError(path, f"its configuration does not fit this version: {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(path, f"damaged: {error}") from error

@@ -46,7 +46,11 @@ def load_model(
         return read_model(Path(name))[0]
     if weights is None:
         raise UsageError(name, "a name alone has no weights", "give weights, or the path of a model file")
+    if "num_classes" in fields:
+        raise UsageError(name, "the weights say how many classes there are", "`reset_head` makes others")
     if (name, weights) in SHIPPED:
+        if fields:
+            raise UsageError(name, f"weights '{weights}' bring their own configuration", "leave fields out")
         return read_model(SHIPPED[name, weights])[0]
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
