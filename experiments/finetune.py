@@ -130,8 +130,7 @@ def _settings(task: Task) -> dict[str, Any]:
 EXPERIMENT = Experiment(
     name="finetune",
     claim="Fine-tuned from ImageNet for a few epochs, a network whose frames exchange channels (TSM) sees "
-    "their order, and one whose frames do not (TSN) cannot, for the same number of multiply-adds. Where "
-    "single frames give the class away, both do as well.",
+    "their order, and one whose frames do not (TSN) cannot, for the same number of multiply-adds.",
     variants=tuple(f"{task}-{model}" for task in TASKS for model in ("tsn_lite0_8", "tsm_lite0_8")),
     columns=(
         Column("top1", "test top-1, %", 100),

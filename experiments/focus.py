@@ -410,7 +410,11 @@ side by the seed, so that none is cheaper within a point (`plus_val`).
 
 What was missed: in two of three seeds the whole frame stands near 100 %, so the best rows cannot be ranked
 on this data; over three seeds the learned patch is 2.3 points below the whole frame, not 1, and covers
-84.5 % of the person, not 85; V2 covers 77 %."""
+84.5 % of the person, not 85; V2 covers 77 %.
+
+Names: `exit_N`, `v2_exit_N`, thresholds by which the training clips read N of 8 frames on average; `plus_P`,
+AdaFocus+ at price P of a look; `_val`, chosen of these on validation clips; `untrained`, the policy as it
+starts; `v2_scratch`, V2 without a trained patch network."""
 
 EXPERIMENT = Experiment(
     name="focus",

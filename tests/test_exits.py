@@ -14,6 +14,7 @@ from foveate.cli import main
 from foveate.data.lists import read_list
 from foveate.data.made.encode import encode_h264
 from foveate.errors import UsageError
+from foveate.infer.predict import Predictor
 from foveate.models.focus import FocusModel
 from foveate.models.zoo import create_model
 from foveate.train import classifier
@@ -75,6 +76,9 @@ def test_the_training_videos_are_answered_after_so_many_frames(
         steps = model.trace(to_clip(clips, model.spec)).steps
     assert steps.double().mean().item() == pytest.approx(2.0, abs=0.5)
     assert len(steps.unique()) > 1
+    predictor = Predictor(model, top=1)
+    used = [predictor.predict(entry.path).cost.frames_used for entry in read_list(videos).entries]
+    assert used == steps.tolist()
     before = read_model(weights)[0].state_dict()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

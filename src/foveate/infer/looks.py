@@ -15,7 +15,7 @@ class Look:
 
     frame: int
     box: tuple[int, int, int, int]
-    looked: bool  # False where the frame was skipped: the glance saw it, the patch was not computed
+    looked: bool  # False where the patch was not computed: it was skipped, or the answer given before it
 
 
 def looks_of(

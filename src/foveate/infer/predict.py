@@ -136,7 +136,7 @@ class Predictor:
             indices = self._views(window.end - window.first, video.info.fps)
             wanted = [first + window.first + index for index in chain.from_iterable(indices)]
             trace, macs = self._run_on(video, wanted, watch)
-            seen.add(trace, macs, len(set(wanted)))
+            seen.add(trace, macs, _read(trace, wanted, self.crops))
             view, span = wanted[: len(indices[0])], (window.start_s, window.end_s)
             seen.looks += looks_of(trace, view, self.model.spec, *size, self.crops // 2)
             if makes_clusters(self.model):
@@ -212,6 +212,14 @@ def _part(entry: Entry, video: Video) -> tuple[int, int]:
     return first, left
 
 
+def _read(trace: Any, wanted: Sequence[int], crops: int) -> int:
+    """How many different ones of the frames of all views were read; a dynamic model's trace says it."""
+    if not hasattr(trace, "read"):
+        return len(set(wanted))
+    ran = trace.read.unflatten(0, (-1, crops)).any(1).flatten().tolist()  # of each clip, in any crop
+    return len({place for place, read in zip(wanted, ran, strict=True) if read})
+
+
 def _rising(places: Sequence[int]) -> bool:
     return all(before < after for before, after in pairwise(places))
 
@@ -223,7 +231,7 @@ class _Seen:
     windows: list[Window]
     answers: list[Tensor] = field(default_factory=list)  # logits (classes,) of each window
     macs: int = 0
-    frames: int = 0  # different ones that were looked at
+    frames: int = 0  # different ones that a network read
     patches: int = 0
     looks: list[Look] = field(default_factory=list)
     clusters: list[Cluster] = field(default_factory=list)

@@ -33,7 +33,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Spent:
-    """What the prediction cost. gmacs: 1e9 multiply-adds in all; patches: crops a model chose to look at."""
+    """What the prediction cost.
+
+    gmacs: 1e9 multiply-adds in all. frames_decoded: with those on the way to the ones that were asked for.
+    frames_used: different ones that a network read. patches: crops a model chose to look at.
+    """
 
     gmacs: float = 0.0
     frames_decoded: int = 0

@@ -82,7 +82,7 @@ class ClipFocusTrace:
     """Where the clip was looked at. logits: (B, classes). glance_logits, local_logits: (B, T', classes).
 
     fractions: (B, 2), the position in [0, 1]. corners: (B, 1, 2), its row and column in pixels. patch: side.
-    looked: (B, T), whether the local network saw the frame.
+    looked: (B, T), whether the local network saw the frame. read: (B, T), whether it or the glance did.
     """
 
     logits: Tensor
@@ -92,6 +92,7 @@ class ClipFocusTrace:
     corners: Tensor
     patch: int
     looked: Tensor
+    read: Tensor
 
 
 class AdaFocusTSM(VideoModel):
@@ -137,20 +138,22 @@ class AdaFocusTSM(VideoModel):
 
     def trace(self, clip: Tensor) -> ClipFocusTrace:
         """The logits and where the model looked. clip: (B, 3, T, S, S)."""
-        frames = clip.shape[2]
-        glanced, looked = (
-            spread_over(frames, number) for number in (self.config.glance_frames, self.config.local_frames)
-        )
+        glanced, looked = self.places(clip.shape[2])
         trace = self.trace_frames(clip[:, :, glanced], clip[:, :, looked])
-        among = torch.zeros(len(clip), frames, dtype=torch.bool)
-        among[:, looked] = True
-        return replace(trace, looked=among)
+        among = torch.zeros(len(clip), clip.shape[2], dtype=torch.bool)
+        read = among.index_fill(1, torch.tensor(glanced + looked), True)
+        return replace(trace, looked=among.index_fill(1, torch.tensor(looked), True), read=read)
+
+    def places(self, frames: int) -> tuple[list[int], list[int]]:
+        """Of the frames that the glance and the local network see, in a clip of so many."""
+        return spread_over(frames, self.config.glance_frames), spread_over(frames, self.config.local_frames)
 
     def trace_frames(self, glance_clip: Tensor, local_clip: Tensor) -> ClipFocusTrace:
         """The same on two sets of frames, (B, 3, glance_frames, S, S) and (B, 3, T', S, S).
 
-        `looked` is then about the second set.
+        `looked` and `read` are then about the second set.
         """
+        ran = torch.ones(local_clip.shape[0], local_clip.shape[2], dtype=torch.bool)
         maps, glance_logits = self.glance_at(glance_clip)
         fractions = self.choose(maps)
         local_logits = self.look_at(local_clip, fractions)
@@ -161,7 +164,8 @@ class AdaFocusTSM(VideoModel):
             fractions=fractions,
             corners=fraction_corners(fractions, self.room).unsqueeze(1),
             patch=self.config.patch,
-            looked=torch.ones(local_clip.shape[0], local_clip.shape[2], dtype=torch.bool),
+            looked=ran,
+            read=ran,
         )
 
     def glance_at(self, clip: Tensor) -> tuple[Tensor, Tensor]:

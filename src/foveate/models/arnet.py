@@ -99,6 +99,11 @@ class ResolutionTrace:
     sides: Tensor
     glanced: Tensor
 
+    @property
+    def read(self) -> Tensor:
+        """(B, T), whether a frame was read at all: the glance comes before every network."""
+        return self.glanced
+
 
 class ARNet(VideoModel):
     """A glance, a policy, and one network for each larger size, each with a classifier of its own."""

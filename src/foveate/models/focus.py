@@ -46,6 +46,13 @@ class FocusTrace:
     steps: Tensor
 
     @property
+    def read(self) -> Tensor:
+        """(B, T), whether a frame was read at all; places are those of the clip."""
+        read = torch.empty(self.looked.shape, dtype=torch.bool)
+        read[:, self.order.cpu()] = torch.arange(read.shape[1]) < self.steps.cpu().unsqueeze(1)
+        return read
+
+    @property
     def looks(self) -> Tensor:
         """(B,), how often the local network ran; with `steps` what a video cost (measure/focus_cost.py)."""
         return self.looked.sum(1).cpu()

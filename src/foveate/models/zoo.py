@@ -334,7 +334,7 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
 
 
 def _demand_positive(config: Any, subject: str) -> None:
-    """UsageError for a number of a configuration that is not above 0, but for those with rules of their own."""
+    """UsageError for a number of a configuration that is not above 0 and has no rule of its own."""
     for name, value in to_dict(config).items():
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
         if name not in MAY_BE_ZERO and any(number <= 0 and number is not False for number in numbers):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.models.adafocus_tsm import AdaFocusTSM, spread_over
+from foveate.models.adafocus_tsm import AdaFocusTSM
 from foveate.train.focus import clip_of
 from foveate.train.objective import ClipBatch, LossFunction
 from foveate.train.ppo import PPOConfig, normalised, ppo_loss
@@ -67,10 +67,8 @@ class ClipPatchTraining:
 
 def frame_sets(model: AdaFocusTSM, clip: Tensor) -> tuple[Tensor, Tensor]:
     """The frames of the glance and of the local network."""
-    frames, config = clip.shape[2], model.config
-    chosen = (spread_over(frames, count) for count in (config.glance_frames, config.local_frames))
-    glance_frames, local_frames = chosen
-    return clip[:, :, glance_frames], clip[:, :, local_frames]
+    glanced, looked = model.places(clip.shape[2])
+    return clip[:, :, glanced], clip[:, :, looked]
 
 
 def play_clip(
