@@ -2,9 +2,9 @@
 
     python examples/train_on_a_folder.py [FOLDER]
 
-Without a folder it makes one: 120 videos of a small person who does one of three things. A run folder is never
-overwritten: before a second run remove work/examples/run. Expected at the end, after about a minute on two
-cores:
+Without a folder it makes one: 120 videos of a small person who does one of three things. A run folder is
+never overwritten: before a second run remove work/examples/run. Expected at the end, after about a minute on
+two cores:
 
     150 steps, 3 classes: fall, jump, walk
     the model: work/examples/run/best.safetensors

@@ -97,6 +97,39 @@ def test_a_second_turn_starts_from_the_tuned_classifier(videos: Path, tmp_path: 
     assert torch.equal(tuned[classifier], second[classifier])
 
 
+def test_the_next_stage_starts_from_averaged_weights(videos: Path, tmp_path: Path) -> None:
+    whole = replace(job(videos, tmp_path), train=replace(TRAIN, ema=0.5))
+    model, _ = train_stages(whole)
+    first = load_checkpoint(tmp_path / "stage0" / "last.ckpt")["state"]
+    glance = {key: value for key, value in model.state_dict().items() if key.startswith("glance_head.")}
+    assert all(torch.equal(value, first["ema"][key]) for key, value in glance.items())
+    assert not torch.equal(first["ema"]["glance_head.weight"], first["model"]["glance_head.weight"])
+    shutil.rmtree(tmp_path / "stage3")
+    train_stages(only(whole, "stage3"))
+    again = read_model(tmp_path / "best.safetensors")[0].state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in glance.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"settings": (*NETS, "dropout=0.1")}, "made with model.dropout 0.5, now it is 0.1"),
+        ({"augment": Augment(crop="center", flip=0.0)}, "made with augment.flip"),
+        ({"focus": replace(PLAN, warmup="frames")}, "made with plan.warmup 'clip', now it is 'frames'"),
+    ],
+)
+def test_a_resumed_run_repeats_what_decides_on_the_weights(
+    videos: Path, copied: Path, change: dict[str, object], cause: str
+) -> None:
+    with pytest.raises(UsageError, match=cause):
+        train_stages(replace(job(videos, copied), resume=True, **change))
+
+
+def test_numbers_for_all_stages_are_refused(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="each of its stages has epochs and a rate of its own"):
+        train_stages(replace(job(videos, tmp_path), train=replace(TRAIN, epochs=3)))
+
+
 def test_resumed_stages_are_not_run_again(videos: Path, copied: Path) -> None:
     first, _ = read_model(copied / "best.safetensors")
     written = (copied / "stage1" / "metrics.jsonl").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Stop reading once the answer is sure: conditional exit of AdaFocus and AdaFocusV2, which answer after every frame.
+"""Stop reading once the answer is sure: conditional exit of AdaFocus, which answers after every frame.
 
 After step k the probability of the best class is compared with a threshold T_k. The thresholds are solved on
 training data so that a wanted mean number of frames is read: the share of videos that stop at step k follows

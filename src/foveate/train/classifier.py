@@ -40,7 +40,7 @@ class TrainJob:
     videos: Path  # training list, or folder with one sub-folder a class
     out: Path  # run folder
     model: str = "tsm_lite0_8"  # name of the zoo
-    val: Path | None = None  # list that chooses the best epoch; none: the last epoch is kept
+    val: Path | None = None  # list that chooses the best epoch, or judges stages; none: the last is kept
     weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
     parts: tuple[str, ...] = ()  # of a model of several networks, their files: nets.0=FILE glance=FILE
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112

@@ -45,7 +45,7 @@ class Outcome:
 
     model: nn.Module  # the one that was judged: averaged weights if there are any, else the trained model
     steps: int
-    best: float | None  # highest value of the monitored measure; None without evaluation
+    best: float | None  # highest value of the monitored measure, whose weights were kept; None if none were
     scores: dict[str, float]  # the last evaluation
 
 

@@ -18,7 +18,6 @@ class PPOConfig:
     clip: float = 0.2  # how far the probability of an action may move in one update
     value: float = 0.5  # weight of the critic's loss
     entropy: float = 0.01  # weight of the bonus for staying undecided
-    epochs: int = 1  # K, updates on one batch of sequences
 
 
 def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:

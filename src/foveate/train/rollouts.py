@@ -160,7 +160,7 @@ Player = Callable[[ClipBatch], Rollout]
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Batches of clips played by the present policy, each given `repeats` times (PPO's K).
+    """Batches of clips played by the present policy, each learnt from once (K = 1 of PPO).
 
     batches: (epoch, start) -> clips. least: clips from which the policy can learn; a batch with fewer, whose
     files are bad, is not played. The random choices of batch b of epoch e depend on (seed, e, b) alone, so a
@@ -171,16 +171,11 @@ class Rollouts:
     batches: Callable[[int, int], Iterable[ClipBatch]]
     play: Player
     seed: int
-    repeats: int = 1
     least: int = 1
 
     def __call__(self, epoch: int, start: int) -> Iterator[Rollout | Unplayed]:
-        first = start // self.repeats
-        for number, batch in enumerate(self.batches(epoch, first), first):
-            played = self._played(batch, hash((self.seed, epoch, number)) % 2**63)
-            for repeat in range(self.repeats):
-                if number * self.repeats + repeat >= start:
-                    yield played
+        for number, batch in enumerate(self.batches(epoch, start), start):
+            yield self._played(batch, hash((self.seed, epoch, number)) % 2**63)
 
     def _played(self, batch: ClipBatch, seed: int) -> Rollout | Unplayed:
         if len(batch.labels) < self.least:

@@ -88,6 +88,8 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
         model = model.to(device_of(job.device, world))
         for stage in running:
             outcome = _run(stage, job, model, lists, world)
+            if outcome.model is not model:  # averaged: the next stage starts from what this one is judged by
+                model.load_state_dict(outcome.model.state_dict())
         if exits:
             assert isinstance(outcome.model, FocusModel) and plan.exit_frames is not None
             solve_exits(outcome.model, lists[0], plan.exit_frames, job, world)
@@ -96,7 +98,8 @@ def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
             recipe = job.resolution if isinstance(model, ARNet) else plan
             training = {"videos": len(lists[0]), "plan": to_dict(recipe)}
             save_best(training, outcome.model, _made(job.out) / "best.safetensors")
-    return model, outcome
+    assert isinstance(outcome.model, VideoModel)
+    return outcome.model, replace(outcome, best=None)  # the last weights are kept, not the best
 
 
 def _demand_own_numbers(model: VideoModel, job: TrainJob) -> None:
@@ -180,7 +183,8 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
         if feed.part < stage.least:
             cause = f"{feed.part} clip at once teaches a policy nothing"
             raise UsageError(stage.name, cause, "raise batch, or lower accumulate")
-        batches = Rollouts(feed.batches, stage.play, config.seed, least=stage.least)
+        seed = config.seed + 1_000_003 * world.rank  # processes make choices of their own
+        batches = Rollouts(feed.batches, stage.play, seed, stage.least)
     if stage.feed is not None:
         batches = stage.feed(batches)
     judge = partial(_judge, job=job, lists=lists, world=world)
@@ -232,10 +236,11 @@ def _load_finished(model: VideoModel, stage: Stage, out: Path) -> None:
     if done < epochs:
         cause = f"was broken off in {path.parent} after {done} of {epochs} epochs"
         raise UsageError(stage.name, cause, f"finish it with --only {stage.name} --resume")
+    weights = saved["state"]["ema"] or saved["state"]["model"]
     for part, _ in stage.parts:
         learnt = {
             key.removeprefix(f"{part}."): value
-            for key, value in saved["state"]["model"].items()
+            for key, value in weights.items()
             if key.startswith(f"{part}.")
         }
         load_strictly(model.get_submodule(part), learnt, f"{path}: {part}")
