@@ -21,7 +21,7 @@ from foveate.models.zoo import create_model
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
 SMALL = ("tsm_lite0_8", "tsm_r10_8")  # in the README beside the models with published numbers
-TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published")
+TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published", "weights")
 
 # GMACs of a 256x256 clip as published (paper, else zoo); Kinetics-400 accuracy by PySlowFast, else the paper.
 SLOWFAST = {
@@ -94,10 +94,10 @@ def main() -> None:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The models as a Markdown table, a line each."""
-    lines = [TITLES, ("---", "---", "---:", "---:", "---", "---")]
+    lines = [TITLES, ("---", "---", "---:", "---:", "---", "---", "---")]
     for row in rows:
         gmacs = "" if row["gmacs"] is None else f"{row['gmacs']:.2f}"
-        known = (row["source"], row["published"])
+        known = (row["source"], row["published"], row["weights"])
         lines.append((f"`{row['name']}`", row["input"], gmacs, f"{row['mparams']:.2f}", *known))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

