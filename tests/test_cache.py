@@ -174,7 +174,8 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(videos, tmp_path, co
         cache_videos(videos, tmp_path / "file", 32, workers=count)
     folder = tmp_path / "cache"
     recipe = cache.Recipe(folder, 32, None)
-    recipe.target(videos.entries[0]).with_suffix(".tmp").mkdir(parents=True)
+    target = recipe.target(videos.entries[0])
+    target.with_name(f".{target.stem}.part.npy").mkdir(parents=True)
     with pytest.raises(OutputError, match="directory") as caught:
         cache_videos(videos, folder, 32, workers=count)
     assert caught.value.subject.endswith(".npy")

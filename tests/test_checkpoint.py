@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 import torch
 
+from foveate import whole
 from foveate.errors import ModelFileError, OutputError, UsageError
 from foveate.train import checkpoint
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_atomic
 
 CONTENT = {"weights": torch.arange(1000.0), "step": 7, "name": "new", "nothing": None}
+WRITERS = {checkpoint.__file__, whole.__file__}
 
 
 def test_content_returns(tmp_path: Path) -> None:
@@ -48,10 +50,10 @@ def lines_of_a_save(path: Path) -> int:
 
 @contextmanager
 def traced(see: Callable[[FrameType, str, object], Any]) -> Iterator[None]:
-    """Call `see` for the lines of the checkpoint module only."""
+    """Call `see` for the lines of the modules that write a checkpoint."""
 
     def enter(frame: FrameType, event: str, arg: object) -> Any:
-        return see(frame, "call", arg) if frame.f_code.co_filename == checkpoint.__file__ else None
+        return see(frame, "call", arg) if frame.f_code.co_filename in WRITERS else None
 
     before = sys.gettrace()
     sys.settrace(enter)
@@ -115,7 +117,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
     path = small_disk / "last.ckpt"
     save_checkpoint(path, CONTENT)
     with pytest.raises(
-        OutputError, match=r"last\.ckpt: (no space left|file too large).*\(make room"
+        OutputError, match=r"last\.ckpt: cannot be written: (no space left|file too large).*\(make room"
     ) as caught:
         save_checkpoint(path, {"weights": torch.zeros(1_000_000)})
     assert caught.value.exit_code == 5

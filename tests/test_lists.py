@@ -298,7 +298,7 @@ def test_jsonl_gives_back_what_was_written(tmp_path):
 
 
 def test_jsonl_that_cannot_be_written_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError, match="No such file"):
+    with pytest.raises(OutputError, match="no such file"):
         write_jsonl(VideoList((), (), "jsonl"), tmp_path / "none" / "x.jsonl")
 
 

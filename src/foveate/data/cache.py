@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,6 +28,7 @@ from foveate.errors import DataError, OutputError, UsageError
 from foveate.video.decode import Video, open_video
 from foveate.video.sample import every
 from foveate.video.transform import resize_short
+from foveate.whole import replacing
 
 Progress = Callable[[int, int], None]  # videos done, videos in all
 
@@ -137,39 +137,24 @@ def write_npy(path: Path, pictures: Iterator[np.ndarray]) -> int:
     The file appears under its name when it is complete. Raises OutputError where it cannot be written; a
     DataError of `pictures` passes through.
     """
-    partial = path.with_suffix(".tmp")
     first = next(pictures)
     count = 0
-    try:
-        with partial.open("wb") as file:
-            _write_header(file, (0, *first.shape))
-            for picture in chain([first], pictures):
-                if picture.shape != first.shape:
-                    raise DataError(path, f"pictures of {first.shape} and {picture.shape}")
-                file.write(picture.tobytes())
-                count += 1
-            file.seek(0)
-            _write_header(file, (count, *first.shape))  # NumPy leaves room in it for any count
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(path, cause_of(error)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        _write_header(file, (0, *first.shape))
+        for picture in chain([first], pictures):
+            if picture.shape != first.shape:
+                raise DataError(path, f"pictures of {first.shape} and {picture.shape}")
+            file.write(picture.tobytes())
+            count += 1
+        file.seek(0)
+        _write_header(file, (count, *first.shape))  # NumPy leaves room in it for any count
     return count
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file that appears only when complete. Raises OutputError."""
-    partial = path.with_suffix(path.suffix + ".tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(path, cause_of(error)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 class _Jobs(Dataset[Copy | BadFile | OutputError]):

@@ -17,7 +17,8 @@ from typing import Any
 
 from foveate.data.entry import Entry, VideoList
 from foveate.data.table import Row, Source, Table
-from foveate.errors import DataError, OutputError
+from foveate.errors import DataError
+from foveate.whole import replacing
 
 VERSION = 1
 _FRAME_KEYS = ("frames", "start", "end")
@@ -86,18 +87,9 @@ def entry_record(entry: Entry, folder: Path) -> dict[str, Any]:
 
 def write_records(path: Path, first: Mapping[str, Any], rest: Iterable[Mapping[str, Any]]) -> None:
     """Write objects a line each beside the target and move them there; a failure raises OutputError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="ascii") as file:  # JSON escapes keep even names that are not UTF-8
-            for record in chain((first,), rest):
-                file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, durable=True) as part, part.open("w", encoding="ascii") as file:
+        for record in chain((first,), rest):
+            file.write(json.dumps(record) + "\n")  # whose escapes keep even names that are not UTF-8
 
 
 def _row(record: Mapping[str, Any], line: int, source: Source) -> Row:

@@ -17,6 +17,7 @@ from foveate.infer.looks import Look
 from foveate.infer.result import Prediction
 from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
 from foveate.video.decode import open_video
+from foveate.whole import replacing
 
 GREEN, GREY = (60, 230, 90), (150, 150, 150)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
@@ -32,17 +33,13 @@ def write_overlay(prediction: Prediction, out: Path, template: str | None = None
     looks = prediction.looks
     if not looks:
         raise DataError(prediction.video, f"{prediction.model} chooses no patches: nothing to show")
-    part = out.with_name(f".{out.stem}.part.mp4")
     try:
-        _encode(prediction, looks, part, template)
-        part.replace(out)
-        return write_sheet(prediction, out.with_suffix(".png"), template)
-    except (OSError, av.error.FFmpegError) as error:
-        raise OutputError(
-            out, f"cannot be written: {error}", "is it an .mp4 in a folder of yours?"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+        with replacing(out) as part:
+            _encode(prediction, looks, part, template)
+    except av.error.FFmpegError as error:
+        cause = f"cannot be written: {error}"
+        raise OutputError(out, cause, "is it an .mp4 in a folder of yours?") from error
+    return write_sheet(prediction, out.with_suffix(".png"), template)
 
 
 def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.errors import OutputError
+from foveate.whole import replacing
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
@@ -40,14 +40,9 @@ def write_pictures(pictures: Iterable[Image.Image], out: Path, note: str = "") -
         ImageDraw.Draw(sheet).text((6, 6), note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
     for number, picture in enumerate(shown):
         sheet.paste(picture, (number % COLUMNS * width, above + number // COLUMNS * height))
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with replacing(out) as part:
         sheet.save(part, "PNG")
-        return part.replace(out)
-    except OSError as error:
-        raise OutputError(out, f"cannot be written: {error}", "is it a .png in a folder of yours?") from error
-    finally:
-        part.unlink(missing_ok=True)
+    return out
 
 
 def caption(picture: Image.Image, text: str) -> Image.Image:

@@ -8,10 +8,8 @@ checkpoint cannot run code.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,38 +17,16 @@ from typing import Any
 
 import torch
 
-from foveate.errors import ModelFileError, OutputError, UsageError
+from foveate.errors import ModelFileError, UsageError
+from foveate.whole import replacing
 
 MAGIC = b"foveate checkpoint 1\n"
 
 
 def write_atomic(path: Path, *parts: bytes) -> None:
     """Replace a file by these bytes, wholly or not at all; a full disk or the like raises OutputError."""
-    temporary = path.with_name(path.name + ".tmp")  # one writer a folder: Run holds a lock
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(
-            path,
-            (error.strerror or str(error)).lower(),
-            "make room or choose another folder; the file before it is kept",
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the rename itself must reach the disk
-    finally:
-        os.close(descriptor)
+    with replacing(path, durable=True) as part, part.open("wb") as file:
+        file.writelines(parts)
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from foveate.errors import FoveateError, ModelFileError, OutputError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights.rename import load_strictly
+from foveate.whole import replacing
 
 HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
 
@@ -44,18 +45,13 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
     config, told = to_dict(model.config), training or {}
     card = ModelCard(model.name, config, model.spec, model.labels, told, independent=model.independent)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    part = path.with_name(f".{path.name}.part")
     try:
-        safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.chmod(_usual_mode())
-        part.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            path, f"cannot be written: {error}", "is there space, and may you write there?"
-        ) from error
+        with replacing(path, durable=True) as part:
+            safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
+            part.chmod(_usual_mode())
+    except safetensors.SafetensorError as error:
+        cause = f"cannot be written: {error}"
+        raise OutputError(path, cause, "is there space, and may you write there?") from error
 
 
 def read_card(path: Path) -> ModelCard:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import DataError, OutputError, UsageError
+from foveate.whole import replacing
 
 SPLITS = ("train", "val", "test")
 VERSION = 1  # of the generators: raised when the same seed would give another video
@@ -93,16 +94,10 @@ def make_folder(
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name and rename it, so that it is seen complete or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    """Write a file that appears only when complete, and its folder. Raises OutputError."""
+    with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(
-            path, f"cannot write: {error.strerror}", "check the disk, then run again"
-        ) from error
 
 
 def _jobs(folder: Path, recipe: Recipe, make: Maker, count: int) -> list[_Job]:
