@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.backbones.parts import Stage, TemporalSlot, no_slot
+from foveate.backbones.parts import Stage, TemporalSlot, init_convolutions, no_slot
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.temporal import StreamMemory
 
@@ -171,13 +171,9 @@ class BLResNet(nn.Module):
         for block in range(1, blocks[3]):
             self.layer4.append(BigLittleBlock(widths[4], widths[4], temporal=slot(4, block, widths[4])))
         self.last = nn.Identity()  # what other networks have behind their stages
-        self._init_weights()
-
-    def _init_weights(self) -> None:
+        init_convolutions(self)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, BigLittleBlock):
+            if isinstance(module, BigLittleBlock):
                 nn.init.zeros_(module.bn3.weight)  # a new block is its shortcut
 
     @property

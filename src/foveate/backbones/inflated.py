@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from foveate.backbones.parts import init_convolutions
 from foveate.backbones.resnet2d import BLOCKS
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.fold import fold_time, unfold_time
@@ -80,12 +81,7 @@ class InflatedResNet(nn.Module):
                 stages[-1].append(InflatedBlock(self.channels, width << number, stride, bottleneck))
                 self.channels = (width << number) * (4 if bottleneck else 1)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self._init_weights()
-
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convolutions(self)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
         """images: (B*T, 3, H, W). Returns maps (B*T', channels, H/32, W/32). A stream raises ValueError."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from foveate.backbones.parts import ConvNorm, Stage, TemporalSlot, no_slot, rounded
+from foveate.backbones.parts import ConvNorm, Stage, TemporalSlot, init_convolutions, no_slot, rounded
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.temporal import StreamMemory
 
@@ -77,9 +77,7 @@ class InvertedResidualNet(nn.Module):
         self.blocks = nn.ModuleList(block for stage in made for block in stage)
         self.channels = last
         self.last = conv(channels, last)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        init_convolutions(self)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
         """images: (B*T, 3, H, W). Returns maps (B*T, channels, ceil(H/32), ceil(W/32))."""

@@ -17,6 +17,15 @@ def no_slot(stage: int, block: int, channels: int) -> None:
     """A purely spatial network."""
 
 
+def init_convolutions(net: nn.Module) -> None:
+    """He's normal by fan-out for the weights of all convolutions, 0 for biases."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class Stage(nn.ModuleList):
     """Blocks of one resolution, run in order."""
 

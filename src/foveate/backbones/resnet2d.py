@@ -13,7 +13,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.backbones.parts import Stage, TemporalSlot, no_slot
+from foveate.backbones.parts import Stage, TemporalSlot, init_convolutions, no_slot
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.nonlocal_block import NonLocal
 from foveate.layers.temporal import StreamMemory, TemporalPool
@@ -46,7 +46,6 @@ class Block(nn.Module):
     """A residual unit. `temporal` feeds the residual branch only, or the whole unit if `whole`."""
 
     expansion: int
-    convs: nn.Sequential
 
     def __init__(
         self, channels: int, out_channels: int, stride: int, temporal: nn.Module | None, whole: bool
@@ -150,7 +149,7 @@ class ResNet2D(nn.Module):
         self.last = nn.Identity()  # what other networks have behind their stages
         self.pool_after = frozenset(pool_after)
         self.temporal_pool = TemporalPool(pool_time)
-        self._init_weights()
+        init_convolutions(self)
 
     def _stage(
         self,
@@ -168,11 +167,6 @@ class ResNet2D(nn.Module):
             blocks.append(block(self.channels, width, stride, slot(stage, index, self.channels), whole))
             self.channels = width * block.expansion
         return Stage(blocks)
-
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stem(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, width, H/4, W/4), or H/2 with the small stem."""

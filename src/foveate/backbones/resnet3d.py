@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from foveate.backbones.build import Stem
-from foveate.backbones.parts import TemporalSlot, no_slot
+from foveate.backbones.parts import TemporalSlot, init_convolutions, no_slot
 from foveate.backbones.resnet2d import BLOCKS
 from foveate.layers.fold import fold_time, unfold_time
 from foveate.layers.nonlocal_block import NonLocal3D, Weighing
@@ -242,14 +242,11 @@ def _stage(
 
 
 def init_weights(net: nn.Module) -> None:
-    """He's normal by fan-out for convolutions; the norm that closes a block starts at gamma 0 (Goyal et al.).
+    """As `init_convolutions`; the norm that closes a block starts at gamma 0 (Goyal et al.).
 
     So every block begins as the identity, without which the published rate of 0.1 does not train.
     """
+    init_convolutions(net)
     for module in net.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, Block3D):
+        if isinstance(module, Block3D):
             nn.init.zeros_(module.last_norm.weight)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from foveate.cli.doctor import has_bf16
 from foveate.cli.inputs import demand
 from foveate.cli.show import plain, print_json, print_line, print_table, progress_bar, say
 from foveate.data.cache import cache_videos
@@ -112,7 +113,7 @@ def _job(train: Path, run: Path, workers: int) -> TrainJob:
         weight_decay=0.02,
         groups="no_norm_bias_decay",
         warmup_epochs=0.5,
-        precision="bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32",
+        precision="bf16" if has_bf16() else "fp32",
         log_every=1000,
     )
     return TrainJob(

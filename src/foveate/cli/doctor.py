@@ -55,7 +55,7 @@ def _software() -> list[Fact]:
 
 
 def _machine() -> list[Fact]:
-    cuda, bf16 = torch.cuda.is_available(), _has_bf16()
+    cuda, bf16 = torch.cuda.is_available(), has_bf16()
     free = shutil.disk_usage(".").free / 1e9
     return [
         Fact("threads", str(torch.get_num_threads()), f"used by PyTorch, of {os.cpu_count()} processors"),
@@ -79,6 +79,7 @@ def _extras() -> list[Fact]:
     return facts
 
 
-def _has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 matrices itself (AMX); emulation is slower than fp32."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+def has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16 itself; emulation is slower than fp32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

@@ -99,12 +99,11 @@ class TSN(VideoModel):
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
-        maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T, C, h, w)
-        return self.head(maps, clip.shape[0])
+        return self.trace(clip).logits
 
     def trace(self, clip: Tensor) -> TSNTrace:
         """The logits of every frame beside those of the clip. clip: (B, 3, T, H, W)."""
-        maps = self.backbone(fold_time(clip), clip.shape[2])
+        maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T', C, h, w)
         frame_logits = self.head.frame_logits(maps).unflatten(0, (clip.shape[0], -1))  # (B, T', classes)
         return TSNTrace(frame_logits.mean(1), frame_logits)
 
