@@ -27,8 +27,8 @@ class AggregationConfig:
     taps: int = 3  # r, frames that are mixed; of an even number one more lies in the past
     method: Literal["sum", "max"] = "sum"
     full: bool = False  # mix all channels by a 1x1 convolution a tap, not each channel with itself
-    # random: as published; what a trained network found is mixed by lot at first | identity: nothing is
-    # mixed until it is learnt (own addition)
+    # random: as published; at first, what the network before it found is mixed by lot | identity: nothing is
+    # mixed until it is learnt (own addition; where the ReLU has nothing to cut, as in ResNets)
     start: Literal["random", "identity"] = "random"
 
     def __post_init__(self) -> None:
