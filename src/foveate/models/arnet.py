@@ -44,7 +44,7 @@ class ARNetConfig:
     remember_skipped: bool = False  # skipped frames are looked at and change the LSTM's cell, as released
     shrink: Literal["nearest", "average"] = "nearest"  # pixels of the smaller frames; nearest is as released
     pool: Literal["average", "max"] = "average"  # over space
-    dropout: float = 0.5  # in front of each classifier, and of the LSTM
+    dropout: float = 0.5  # in front of the classifiers of `nets`, and of the LSTM
     widths: tuple[float, ...] = (1.0, 1.0, 1.0)  # multipliers of the channels of `nets`
     glance_width: float = 1.0
     stem: Stem = "large"  # of ResNets: small for images of 48 to 112 pixels
