@@ -159,8 +159,8 @@ in turns with uniform frames while another training ran: read the quotient."""
 EXPERIMENT = Experiment(
     name="fullvideo",
     claim="A network that sees every frame early and clusters of them late names motions that a few uniform "
-    "frames miss: Move4MNIST, 8 frames or clusters of 32. Below, the other systems by the same recipe, with 8 "
-    "uniform frames (TSN, TAM, I3D) or 16 (SlowFast, bLVNet-TAM). AR-Net and AdaFocus choose frames, "
+    "frames miss: Move4MNIST, 8 frames or clusters of 32. Below, the other systems by the same recipe, with "
+    "8 uniform frames (TSN, TAM, I3D) or 16 (SlowFast, bLVNet-TAM). AR-Net and AdaFocus choose frames, "
     "resolutions and places, and here there is nothing to choose among: they are left out.",
     variants=tuple(MOVE.variants),
     columns=COLUMNS,

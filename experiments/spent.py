@@ -48,7 +48,7 @@ def race(model: Any, frames: Tensor, other: Any, still: Tensor) -> dict[str, flo
 
 
 def alone(measure: Callable[..., float], *arguments: Any) -> float:
-    """What a function returns in a process of its own, whose memory nothing else has touched."""
+    """What a function returns in a process of its own; it starts with the peak of memory of this one."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 

@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(videos, tmp_path, co
     folder = tmp_path / "cache"
     recipe = cache.Recipe(folder, 32, None)
     target = recipe.target(videos.entries[0])
-    target.with_name(f".{target.stem}.part.npy").mkdir(parents=True)
+    target.with_name(f".{target.name}.part").mkdir(parents=True)
     with pytest.raises(OutputError, match="directory") as caught:
         cache_videos(videos, folder, 32, workers=count)
     assert caught.value.subject.endswith(".npy")

@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.measure.cost import (
-    _recurrent_on_cuda,
-    count_macs,
-    count_parameters,
-    measure_latency,
-    peak_memory_mb,
-)
+from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.zoo import create_model
 
 
@@ -81,9 +75,16 @@ def test_counting_leaves_the_modes_alone() -> None:
 
 
 def test_recurrent_layers_of_cuda_count_as_those_of_the_cpu() -> None:
+    """Its operator by shapes alone: mode 3 is a GRU."""
     net, x = nn.GRU(6, 5, num_layers=2, bidirectional=True), torch.zeros(4, 2, 6)
-    weights = [tuple(weight.shape) for weight in net.parameters()]
-    assert _recurrent_on_cuda(tuple(x.shape), weights) // 2 == count_macs(net, x).total
+    weights = [weight.detach().to("meta") for weight in net.parameters()]
+    state = torch.zeros(4, 2, 5, device="meta")
+    cuda = torch.ops.aten._cudnn_rnn.default
+
+    def call(x: torch.Tensor) -> object:
+        return cuda(x, weights, 4, None, state, None, 3, 5, 0, 2, False, 0.0, False, True, [], None)
+
+    assert count_macs(net, x.to("meta"), call=call).total == count_macs(net, x).total > 0
 
 
 def test_latency_and_memory_are_positive() -> None:

@@ -15,6 +15,7 @@ from foveate.data.entry import Entry, VideoList
 from foveate.data.folders import find_videos
 from foveate.data.lists import read_list, write_jsonl
 from foveate.errors import DataError, OutputError, UsageError
+from foveate.whole import replacing
 
 
 def listed(folder: Path, text: str | bytes, name: str = "list.txt", **options) -> VideoList:
@@ -269,6 +270,15 @@ def test_links_in_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "run/up").symlink_to(tmp_path / "run")
     (tmp_path / "run/self.mp4").symlink_to(tmp_path / "run/self.mp4")
     assert [os.path.basename(path) for path in find_videos(tmp_path)] == ["a.mp4", "self.mp4"]
+
+
+def test_a_file_that_is_being_written_is_no_video_yet(tmp_path):
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(OutputError, match="what stood there is kept"), replacing(tmp_path / "b.mp4") as part:
+        part.write_bytes(b"half")
+        assert [os.path.basename(path) for path in find_videos(tmp_path)] == ["a.mp4"]
+        raise OSError(28, "No space left on device")
+    assert os.listdir(tmp_path) == ["a.mp4"]
 
 
 ODD_NAMES = [

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from foveate.cli import main
+from foveate.cli.training import read_job
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.zoo import create_model
 from foveate.train.checkpoint import load_checkpoint, save_checkpoint
@@ -115,7 +116,9 @@ def test_the_next_stage_starts_from_averaged_weights(videos: Path, tmp_path: Pat
     [
         ({"settings": (*NETS, "dropout=0.1")}, "made with model.dropout 0.5, now it is 0.1"),
         ({"augment": Augment(crop="center", flip=0.0)}, "made with augment.flip"),
-        ({"focus": replace(PLAN, warmup="frames")}, "made with plan.warmup 'clip', now it is 'frames'"),
+        ({"focus": replace(PLAN, warmup="frames")}, "made with stage0.of 'clip', now it is 'frames'"),
+        ({"focus": replace(PLAN, reward="conf")}, "made with stage2.reward 'random', now it is 'conf'"),
+        ({"focus": replace(PLAN, glance_dropout=0.5)}, "made with stage1.glance_dropout 0.0, now it is 0.5"),
     ],
 )
 def test_a_resumed_run_repeats_what_decides_on_the_weights(
@@ -123,6 +126,12 @@ def test_a_resumed_run_repeats_what_decides_on_the_weights(
 ) -> None:
     with pytest.raises(UsageError, match=cause):
         train_stages(replace(job(videos, copied), resume=True, **change))
+
+
+def test_the_settings_beside_a_stage_run_the_whole_again(videos: Path, copied: Path) -> None:
+    again = replace(read_job(copied / "stage1" / "config.yaml"), resume=True, out=copied)
+    assert again == replace(job(videos, copied), resume=True)
+    train_stages(again)
 
 
 def test_numbers_for_all_stages_are_refused(videos: Path, tmp_path: Path) -> None:

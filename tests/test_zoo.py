@@ -11,7 +11,9 @@ import torch
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, list_models
+from foveate.train.classifier import TrainJob, parse_settings, weights_file
 from foveate.weights.file import read_card, read_model, save_model
+from foveate.weights.load import known_weights, load_model
 
 CLASSES, FRAMES, SIDE = 5, 2, 48
 
@@ -130,6 +132,44 @@ def test_channels_last_input_gives_the_same() -> None:
     decoder_order = plain.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
     with torch.inference_mode():
         assert torch.allclose(model(plain), model(decoder_order), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "cause"),
+    [
+        ("tsm_r10_8", {"shift_div": 0}, "shift_div is 0"),
+        ("slowfast_small", {"width": -1}, r"width is -1\.0"),
+        ("adafocus_tsm_144", {"local_frames": 0}, "local_frames is 0"),
+        ("adafocus_small", {"exits": [-1.0] * 8}, "exits is"),
+        ("arnet_small", {"dropout": 2}, r"dropout is 2\.0"),
+        ("fullvideo_small", {"strides": [1, 2]}, r"strides: expected 4 values, got \[1, 2\]"),
+        ("tsm_r10_8", {"temporal_pool": True, "pool_after": [7]}, r"after stages \[7\]"),
+    ],
+)
+def test_numbers_that_make_no_model_are_one_line(name: str, fields: dict[str, object], cause: str) -> None:
+    with pytest.raises(UsageError, match=cause):
+        create_model(name, **fields)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_weights_that_are_listed_are_known(name: str) -> None:
+    for weights in known_weights(name):
+        if not weights.endswith("(by hand)"):
+            job = TrainJob(Path("list"), Path("run"), name, weights=weights)
+            assert weights_file(job) is None
+
+
+def test_other_weights_are_a_file_or_refused() -> None:
+    job = TrainJob(Path("list"), Path("run"), "tsm_r50_8", weights="runs/mine/best")
+    assert weights_file(job) == Path("runs/mine/best")
+    with pytest.raises(UsageError, match=r"no weights 'kinetics' are known \(there are kinetics400"):
+        weights_file(replace(job, weights="kinetics"))
+    for setting in ("num_classes=5", "name=x"):
+        with pytest.raises(UsageError, match="is no setting"):
+            parse_settings([setting])
+    for fields in ({"num_classes": 3}, {"patch": 32}):
+        with pytest.raises(UsageError, match="adafocus_small"):
+            load_model("adafocus_small", "figures", **fields)
 
 
 def test_names_and_patterns() -> None:

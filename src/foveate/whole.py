@@ -17,17 +17,18 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     If the block fails, `path` is as it was and nothing is left beside it; an OSError becomes OutputError.
     durable: the content reaches the disk before the name does, so that a power cut costs neither.
     """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part = path.with_name(f".{path.name}.part")
     try:
         yield part
         if durable:
             _sync(part)
         part.replace(path)
         if durable:
-            _sync(path.parent)
+            with suppress(OSError):  # some file systems have no such call, and the file is in its place
+                _sync(path.parent)
     except OSError as error:
-        cause = f"cannot be written: {(error.strerror or str(error)).lower()}"
-        hint = "make room, or choose another place; a file before it is kept"
+        cause = f"cannot be written: {error.strerror.lower() if error.strerror else error}"
+        hint = "make room, or choose another place; what stood there is kept"
         raise OutputError(path, cause, hint) from error
     finally:
         with suppress(OSError):

@@ -63,13 +63,13 @@ def build_backbone(
         raise ValueError(f"temporal pool after stages {list(pool_after)}; a network has stages 1 to 4")
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
-        return ResNet2D(depth, round(64 * width), stem, slot, whole, pool_after, strides, pool_time)
+        return ResNet2D(depth, max(1, round(64 * width)), stem, slot, whole, pool_after, strides, pool_time)
     if stem != "large" or whole or pool_after or strides != STRIDES:
         raise ValueError(f"stem, strides, temporal pool and whole-block shift are for ResNets, not {name}")
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
     if name.startswith("blresnet"):
-        return BLResNet(int(name.removeprefix("blresnet")), alpha, beta, round(64 * width), slot)
+        return BLResNet(int(name.removeprefix("blresnet")), alpha, beta, max(1, round(64 * width)), slot)
     if width != 1:
         raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
     return EfficientNetLite(int(name[-1]), slot)

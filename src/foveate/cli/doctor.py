@@ -81,5 +81,5 @@ def _extras() -> list[Fact]:
 
 def has_bf16() -> bool:
     """Whether the processor multiplies in bfloat16 itself; emulation is slower than fp32."""
-    able = torch.cpu.get_capabilities()
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # which came after 2.10
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

@@ -67,7 +67,7 @@ def _chosen_split(source: Source) -> tuple[Path, list[Path]]:
             raise UsageError(source.path, f"has no split '{source.split}'", "its subfolders are classes")
         return source.path, [source.path]
     if not source.split:
-        hint = "choose one: --split train, and --val-split val with --val"
+        hint = "choose one by --split; training takes --val-split as well"
         raise UsageError(source.path, f"holds the splits {found}", hint)
     wanted = ("val", "validation") if source.split in ("val", "validation") else (source.split,)
     chosen = [path for path in splits if path.name.lower() in wanted]

@@ -33,7 +33,10 @@ class Cost:
 
 
 def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> Cost:
-    """Run `model` (or `call`, a method of it) once in eval mode on `inputs` and count what it computes."""
+    """Run `model` once in eval mode on `inputs` and count what it computes.
+
+    call: a method of it to run instead; the parts are then not told apart, each counts 0.
+    """
     modes = {module: module.training for module in model.modules()}  # a frozen part may have its own
     model.eval()
     counter = FlopCounterMode(display=False, custom_mapping=_MISSING)

@@ -60,6 +60,8 @@ class ARNetConfig:
             )
         if max(*self.sizes, self.glance_size) > self.sizes[0]:
             raise ValueError(f"a size is larger than the first one, {self.sizes[0]}")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout is {self.dropout}; it is a share, 0 to 1")
         if min(self.skips, default=1) < 1:
             raise ValueError("a skip leaves out at least 1 frame")
 

@@ -30,7 +30,7 @@ class IBMI3DConfig:
 
     def build(self) -> TSN:
         """The untrained model."""
-        net = InflatedResNet(self.depth, round(64 * self.width), self.time_stride)
+        net = InflatedResNet(self.depth, max(1, round(64 * self.width)), self.time_stride)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
         return TSN(net, head, spec, self)

@@ -58,6 +58,7 @@ NONLOCAL_PAPER = "Wang et al., CVPR 2018"
 X3D_PAPER = "Feichtenhofer, CVPR 2020"
 FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
 MAY_BE_ZERO = frozenset({"after", "dropout", "exits", "skip_threshold", "spread"})
+"""Numbers of configurations that neither count nor scale anything."""
 OURS = "our small net, for made videos and tests"
 
 # Networks of the laboratory: a figure of 4 % of the frame is lost in an average, hence the maximum.
@@ -334,8 +335,9 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
 
 
 def _demand_positive(config: Any, subject: str) -> None:
-    """UsageError for a number of a configuration that is not above 0 and has no rule of its own."""
+    """UsageError for a number of a configuration that is too small, whatever it means."""
     for name, value in to_dict(config).items():
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
-        if name not in MAY_BE_ZERO and any(number <= 0 and number is not False for number in numbers):
+        least = min((number for number in numbers if not isinstance(number, bool)), default=1)
+        if least < 0 or (least == 0 and name not in MAY_BE_ZERO):
             raise UsageError(subject, f"{name} is {value}", "give more than 0")

@@ -28,7 +28,7 @@ from foveate.train.run import Run
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
-from foveate.weights.load import load_model, start_from, start_part
+from foveate.weights.load import SHIPPED, load_model, start_from, start_part
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +146,10 @@ def weights_file(job: TrainJob) -> Path | None:
     """The model file that training starts from; None for released weights, or none."""
     if not job.weights or job.weights == "imagenet" or job.weights in addresses(job.model):
         return None
+    if (job.model, job.weights) in SHIPPED:
+        return None
     path = Path(job.weights)
-    if not path.suffix and not path.exists():
+    if not path.suffix and path.name == job.weights and not path.exists():
         find_address(job.model, job.weights)  # which says what there is
     return path
 

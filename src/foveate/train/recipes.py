@@ -7,7 +7,7 @@ defaults are the papers' recipes: ActivityNet, and Something-Something for AdaFo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +29,6 @@ from foveate.train.ppo import PPOConfig
 N = TypeVar("N", int, float)
 GLANCE = (("glance", 1.0), ("glance_head", 1.0))  # what learns in stage 0
 LOCAL = (("local", 1.0), ("local_head", 1.0))
-STAGE1 = ("patch_classifier", "glance_dropout", "skip_share")  # what of the plan shapes stage 1
 JOINT = ("accuracy_weight", "cost_weight", "balance_weight", "temperature", "temperature_decay")
 
 
@@ -47,7 +46,7 @@ class Stage:
     feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
     judged: bool = False  # whether the model's own answers mean something after it
     needs: str = ""  # the stage whose result this one starts from
-    chosen: tuple[str, ...] = ()  # fields of the plan that its objective follows
+    chosen: dict[str, Any] = field(default_factory=dict)  # what else of the plan it follows, by name
 
 
 def plan_stages(model: VideoModel, job: TrainJob, plan: FocusPlan) -> list[Stage]:
@@ -80,11 +79,9 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
     glance, local = focus.GlanceWarmup(loss, plan.warmup), focus.LocalWarmup(loss, plan.warmup)
     epochs, rate = _given(plan.patch_epochs, 50), _given(plan.patch_rate, 5e-4)
     stages = [
-        Stage("stage0", _given(plan.glance_epochs, 15), plan.glance_rate, GLANCE, glance, chosen=("warmup",)),
-        Stage(
-            "stage0_local", _given(plan.local_epochs, 15), plan.local_rate, LOCAL, local, chosen=("warmup",)
-        ),
-        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0", chosen=STAGE1),
+        Stage("stage0", _given(plan.glance_epochs, 15), plan.glance_rate, GLANCE, glance),
+        Stage("stage0_local", _given(plan.local_epochs, 15), plan.local_rate, LOCAL, local),
+        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0"),
     ]
     if model.policy is None:
         return [*stages, _tuning(plan, focus.PatchTraining(loss, "policy"), "stage3", "stage1")]
@@ -105,14 +102,14 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
 def _learning(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, name: str, needs: str) -> Stage:
     play, objective = partial(_play, model, plan.reward, ppo), rollouts.PolicyObjective(ppo)
     size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
-    return Stage(name, *size, objective, play, needs=needs, chosen=("reward",))
+    return Stage(name, *size, objective, play, needs=needs, chosen={"reward": plan.reward})
 
 
 def _skipping(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, needs: str) -> Stage:
     play, objective = partial(_play_skips, model, plan.skip_price, ppo), rollouts.PolicyObjective(ppo, "skip")
     parts = (("skip_policy", 1.0),)
     size = plan.policy_epochs, plan.policy_rate, parts
-    return Stage("stage2_skip", *size, objective, play, needs=needs, chosen=("skip_price",))
+    return Stage("stage2_skip", *size, objective, play, needs=needs, chosen={"price": plan.skip_price})
 
 
 def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: str) -> Stage:
@@ -130,13 +127,14 @@ def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stag
     stages = [
         Stage("stage0", _given(plan.glance_epochs, 50), plan.glance_rate, GLANCE, glance),
         Stage("stage0_local", _given(plan.local_epochs, 50), plan.local_rate, LOCAL, local),
-        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0", chosen=STAGE1[:1]),
+        Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0"),
     ]
     if model.policy is not None:
         objective, play = focus_clip.ClipPolicyObjective(PPOConfig()), partial(_play_clip, model, plan.reward)
         size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
         least = 2  # its batch norms, and its returns, which are compared with each other
-        stages += [Stage("stage2", *size, objective, play, least, needs="stage1", chosen=("reward",))]
+        chosen = {"reward": plan.reward}
+        stages += [Stage("stage2", *size, objective, play, least, needs="stage1", chosen=chosen)]
     tuning, rate = focus_clip.ClipPatchTraining(loss, "policy"), _given(plan.tune_rate, 1e-3)
     head, before = (("local_head", 1.0),), stages[-1].name
     return [*stages, Stage("stage3", plan.tune_epochs, rate, head, tuning, judged=True, needs=before)]
@@ -160,7 +158,7 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
             feed=partial(resolutions.Annealing, plan=plan),
             judged=True,
             needs="branches",
-            chosen=JOINT,
+            chosen={name: getattr(plan, name) for name in JOINT},
         ),
         Stage("fixed", plan.fixed_epochs, plan.fixed_rate, nets, fixed, judged=True, needs="joint"),
     ]

@@ -55,6 +55,7 @@ from foveate.weights.rename import load_strictly
 
 log = logging.getLogger(__name__)
 
+PLAIN = (str, int, float, bool)
 EXITS = "exits"  # the stage after all others: no weights learn, reading learns when to stop
 
 
@@ -190,7 +191,7 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
     judge = partial(_judge, job=job, lists=lists, world=world)
     groups = focus.learn_only(model, *((model.get_submodule(part), rate) for part, rate in stage.parts))
     resume = job.resume and (folder / "config.yaml").exists()
-    with Run(folder, to_dict(replace(job, train=config)) | {"resume": False}, resume, world.main) as run:
+    with Run(folder, to_dict(job) | {"resume": False}, resume, world.main) as run:
         return fit(
             model,
             batches,
@@ -201,7 +202,7 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
             param_groups=groups,
             evaluate=judge if stage.judged and len(lists) > 1 else None,
             fingerprint=fingerprint(lists),
-            decides=decides(job, model) | _chosen(stage, job),
+            decides=decides(job, model) | _chosen(stage),
             world=world,
         )
 
@@ -222,10 +223,11 @@ def _config(stage: Stage, train: TrainConfig) -> TrainConfig:
     )
 
 
-def _chosen(stage: Stage, job: TrainJob) -> dict[str, Any]:
-    """The fields of the plan that have a part in a stage, beside its epochs and its rate."""
-    plan = to_dict(job.focus) | to_dict(job.resolution)
-    return {f"plan.{name}": plan[name] for name in stage.chosen}
+def _chosen(stage: Stage) -> dict[str, Any]:
+    """What has a part in the weights of a stage, beside its epochs and its rate."""
+    numbers = {name: value for name, value in vars(stage.objective).items() if isinstance(value, PLAIN)}
+    chosen = {"parts": stage.parts} | numbers | stage.chosen
+    return {f"{stage.name}.{name}": value for name, value in chosen.items()}
 
 
 def _load_finished(model: VideoModel, stage: Stage, out: Path) -> None:

@@ -47,7 +47,8 @@ def load_model(
     if weights is None:
         raise UsageError(name, "a name alone has no weights", "give weights, or the path of a model file")
     if "num_classes" in fields:
-        raise UsageError(name, "the weights say how many classes there are", "`reset_head` makes others")
+        hint = "`reset_head` makes a classifier for others"
+        raise UsageError(name, "num_classes cannot be said beside weights", hint)
     if (name, weights) in SHIPPED:
         if fields:
             raise UsageError(name, f"weights '{weights}' bring their own configuration", "leave fields out")
