@@ -215,5 +215,5 @@ EXPERIMENT = Experiment(
         "slowfast": "maximum over space in front of the classifier",
         "timed": [TIMED, REPEATS],
     },
-    plot=("mmacs", "top1"),
+    plot=("mmacs", "times", "top1"),
 )
