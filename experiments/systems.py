@@ -49,6 +49,7 @@ DENSE: Fields = PLAIN | {"frames": systems_data.FRAMES, "clusters": 8}
 UNIFORM: Fields = {"train_mode": "uniform", "eval_mode": "uniform"}
 NETS: dict[str, tuple[str, Fields]] = {
     "tsn": ("tsn_r10_8", PLAIN),
+    "tsn_4": ("tsn_r10_8", PLAIN | {"frames": 4}),  # what half of the frames are worth without any choice
     "tsm": ("tsm_r10_8", PLAIN),
     "tam": ("tam_r10_8", PLAIN),
     "blvnet_tam": ("blvnet_small", COMMON | {"frames": 8}),
