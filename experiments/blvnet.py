@@ -122,19 +122,20 @@ def run(variant: str, seed: int) -> Numbers:
     return judge(trained(*shape, seed), shape[1]) | steps | {"memory": memory}
 
 
-FOUND = """What was found. With the aggregation as published, more frames are worth their work, as in the paper:
-every doubling of the pairs doubles the multiply-adds, and at depth 26 it gains 5 and 2 points, at depth 50 4 and
-none. The deeper network gains 2 to 4 points for a fifth more work. But the spread over the seeds is as large as
-the gain (at 4x2 from 84 to 94 %), and without any aggregation four pairs name 98 % already: these actions can be
-told from single frames, so that here an aggregation has little to give, and has to be learnt.
+FOUND = """What was found. With the aggregation as published, more frames are worth their work, as in the
+paper: every doubling of the pairs doubles the multiply-adds, and at depth 26 it gains 5 and 2 points, at
+depth 50 4 and none. The deeper network gains 2 to 4 points for a fifth more work. But the spread over the
+seeds is as large as the gain (at 4x2 from 84 to 94 %), and without any aggregation four pairs name 98 %
+already: these actions can be told from single frames, so that here an aggregation has little to give, and
+has to be learnt.
 
-Why it costs so much: as published it starts at random, and mixes by lot what the layers before it find. One that
-starts as the identity (an addition of this library) learns like the network without (first seed: 97.8 % with
-four pairs, where the published start has 92.8). So most of what more frames seem to gain above is that they train the
-aggregation longer. A test in which order counts is in experiments/fullvideo.py.
+Why it costs so much: as published it starts at random, and mixes by lot what the layers before it find. One
+that starts as the identity (an addition of this library) learns like the network without (first seed: 97.8
+% with four pairs, where the published start has 92.8). So most of what more frames seem to gain above is
+that they train the aggregation longer. A test in which order counts is in experiments/fullvideo.py.
 
-Memory and time of a training step grow with the frames: 16 pairs take five times the memory of 4. Steps were
-timed in turns with the smallest network's while another training ran: read the quotients."""
+Memory and time of a training step grow with the frames: 16 pairs take five times the memory of 4. Steps
+were timed in turns with the smallest network's while another training ran: read the quotients."""
 
 EXPERIMENT = Experiment(
     name="blvnet",
