@@ -190,21 +190,22 @@ FOUND = """What was found. These figures can be told from single frames, and a T
 of 112 pixels names 99 % of them. So the table says what a good answer costs here, not which system sees
 most; systems that relate frames have nothing to gain (where they have, see the fullvideo experiment).
 
-The cheapest is V2 with early exit: less than half of TSN's multiply-adds for 3 points, but 2.7 times its
-time, for it reads frame by frame and its networks are small. AdaFocus spends as much as TSN: it pays for
-160 pixels where TSN needs 112; against a TSN of its own kind (`adafocus_full_frame`) it saves four fifths.
-Two of its three seeds are within a point of that; in one the patch network had not learnt
-(experiments/focus.py). AR-Net chooses its sizes so that it spends what TSN does and is as good, in three
-times the time. Full video reads three times the frames for twice the multiply-adds.
+The cheapest of those that choose is V2 with early exit: less than half of TSN's multiply-adds for 2 points,
+but 2.6 times its time, for it reads frame by frame, and its networks are small. AdaFocus spends as much as
+TSN: it pays for 160 pixels where TSN needs 112. Against the same network on whole frames of 160
+(`adafocus_full_frame`) it saves four fifths; two of its three seeds are about a point below that, and in
+one the patch network had learnt nothing (see the focus experiment). AR-Net chooses its sizes so that it
+spends what TSN does, and is as good, in three times the time. Full video reads three times the frames for
+twice the multiply-adds.
 
-Time follows multiply-adds only among networks of one kind: per multiply-add, SlowFast and AR-Net take 2.3
-and 2.9 times as long as TSN.
+Time follows multiply-adds only among networks of one kind: for each of them SlowFast takes 2.3 times as
+long as TSN, AR-Net 3.0 and V2 with exit 5.7, at batch 1 on one core.
 
 bLVNet-TAM, I3D and SlowFast are not done after ten epochs of a recipe that was tuned for another network:
 SlowFast names 99.7 % in its own experiment. These rows are no verdict on what they can reach.
 
 What was missed: accuracy does not part the good systems; that takes harder data. Peaks of memory are those
-of processes, and the same network's differ by a tenth from run to run."""
+of processes; for the same network they differ by a tenth from run to run."""
 
 EXPERIMENT = Experiment(
     name="systems",
