@@ -420,7 +420,7 @@ def test_a_release_is_told_from_tsm_by_its_first_stage() -> None:
     ("fields", "message"),
     [
         ({"after": 4}, "choose 0 to 3: a stage must stand behind"),
-        ({"clusters": 0}, "at least one"),
+        ({"clusters": 0}, "clusters is 0"),
         ({"chunk": 0}, "at least one frame"),
         ({"temporal": "past"}, "one-sided"),
         ({"rule": "slopes"}, "slopes"),

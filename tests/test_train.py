@@ -668,5 +668,5 @@ def test_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> None:
 def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(UsageError, match=r"tensorboard: is not installed \(pip install 'foveate\[track\]'\)"):
+    with pytest.raises(UsageError, match=r"tensorboard: is not installed \(pip install tensorboard\)"):
         train(tmp_path, dataclasses.replace(CONFIG, tensorboard=True))
