@@ -130,9 +130,10 @@ already: these actions can be told from single frames, so that here an aggregati
 has to be learnt.
 
 Why it costs so much: as published it starts at random, and mixes by lot what the layers before it find. One
-that starts as the identity (an addition of this library) learns like the network without (first seed: 97.8
-% with four pairs, where the published start has 92.8). So most of what more frames seem to gain above is
-that they train the aggregation longer. A test in which order counts is in experiments/fullvideo.py.
+that starts as the identity (an addition of this library) learns like the network without (97.6 % ± 0.4 with
+four pairs, where the published start has 90.5 ± 5.4; the longer clips one seed). So most of what more
+frames seem to gain above is that they train the aggregation longer. A test in which order counts is in
+experiments/fullvideo.py.
 
 Memory and time of a training step grow with the frames: 16 pairs take five times the memory of 4. Steps
 were timed in turns with the smallest network's while another training ran: read the quotients."""
