@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -45,12 +43,6 @@ def race(model: Any, frames: Tensor, other: Any, still: Tensor) -> dict[str, flo
         ours += min(time for time, _ in times)
         theirs += min(time for _, time in times)
     return {"ms": 1000 * ours / TIMED, "times": ours / theirs}
-
-
-def alone(measure: Callable[..., float], *arguments: Any) -> float:
-    """What a function returns in a process of its own; it starts with the peak of memory of this one."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
 
 
 def training_memory(dearest: Callable[[], Lesson], config: TrainConfig) -> float:

@@ -14,13 +14,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from benchmarks.child import in_child
 from torch import Tensor
 
 from experiments import focus, systems_data
 from experiments.clips import Batches, Split, in_order
 from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
-from experiments.spent import REPEATS, TIMED, Lesson, alone, answering_memory, race, training_memory
+from experiments.spent import REPEATS, TIMED, Lesson, answering_memory, race, training_memory
 from experiments.systems_data import SIDE, load_split
 from foveate.layers.window_head import WindowHead
 from foveate.measure.cost import count_macs
@@ -176,8 +177,8 @@ SYSTEMS: dict[str, System] = {
 def run(variant: str, seed: int) -> Numbers:
     system = SYSTEMS[variant]
     memory = {
-        "answering": alone(answering_memory, system.untrained, BATCH),
-        "memory": alone(training_memory, system.dearest, MEASURED),
+        "answering": in_child(answering_memory, system.untrained, BATCH),
+        "memory": in_child(training_memory, system.dearest, MEASURED),
     }
     model = system.train(seed).eval()
     split = load_split("test", model.spec)
