@@ -19,6 +19,7 @@ from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import Lesson, race, step_race, training_memory
 from foveate.data.made import FiguresConfig, render_clip
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -26,7 +27,6 @@ from foveate.train.config import TrainConfig
 from foveate.train.loop import fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
-from foveate.video.transform import to_clip
 
 WORK = Path(__file__).parents[1] / "work" / "blvnet"
 SIDE, FRAMES = 64, 32
@@ -91,7 +91,7 @@ def trained(depth: int, pairs: int, kind: str, seed: int) -> VideoModel:
         config = replace(TRAIN, epochs=stretch.epochs, rate=stretch.rate, seed=seed)
         folder, data = WORK / f"seed{seed}" / name, Batches(load_split("train", now), config.batch, seed)
         with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as run:
-            fit(model, data, Classification(model.spec), config, run, batches_per_epoch=len(data))
+            fit(model, data, Classification(), config, run, batches_per_epoch=len(data))
     return model.eval()
 
 
@@ -109,7 +109,7 @@ def judge(model: VideoModel, pairs: int) -> Numbers:
 
 
 def lesson_of(model: VideoModel) -> Lesson:
-    return model, Classification(model.spec)
+    return model, Classification()
 
 
 def run(variant: str, seed: int) -> Numbers:

@@ -30,6 +30,7 @@ from experiments.focus_features import (
 )
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, race
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus import AdaFocus, AdaFocusConfig
 from foveate.models.adafocus_v2 import AdaFocusV2
@@ -50,7 +51,6 @@ from foveate.train.optim import ParamGroup
 from foveate.train.ppo import PPOConfig
 from foveate.train.rollouts import PolicyObjective, Rollout, Rollouts, play, play_skips
 from foveate.train.run import Run
-from foveate.video.transform import to_clip
 
 WORK = Path(__file__).parents[1] / "work" / "focus_lab"
 PRICES = (0.01, 0.03, 0.1)  # of one look, in confidence

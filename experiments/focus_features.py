@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.clips import Split, in_order
+from foveate.layers.normalise import to_clip
 from foveate.layers.patch import grid_corners
 from foveate.models.adafocus import AdaFocus
 from foveate.train.focus import loss_of_steps
 from foveate.train.objective import loss_function
-from foveate.video.transform import to_clip
 
 Where = Callable[[Tensor], tuple[Tensor, Tensor]]
 """maps (B, T, C, h, w) -> grid positions (B, T) and whether the patch is looked at, (B, T)."""

@@ -16,6 +16,7 @@ import torch
 from experiments.fullvideo_data import STEPS, Batches, Move, Scene, Videos, draw, in_order
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import Lesson, step_race
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs, peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -23,7 +24,6 @@ from foveate.train.config import TrainConfig
 from foveate.train.loop import fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
-from foveate.video.transform import to_clip
 
 Fields = dict[str, Any]
 UNIFORM: Fields = {"train_mode": "uniform", "eval_mode": "uniform"}
@@ -106,7 +106,7 @@ def build(setting: Setting, variant: str) -> VideoModel:
 
 
 def lesson(model: VideoModel) -> Lesson:
-    return model, Classification(model.spec)
+    return model, Classification()
 
 
 def trained(setting: Setting, variant: str, seed: int, videos: Videos, folder: Path) -> VideoModel:
@@ -116,7 +116,7 @@ def trained(setting: Setting, variant: str, seed: int, videos: Videos, folder: P
     config = replace(TRAIN, epochs=epochs, warmup_epochs=0.3 * epochs, seed=seed)
     data = Batches(read_by(model, videos), config.batch, seed)
     with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as going:
-        fit(model, data, Classification(model.spec), config, going, batches_per_epoch=len(data))
+        fit(model, data, Classification(), config, going, batches_per_epoch=len(data))
     return model.eval()
 
 

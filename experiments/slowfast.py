@@ -23,13 +23,13 @@ from experiments.spent import REPEATS, TIMED, race
 from foveate.data.made import FiguresConfig, render_clip
 from foveate.data.made.person import OUTFITS, Outfit
 from foveate.layers.lateral import slow_indices
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs, count_parameters
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.loop import fit
 from foveate.train.objective import Classification
 from foveate.train.run import Run
-from foveate.video.transform import to_clip
 
 SIDE, FRAMES, ALPHA = 64, 16, 4
 ACTIONS = ("walk", "squat", "kick", "bow")
@@ -139,7 +139,7 @@ def run(variant: str, seed: int) -> Numbers:
     data = Batches(load_split("train"), config.batch, seed)
     folder = EXPERIMENT.scratch(variant, seed) / "run"
     with Run(folder, config.identity(), resume=(folder / "config.yaml").exists()) as opened:
-        fit(model, data, Classification(model.spec), config, opened, batches_per_epoch=len(data))
+        fit(model, data, Classification(), config, opened, batches_per_epoch=len(data))
     return judge(model)
 
 

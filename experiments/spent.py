@@ -11,6 +11,7 @@ from benchmarks.record import seconds
 from torch import Tensor
 
 from experiments.clips import ClipBatch
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -19,7 +20,6 @@ from foveate.train.distributed import ALONE
 from foveate.train.objective import Classification
 from foveate.train.state import make_state
 from foveate.train.step import train_step
-from foveate.video.transform import to_clip
 
 TIMED, REPEATS = 40, 3  # clips, and how often each is timed
 Lesson = tuple[VideoModel, Any]
@@ -48,7 +48,7 @@ def race(model: Any, frames: Tensor, other: Any, still: Tensor) -> dict[str, flo
 def training_memory(dearest: Callable[[], Lesson], config: TrainConfig) -> float:
     """MiB that three steps add to the most memory that this process has held; call it before all else."""
     tiny = create_model("tsn_r10_8", 2, size=32, resize=32)
-    take_steps(tiny, Classification(tiny.spec), config)  # what the libraries themselves take at first use
+    take_steps(tiny, Classification(), config)  # what the libraries themselves take at first use
     before = peak_memory_mb()
     take_steps(*dearest(), config)
     return (peak_memory_mb() - before) * 1e6 / 2**20

@@ -23,6 +23,7 @@ from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, Lesson, answering_memory, race, training_memory
 from experiments.systems_data import SIDE, load_split
+from foveate.layers.normalise import to_clip
 from foveate.layers.window_head import WindowHead
 from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet
@@ -33,7 +34,6 @@ from foveate.train.config import ResolutionPlan, TrainConfig
 from foveate.train.focus import LocalWarmup, learn_only
 from foveate.train.objective import Classification
 from foveate.train.resolutions import Annealing, BranchWarmup, JointTraining, relative_costs
-from foveate.video.transform import to_clip
 
 Fields = dict[str, Any]
 
@@ -83,7 +83,7 @@ def build(name: str) -> VideoModel:
 def train_classifier(name: str, seed: int) -> VideoModel:
     torch.manual_seed(seed)
     model = build(name)
-    learn(f"systems_{name}", seed, model, Classification(model.spec), EPOCHS)
+    learn(f"systems_{name}", seed, model, Classification(), EPOCHS)
     return model
 
 
@@ -116,7 +116,7 @@ def learn(name: str, seed: int, model: VideoModel, objective: Any, epochs: int) 
 
 def lesson(name: str) -> Lesson:
     model = build(name)
-    return model, Classification(model.spec)
+    return model, Classification()
 
 
 def arnet_lesson() -> Lesson:

@@ -19,13 +19,13 @@ from foveate.data.made.encode import encode_h264
 from foveate.errors import DataError, UsageError
 from foveate.infer.chunks import Chunks
 from foveate.infer.predict import MANY, Predictor
+from foveate.layers.normalise import to_clip
 from foveate.models.base import VideoModel
 from foveate.report.clusters import write_clusters
 from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
 from foveate.video.base import CHUNK
 from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
-from foveate.video.transform import to_clip
 from foveate.weights.file import save_model
 
 FPS, SCENES = 10, (30, 6, 54)  # frames of three scenes

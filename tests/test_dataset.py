@@ -15,7 +15,8 @@ from foveate.data import workers
 from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
-from foveate.train.objective import clips_of, one_clip
+from foveate.models.zoo import create_model
+from foveate.train.objective import clips_of
 from foveate.video.base import CHUNK
 from foveate.video.decode import open_video
 from foveate.video.sample import clip_indices, segments, views
@@ -237,7 +238,7 @@ def test_clips_of_different_length_stay_apart(entries, count):
     assert [[clip.shape[1] for clip in batch.frames] for batch in found] == [[24, 20, 16, 12], [9, 3]]
     assert all(clip.dtype == torch.uint8 for batch in found for clip in batch.frames)
     with pytest.raises(UsageError, match=r"clips of \[3, 9\] frames do not fit together"):
-        one_clip(clips_of(found[1].frames), spec, None)
+        create_model("tsn_r10_8").prepare(clips_of(found[1].frames))
 
 
 @pytest.mark.parametrize("crop", ["multiscale", "random", "center"])

@@ -15,13 +15,13 @@ from foveate.data.lists import read_list
 from foveate.data.made.encode import encode_h264
 from foveate.errors import UsageError
 from foveate.infer.predict import Predictor
+from foveate.layers.normalise import to_clip
 from foveate.models.focus import FocusModel
 from foveate.models.zoo import create_model
 from foveate.train import classifier
 from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.stages import train_stages
-from foveate.video.transform import to_clip
 from foveate.weights.file import read_model, save_model
 
 SIDE, FRAMES, VIDEOS = 32, 4, 10

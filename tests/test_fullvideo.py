@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from foveate.data.dataset import Batch
 from foveate.data.made.encode import encode_h264
 from foveate.errors import UsageError
+from foveate.layers.normalise import to_clip
 from foveate.layers.temporal import TemporalShift
 from foveate.measure.cost import count_macs
 from foveate.models.fullvideo import FullVideo, FullVideoConfig
@@ -28,7 +29,6 @@ from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
 from foveate.train.stages import train_model
-from foveate.video.transform import to_clip
 from foveate.weights.official import find_origin
 
 SIDE, CLASSES = 32, 3
@@ -360,10 +360,10 @@ def test_bytes_teach_as_the_floats_of_a_clip_do() -> None:
     frames = torch.randint(0, 256, (2, 1, 9, SIDE, SIDE, 3), dtype=torch.uint8)
     batch = Batch(frames, torch.tensor([0, 2]), torch.arange(2))
     model = build().train()
-    values = Classification(model.spec)(model, batch)
+    values = Classification()(model, batch)
     logits = model(to_clip(frames[:, 0], model.spec))
     assert torch.allclose(values["loss"], F.cross_entropy(logits, batch.labels), atol=1e-5)
-    ragged = Classification(model.spec)(model, replace(batch, frames=list(frames)))
+    ragged = Classification()(model, replace(batch, frames=list(frames)))
     assert torch.allclose(values["loss"], ragged["loss"], atol=1e-6)
 
 

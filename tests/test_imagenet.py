@@ -24,7 +24,8 @@ def bikes() -> list[torch.Tensor]:
 @pytest.mark.parametrize(("frame", "label"), [(245, MOUNTAIN_BIKE), (30, SUIT)])
 @torch.inference_mode()
 def test_known_frames(bikes: list[torch.Tensor], frame: int, label: int) -> None:
-    from foveate.video.transform import test_transform, to_clip
+    from foveate.layers.normalise import to_clip
+    from foveate.video.transform import test_transform
 
     model = load_model("tsn_lite0_8", weights="imagenet")
     views = test_transform(bikes[frame][None], model.spec)  # (1, T=1, H, W, C)

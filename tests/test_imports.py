@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "models": {"layers", "backbones"},
     "weights": {"layers", "backbones", "models"},
     "measure": {"layers", "backbones", "models"},
-    "train": {"layers", "backbones", "models", "weights", "measure", "video", "data"},
+    "train": {"layers", "backbones", "models", "weights", "measure", "video", "data", "infer"},
     "infer": {"layers", "backbones", "models", "weights", "measure", "video", "data"},
 }
 LAST = {"report": {*MAY_IMPORT}, "cli": {*MAY_IMPORT, "report"}}

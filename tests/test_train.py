@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import train_child as toy
 from foveate.config import read_yaml, to_dict
 from foveate.errors import DataError, FoveateError, OutputError, UsageError
+from foveate.layers.normalise import to_clip
 from foveate.models.zoo import create_model
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
@@ -34,10 +35,9 @@ from foveate.train.objective import Classification, loss_function
 from foveate.train.run import Run
 from foveate.train.step import step_seed
 from foveate.train.stop import Stopped, StopSignals
-from foveate.video.transform import to_clip
 
 CHILD = Path(__file__).with_name("train_child.py")
-LEARN = Classification(toy.SPEC)
+LEARN = Classification()
 CONFIG = TrainConfig(epochs=2, batch=4, reference_batch=None, rate=0.05, log_every=1, save_every=100)
 NO_BAD = -1
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -236,7 +236,7 @@ def test_losses_against_their_formulas() -> None:
 
 
 def test_each_view_is_a_clip_of_its_own() -> None:
-    model, objective = toy.make_model(plain=True), Classification(toy.SPEC)
+    model, objective = toy.make_model(plain=True), Classification()
     batch = toy.clips_of([0, 1, 2], views=2)
     flat = dataclasses.replace(
         batch, frames=batch.frames.flatten(0, 1).unsqueeze(1), labels=batch.labels.repeat_interleave(2)
@@ -407,7 +407,7 @@ def test_too_large_a_batch_names_its_size(tmp_path: Path) -> None:
 
 def test_no_batch_is_an_error(tmp_path: Path) -> None:
     with Run(tmp_path, {}) as run, pytest.raises(DataError, match="gives no batch"):
-        fit(toy.make_model(), lambda e, s: [], Classification(toy.SPEC), CONFIG, run, batches_per_epoch=0)
+        fit(toy.make_model(), lambda e, s: [], Classification(), CONFIG, run, batches_per_epoch=0)
 
 
 # the run folder

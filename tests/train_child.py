@@ -99,7 +99,7 @@ def train(folder: Path, resume: bool, at: int, signum: int, plain: bool) -> str:
     """Train; the last process sends itself `signum` in its forward pass number `at`, counted from 1."""
     with open_world(CONFIG.timeout_s) as world:
         size, forwards = CONFIG.part(world.size), 0
-        model, learn = make_model(plain, seed=world.rank), Classification(SPEC)
+        model, learn = make_model(plain, seed=world.rank), Classification()
 
         def objective(model: nn.Module, batch: Clips) -> dict[str, Tensor]:
             nonlocal forwards

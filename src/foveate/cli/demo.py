@@ -24,6 +24,7 @@ from foveate.data.lists import VideoList, read_list
 from foveate.data.made import make_figures
 from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus import AdaFocus
 from foveate.models.base import VideoModel
@@ -32,7 +33,7 @@ from foveate.report.overlay import write_overlay
 from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan, TrainConfig
 from foveate.train.stages import train_stages
-from foveate.video.transform import Augment, to_clip
+from foveate.video.transform import Augment
 from foveate.weights.file import read_model
 from foveate.weights.load import SHIPPED
 

@@ -21,12 +21,13 @@ from foveate.infer.clusters import Cluster, clusters_of, makes_clusters
 from foveate.infer.looks import Look, looks_of
 from foveate.infer.result import Guess, Prediction, Spent
 from foveate.infer.windows import Window, cut, join
+from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.models.fullvideo import FullVideo
 from foveate.video.decode import Limits, Video, open_video
 from foveate.video.sample import views
-from foveate.video.transform import test_transform, to_clip
+from foveate.video.transform import test_transform
 from foveate.weights.load import load_model
 
 Source = str | Path | Entry  # a video, or a part of one

@@ -1,9 +1,8 @@
-"""What a model really costs: multiply-adds by part, parameters, latency, memory.
+"""What a model costs: multiply-adds by part, parameters, latency, memory.
 
-One multiply-add (MAC) is one multiplication and one addition; the papers' "GFLOPs" are these. Counted are
-convolutions, linear layers, matrix products (attention included) and recurrent cells, at the moment they
-run: a dynamic model is charged for what it computed on the given input and nothing else. Norms,
-activations, pooling and resampling are left out, as in the papers.
+Multiply-adds (layers/macs.py says what counts) are counted here as the operations run, so a dynamic model is
+charged for what it computed on the given input. That slows a call down: prediction and evaluation read the
+`macs` of a `ModelOutput` instead, which the tests hold to this count.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-Shape = tuple[int, ...]
+from foveate.layers.macs import mac_counter
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None =
     """
     modes = {module: module.training for module in model.modules()}  # a frozen part may have its own
     model.eval()
-    counter = FlopCounterMode(display=False, custom_mapping=_MISSING)
+    counter = mac_counter()
     try:
         with counter, torch.no_grad():
             (call or model)(*inputs)
@@ -93,42 +90,3 @@ def peak_memory_mb(device: str | torch.device = "cpu") -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def _lstm_layer(x: Shape, w0: Shape, w1: Shape, *_: Any, **__: Any) -> int:
-    """One direction of one LSTM layer, two operations a multiply-add. x: (steps, batch, inputs)."""
-    return 2 * prod(x[:-1]) * (prod(w0) + prod(w1))
-
-
-def _recurrent_on_cuda(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """All layers and directions of a GRU or LSTM. x: (steps, batch, inputs). weights: matrices and biases."""
-    return 2 * prod(x[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
-
-
-def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Both products of an attention. query: (..., n, d); key: (..., m, d); value: (..., m, e)."""
-    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _weight_a_channel(x: Shape, weight: Any, *_: Any, **__: Any) -> int:
-    """Maps times one weight a channel, (C, 1, 1), as temporal aggregation does; no other product counts."""
-    per_channel = isinstance(weight, tuple) and len(weight) == 3 and weight[1:] == (1, 1)
-    return 2 * prod(x) if per_channel else 0
-
-
-def _add_weight_a_channel(_: Shape, x: Shape, weight: Any, *__: Any, **___: Any) -> int:
-    return _weight_a_channel(x, weight)
-
-
-_MISSING: dict[Any, Any] = {
-    torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
-    torch.ops.aten._cudnn_rnn: _recurrent_on_cuda,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten.mul: _weight_a_channel,
-    torch.ops.aten.addcmul_: _add_weight_a_channel,
-}
-"""Formulas that torch's counter lacks: it takes LSTMs, on CUDA all recurrent layers, and on a CPU fused
-attention for nothing.
-
-A weight for each channel is a depthwise 1x1 convolution, which counts when it is written as one.
-"""

@@ -24,7 +24,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.head import pool_space
 from foveate.layers.resolution import ResolutionPolicy
 from foveate.layers.shrink import shrink
-from foveate.models.base import VideoModel
+from foveate.models.base import ModelOutput, VideoModel
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """(number of a size, places (n,) among the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -87,24 +87,16 @@ class ARNetConfig:
 
 
 @dataclass(frozen=True)
-class ResolutionTrace:
-    """How each frame was read, and what was said of it.
+class Readings:
+    """What became of B x T frames: frame_logits (B, T, classes), zeros where a frame was skipped.
 
-    logits: (B, classes), the mean over the frames that were read. frame_logits: (B, T, classes), zeros where
-    a frame was skipped. actions: (B, T), number of the size, or beyond the sizes that of the skip. sides:
-    (B, T), pixels at which a frame was classified, 0 if skipped. glanced: (B, T), whether the policy looked.
+    actions: (B, T), number of the size, or beyond the sizes that of the skip. glanced: (B, T), whether the
+    policy looked.
     """
 
-    logits: Tensor
     frame_logits: Tensor
     actions: Tensor
-    sides: Tensor
     glanced: Tensor
-
-    @property
-    def read(self) -> Tensor:
-        """(B, T), whether a frame was read at all: the glance comes before every network."""
-        return self.glanced
 
 
 class ARNet(VideoModel):
@@ -112,6 +104,9 @@ class ARNet(VideoModel):
 
     config: ARNetConfig
     dynamic = True
+    resizable = False  # it chooses among sizes of its own
+    parts = ("glance_features", "policy", "answer_at")
+    reports = ("frame_logits", "sizes")
     head_names = ("heads.", "policy_head.")
 
     def __init__(
@@ -143,20 +138,46 @@ class ARNet(VideoModel):
             nn.init.zeros_(head.bias)
         self.config = replace(self.config, num_classes=num_classes)
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, S, S). Returns logits (B, classes), those of the most probable decisions."""
-        return self.trace(clip).logits
+    def output(self, clip: Tensor) -> ModelOutput:
+        """The answer of the most probable decisions, and how each frame was read. clip: (B, 3, T, S, S)."""
+        return self.output_of(self.read_frames(self.resized(clip), clip.shape[0], clip.shape[2]))
 
-    def trace(self, clip: Tensor) -> ResolutionTrace:
-        """The logits, and how each frame was read. clip: (B, 3, T, S, S)."""
-        return self.trace_frames(self.resized(clip), clip.shape[0], clip.shape[2])
+    def output_of(self, readings: Readings) -> ModelOutput:
+        """The mean of the logits over the frames that were read, and what was decided."""
+        sides = torch.tensor([*self.config.sizes, self.config.glance_size] + [0] * len(self.config.skips))
+        actions, glanced = readings.actions.cpu(), readings.glanced.cpu()
+        sizes = sides[actions]
+        count = (sizes > 0).sum(1, keepdim=True).clamp(min=1).to(readings.frame_logits.device)
+        return ModelOutput(
+            logits=readings.frame_logits.sum(1) / count,
+            frames_read=glanced,  # the glance comes before every network
+            macs=None if self.training else self._macs(actions, glanced),
+            frame_logits=readings.frame_logits,
+            sizes=sizes,
+        )
+
+    def _macs(self, actions: Tensor, glanced: Tensor) -> Tensor:
+        """Multiply-adds of each clip, (B,): the glance where it looked, and the network of each frame."""
+        prices = [
+            self.part_macs("answer_at", size, *self._shapes(size)) for size in range(len(self.nets) + 1)
+        ]
+        price = torch.tensor([*prices, *(0 for _ in self.config.skips)])
+        seeing = self.part_macs("glance_features", self._shapes(len(self.nets))[0])
+        rows = torch.zeros(1, dtype=torch.int64)
+        deciding = self.part_macs("policy", torch.empty(1, self.glance.channels), rows, self.policy.start(1))
+        return price[actions].sum(1) + (seeing + deciding) * glanced.sum(1)
+
+    def _shapes(self, size: int) -> tuple[Tensor, Tensor]:
+        """Tensors of the shapes that one frame at one size and its hidden state have."""
+        side = (*self.config.sizes, self.config.glance_size)[size]
+        return torch.empty(1, 3, side, side), torch.empty(1, self.config.policy_width)
 
     def resized(self, clip: Tensor) -> FramesAt:
         """Frames of a clip (B, 3, T, S, S) at any of the sizes; only those that are asked for are made."""
         return partial(self._resize, fold_time(clip))
 
-    def trace_frames(self, frames_at: FramesAt, batch: int, frames: int) -> ResolutionTrace:
-        """The same on `batch` x `frames` frames that lie ready in all sizes."""
+    def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> Readings:
+        """Decide on `batch` x `frames` frames that can be had in all sizes, and read each as decided."""
         actions, hidden, glanced = self._decide(frames_at, batch, frames)
         flat = actions.flatten()
         frame_logits = hidden.new_zeros(len(flat), self.num_classes)
@@ -165,11 +186,7 @@ class ARNet(VideoModel):
             if len(chosen):
                 said = self._classify(size, frames_at, chosen, hidden)
                 frame_logits = frame_logits.index_copy(0, chosen, said.to(frame_logits.dtype))
-        frame_logits = frame_logits.unflatten(0, (batch, frames))
-        sides = torch.tensor([*self.config.sizes, self.config.glance_size] + [0] * len(self.config.skips))
-        read = sides.to(actions.device)[actions]
-        logits = frame_logits.sum(1) / (read > 0).sum(1, keepdim=True).clamp(min=1)
-        return ResolutionTrace(logits, frame_logits, actions, read, glanced)
+        return Readings(frame_logits.unflatten(0, (batch, frames)), actions, glanced)
 
     def branches(
         self, frames_at: FramesAt, batch: int, frames: int, temperature: float | None = None
@@ -208,14 +225,24 @@ class ARNet(VideoModel):
             glanced.append(look)
         return torch.stack(actions, 1), torch.stack(hidden, 1).flatten(0, 1), torch.stack(glanced, 1)
 
+    def glance_features(self, images: Tensor) -> Tensor:
+        """What the glance finds, (n, C). images: (n, 3, s, s) at the glance's size."""
+        return self._features(self.glance, images)
+
+    def answer_at(self, size: int, images: Tensor, hidden: Tensor) -> Tensor:
+        """Logits (n, classes) of some frames (n, 3, s, s) at one size, or of the policy's hidden states."""
+        if size == len(self.nets):
+            return cast(Tensor, self.policy_head(hidden))
+        return cast(Tensor, self.heads[size](self._features(self.nets[size], images)))
+
     def _glance(self, frames_at: FramesAt, places: Tensor) -> Tensor:
-        return self._features(self.glance, frames_at(len(self.nets), places))
+        return self.glance_features(frames_at(len(self.nets), places))
 
     def _classify(self, size: int, frames_at: FramesAt, places: Tensor, hidden: Tensor) -> Tensor:
         """Logits (n, classes) of some frames at one size; hidden: of all frames."""
         if size == len(self.nets):
-            return cast(Tensor, self.policy_head(hidden[places]))
-        return cast(Tensor, self.heads[size](self._features(self.nets[size], frames_at(size, places))))
+            return self.answer_at(size, hidden, hidden[places])  # which reads no pixels
+        return self.answer_at(size, frames_at(size, places), hidden)
 
     def _features(self, net: nn.Module, images: Tensor) -> Tensor:
         maps = net(images)

@@ -9,9 +9,10 @@ that memory does not grow with the video (layers/streamed.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from foveate.layers.cluster_rules import Rule, middles
 from foveate.layers.head import ConsensusHead
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
-from foveate.models.base import VideoModel
+from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
 
 HELD = 1 << 29  # bytes of maps that are held rather than computed twice: 668 frames of ResNet-18 at 224 px
 Mode = Literal["cluster", "uniform", "all"]
@@ -95,7 +96,7 @@ class FullVideoConfig:
 
 
 @dataclass(frozen=True)
-class FullVideoTrace:
+class ClusterAnswer:
     """What became of the frames of B videos of up to T frames, in g clusters each.
 
     logits: (B, classes), the mean of step_logits (B, g, classes); in mode all g is the longest video's T, and
@@ -110,10 +111,14 @@ class FullVideoTrace:
     assignment: Tensor
     sizes: Tensor
     distances: Tensor
+    map_shape: torch.Size  # (C, h, w) of a map between the two parts
 
 
 class FullVideo(VideoModel):
     """A backbone whose first stages see every frame and whose others see clusters of them."""
+
+    takes_chunks = True
+    parts = ("early", "late")
 
     def __init__(
         self,
@@ -130,6 +135,8 @@ class FullVideo(VideoModel):
         self.spec = spec
         self.config = config
         self.dynamic = spec.sampling == "all"  # as many frames as the video has
+        self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
+        self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
         if config.early == "frozen":
             for parameter in self.early_parameters():
                 parameter.requires_grad_(False)
@@ -143,28 +150,45 @@ class FullVideo(VideoModel):
                     module.eval()
         return self
 
-    def forward(self, clip: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits (B, classes). clip: (B, 3, T, H, W), any T, or videos as `trace_videos` takes them."""
-        return self.trace_videos(list(clip)).logits
+    def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
+        """Bytes as they are: floats are made of a chunk of frames at a time, where it is used."""
+        return list(frames) if isinstance(frames, Tensor) else frames
 
-    def trace(self, clip: Tensor) -> FullVideoTrace:
-        """The logits of every cluster and which frames it holds. clip: (B, 3, T, H, W)."""
-        return self.trace_videos(clip.unbind(0))
+    def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
+        """The answer, the logits of every cluster and which frames it holds.
 
-    def trace_videos(self, videos: Sequence[Tensor]) -> FullVideoTrace:
-        """The same for videos of any lengths, without a frame of padding: each as if it were alone.
+        clip: (B, 3, T, H, W) floats, any T; a list or tuple of videos as `cluster_videos` takes them; or
+        another iterable, the chunks of one video as `cluster_chunks` takes them.
+        """
+        if isinstance(clip, Tensor):
+            clip = clip.unbind(0)
+        in_turn = isinstance(clip, Sequence)
+        result = self.cluster_videos(clip) if in_turn else self.cluster_chunks(clip)
+        first = next(iter(clip))
+        frame = first.shape[1:3] if first.dtype == torch.uint8 else first.shape[2:]
+        read = result.assignment.cpu() >= 0
+        return ModelOutput(
+            logits=result.logits,
+            frames_read=read,
+            macs=None if self.training else self._macs(read, frame, result),
+            frame_logits=result.step_logits,
+            clusters=result.assignment.cpu() if self._mode == "cluster" else None,
+        )
+
+    def cluster_videos(self, videos: Sequence[Tensor]) -> ClusterAnswer:
+        """Answer videos of any lengths, without a frame of padding: each as if it were alone.
 
         videos: (3, T, H, W) float, normalised, or (T, H, W, 3) uint8 as decoded, which may stay on the host
         and are normalised where they are used.
         """
         frames = [video if video.dtype == torch.uint8 else video.transpose(0, 1) for video in videos]
         if self._mode == "all":
-            return self._trace_all(frames)
+            return self._answer_all(frames)
         if self._mode == "uniform":
-            return self._trace_uniform(frames)
+            return self._answer_uniform(frames)
         return self._answer(self._cluster(self.clustering, frames))
 
-    def trace_chunks(self, chunks: Iterable[Tensor]) -> FullVideoTrace:
+    def cluster_chunks(self, chunks: Iterable[Tensor]) -> ClusterAnswer:
         """One video of any length as chunks (k, H, W, 3) of uint8, k free.
 
         Clustering holds one of them at a time, and maps as `early` of the configuration says; the modes
@@ -175,12 +199,22 @@ class FullVideo(VideoModel):
         if self.training and self.config.early == "whole":
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")
         if self._mode != "cluster":
-            return self.trace_videos([torch.cat(list(chunks))])
+            return self.cluster_videos([torch.cat(list(chunks))])
         return self._answer(self._stream(self.clustering, chunks, None))
 
-    def looked_at(self, frames: int) -> list[int]:
-        """Places of the frames, of so many, on which the answer depends: with mode uniform only g of them."""
-        return middles([frames], self.config.clusters) if self._mode == "uniform" else list(range(frames))
+    @property
+    def frames_needed(self) -> Callable[[int], list[int]]:
+        return partial(_middles_of, self.config.clusters) if self._mode == "uniform" else every_frame
+
+    def _macs(self, read: Tensor, frame: torch.Size, answer: ClusterAnswer) -> Tensor:
+        """Multiply-adds of each clip, (B,): the early part on its frames, the late part on its clusters."""
+        early = self.part_macs("early", torch.empty(1, 3, *frame, device="meta"))
+        counts = read.sum(1).tolist()
+        seen = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
+        late = {
+            n: self.part_macs("late", torch.empty(n, *answer.map_shape, device="meta"), n) for n in {*seen}
+        }
+        return torch.tensor([own * early + late[n] for own, n in zip(counts, seen, strict=True)])
 
     def early(self, frames: Tensor) -> Tensor:
         """The part that sees every frame, each alone. frames: (k, 3, H, W), or uint8 (k, H, W, 3)."""
@@ -237,22 +271,23 @@ class FullVideo(VideoModel):
     def _chunks(self, videos: Sequence[Tensor]) -> list[Tensor]:
         return [chunk for video in videos for chunk in video.split(self.config.chunk)]
 
-    def _answer(self, clusters: Clusters) -> FullVideoTrace:
+    def _answer(self, clusters: Clusters) -> ClusterAnswer:
         found = clusters.grouping
         steps = self.late(clusters.maps, found.sizes.shape[1]).unflatten(0, found.sizes.shape)
-        return FullVideoTrace(steps.mean(1), steps, found.assignment, found.sizes, found.distances)
+        shape = clusters.maps.shape[1:]
+        return ClusterAnswer(steps.mean(1), steps, found.assignment, found.sizes, found.distances, shape)
 
-    def _trace_uniform(self, videos: Sequence[Tensor]) -> FullVideoTrace:
+    def _answer_uniform(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Only g frames of each video are run, each a cluster of its own."""
         places = [middles([len(video)], self.config.clusters) for video in videos]
         picked = [video[where] for video, where in zip(videos, places, strict=True)]
-        trace = self._answer(self._cluster(TemporalClustering(self.config.clusters, "even"), picked))
-        assignment = trace.assignment.new_full((len(videos), max(map(len, videos))), -1)
-        for row, own, where in zip(assignment, trace.assignment, places, strict=True):
+        answer = self._answer(self._cluster(TemporalClustering(self.config.clusters, "even"), picked))
+        assignment = answer.assignment.new_full((len(videos), max(map(len, videos))), -1)
+        for row, own, where in zip(assignment, answer.assignment, places, strict=True):
             row[where] = own[: len(where)]
-        return replace(trace, assignment=assignment)
+        return replace(answer, assignment=assignment)
 
-    def _trace_all(self, videos: Sequence[Tensor]) -> FullVideoTrace:
+    def _answer_all(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Every frame goes all the way; videos of different lengths one by one."""
         lengths = [len(video) for video in videos]
         alike = len(set(lengths)) == 1
@@ -266,10 +301,19 @@ class FullVideo(VideoModel):
         frames = Ragged(lengths, logits.device)
         assignment = torch.where(frames.inside, frames.times, -1)
         sizes = frames.inside.long()
-        return FullVideoTrace(logits, steps, assignment, sizes, torch.zeros_like(sizes[:, 1:]))
+        distances = torch.zeros_like(sizes[:, 1:])
+        return ClusterAnswer(logits, steps, assignment, sizes, distances, maps.shape[1:])
 
     def _every_map(self, videos: Sequence[Tensor]) -> Tensor:
         if self._in_one_graph:
             return self.early(torch.cat(list(videos)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.early != "frozen"):
             return torch.cat([self.early(chunk) for chunk in self._chunks(videos)])
+
+
+def _middles_of(clusters: int, frames: int) -> list[int]:
+    return middles([frames], clusters)
+
+
+def _middles_of(clusters: int, frames: int) -> list[int]:
+    return middles([frames], clusters)

@@ -95,6 +95,8 @@ class SlowFast(WindowModel):
     elsewhere; otherwise that is derived from the first three as the configuration says.
     """
 
+    reports = ("window_logits", "pathways")
+
     def __init__(
         self,
         slow: ResNet3D,
@@ -111,6 +113,9 @@ class SlowFast(WindowModel):
         self.head = head
         self.spec = spec
         self.config = config
+
+    def pathways(self, frames: int) -> dict[str, tuple[int, ...]]:
+        return {"slow": tuple(slow_indices(frames, self.config.alpha)), "fast": tuple(range(frames))}
 
     def maps(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """clip: (B, 3, F, H, W), F a multiple of alpha. Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""

@@ -24,7 +24,7 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.head import ConsensusHead
 from foveate.layers.temporal import StreamMemory
-from foveate.models.base import VideoModel
+from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,14 @@ class TSNConfig:
         return TSN(net, head, spec, self)
 
 
-@dataclass(frozen=True)
-class TSNTrace:
-    """What a TSN saw. logits: (B, classes). frame_logits: (B, T', classes), their average is the logits."""
-
-    logits: Tensor
-    frame_logits: Tensor
-
-
 class TSN(VideoModel):
     """A backbone on every frame and the average of their logits; TSM if the backbone shifts.
 
     A backbone may return fewer maps than there are frames, such as one for each pair of them.
     """
+
+    parts = ("frame_logits",)
+    reports = ("frame_logits",)
 
     def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any) -> None:
         super().__init__()
@@ -99,13 +94,18 @@ class TSN(VideoModel):
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
-        return self.trace(clip).logits
+        return self.frame_logits(clip).mean(1)
 
-    def trace(self, clip: Tensor) -> TSNTrace:
-        """The logits of every frame beside those of the clip. clip: (B, 3, T, H, W)."""
+    def frame_logits(self, clip: Tensor) -> Tensor:
+        """The logits of every frame, (B, T', classes), whose mean is the answer. clip: (B, 3, T, H, W)."""
         maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T', C, h, w)
-        frame_logits = self.head.frame_logits(maps).unflatten(0, (clip.shape[0], -1))  # (B, T', classes)
-        return TSNTrace(frame_logits.mean(1), frame_logits)
+        return self.head.frame_logits(maps).unflatten(0, (clip.shape[0], -1))
+
+    def output(self, clip: Tensor) -> ModelOutput:
+        """The answer and the logits of every frame. clip: (B, 3, T, H, W)."""
+        frame_logits = self.frame_logits(clip)
+        macs = None if self.training else same_macs(self.part_macs("frame_logits", clip[:1]), len(clip))
+        return ModelOutput(frame_logits.mean(1), all_read(clip), macs, frame_logits=frame_logits)
 
     def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """One frame of a stream: its logits, and what to pass as `kept` with the next frame.

@@ -6,42 +6,25 @@ SlowFast, Slow-only, Fast-only, C2D, I3D and X3D all end in it, so all evaluate 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from foveate.errors import UsageError
 from foveate.layers.window_head import WindowHead
-from foveate.models.base import VideoModel
+from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)  # of RGB in all of these networks
 FPS = 30.0  # frames a second in which their strides count
 Sampling = Literal["even", "segments", "rounded_segments", "dense"]  # those of ClipSpec that fix the frames
 
 
-@dataclass(frozen=True)
-class WindowTrace:
-    """What such a network answered.
-
-    logits: (B, classes). logits_map: (B, P, classes) at the P windows of a clip larger than the training
-    crop; its mean is the logits. features: (B, channels), what was classified, their mean.
-    """
-
-    logits: Tensor
-    logits_map: Tensor
-    features: Tensor
-
-    @property
-    def scores(self) -> Tensor:
-        """Probabilities (B, classes) as PySlowFast averages them: a softmax at each window, then the mean."""
-        return self.logits_map.softmax(-1).mean(1)
-
-
 class WindowModel(VideoModel):
     """Maps of each pathway and a `WindowHead` on them."""
 
     head: WindowHead
+    parts = ("window_logits",)
+    reports = ("window_logits",)
 
     def maps(self, clip: Tensor) -> Sequence[Tensor]:
         """The last maps (B, C, T, h, w) of each pathway."""
@@ -49,23 +32,28 @@ class WindowModel(VideoModel):
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T that `maps` takes. Returns logits (B, classes), the windows' mean."""
-        return self.position_logits(clip).mean(1)
+        return self.window_logits(clip).mean(1)
 
-    def position_logits(self, clip: Tensor) -> Tensor:
-        """The logits of each window, (B, P, classes)."""
-        return self.head.position_logits(self._position_features(clip))
+    def window_logits(self, clip: Tensor) -> Tensor:
+        """The logits of each window, (B, P, classes); P is 1 at the size of the training crop."""
+        return self.head.position_logits(self._window_features(clip))
 
     def features(self, clip: Tensor) -> Tensor:
         """What the classifier reads, (B, channels): 2304 numbers for SlowFast of a ResNet-50."""
-        return self._position_features(clip).mean(1)
+        return self._window_features(clip).mean(1)
 
-    def trace(self, clip: Tensor) -> WindowTrace:
+    def output(self, clip: Tensor) -> ModelOutput:
         """The answer at each window beside the mean. clip: (B, 3, T, H, W)."""
-        features = self._position_features(clip)
-        logits_map = self.head.position_logits(features)
-        return WindowTrace(logits_map.mean(1), logits_map, features.mean(1))
+        logits = self.window_logits(clip)
+        macs = None if self.training else same_macs(self.part_macs("window_logits", clip[:1]), len(clip))
+        pathways = self.pathways(clip.shape[2])
+        return ModelOutput(logits.mean(1), all_read(clip), macs, window_logits=logits, pathways=pathways)
 
-    def _position_features(self, clip: Tensor) -> Tensor:
+    def pathways(self, frames: int) -> dict[str, tuple[int, ...]]:
+        """Which of so many frames each pathway reads, by its name; empty for a network with one pathway."""
+        return {}
+
+    def _window_features(self, clip: Tensor) -> Tensor:
         if clip.dim() != 5 or clip.shape[1] < 3 or not clip.shape[2]:
             shape = "x".join(map(str, clip.shape))
             raise UsageError("clip", f"is {shape}", "batch x 3 x frames x height x width is wanted")

@@ -91,7 +91,7 @@ def _fit(
     return fit(
         model,
         feed.batches,
-        Classification(model.spec, job.train.loss, job.train.label_smoothing),
+        Classification(job.train.loss, job.train.label_smoothing),
         job.train,
         run,
         batches_per_epoch=feed.per_epoch,

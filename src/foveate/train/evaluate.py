@@ -1,4 +1,4 @@
-"""Judge a model on a list: scores of every video averaged over its views, then the measures.
+"""Evaluate a model on a list: scores of every video averaged over its views, then the measures.
 
 A file that cannot be read is never left out in silence: it is named in the log and `n_ok` of `n_total` stand
 beside the figures, which are of the readable ones.
@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.clip import ClipSpec
 from foveate.errors import DataError, FoveateError
+from foveate.infer.engine import EagerEngine, Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
 from foveate.models.base import VideoModel
-from foveate.models.focus import FocusModel
 from foveate.train.distributed import ALONE, World
-from foveate.train.objective import Frames, clips_of, given
+from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ class Scored:
     labels: Tensor  # (N,) or (N, C)
     indices: Tensor  # (N,) places in the list
     bad: tuple[BadFile, ...]  # files that could not be read
+    macs: Tensor  # (N,) float64, multiply-adds of a view, averaged over the views of the video
     steps: Tensor | None = None  # (N, T, C), of a model that answers after every frame; the last are `scores`
 
     @property
@@ -62,7 +62,7 @@ class Scored:
 
 
 def evaluate(
-    model: nn.Module,
+    model: VideoModel | Engine,
     loader: Iterable[ViewBatch],
     num_classes: int,
     multi_label: bool = False,
@@ -72,16 +72,18 @@ def evaluate(
     clips_at_once: int = 32,
     world: World = ALONE,
 ) -> dict[str, float]:
-    """The measures of a model with a `spec` over batches of test views; see `measures` for the keys."""
+    """The measures of a model over batches of test views; see `measures` for the keys.
+
+    model: run eagerly where it stands, or an engine that runs one.
+    """
     scored = score(
         model, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
     )
     return measures(scored, num_classes, multi_label)
 
 
-@torch.inference_mode()
 def score(
-    model: nn.Module,
+    model: VideoModel | Engine,
     loader: Iterable[ViewBatch],
     *,
     average: Average = "logits",
@@ -89,7 +91,7 @@ def score(
     clips_at_once: int = 32,
     world: World = ALONE,
 ) -> Scored:
-    """Run a model with a `spec` over the views of all videos and join the scores of each video.
+    """Run a model over the views of all videos and join the scores of each video.
 
     average: what is joined. A model that answers at several places of a large crop has its probabilities
     averaged over the places, view by view, as PySlowFast does; with logits, these, as PyTorchVideo does.
@@ -97,15 +99,16 @@ def score(
     clips_at_once: views that go through the model together, a limit on memory. With several processes each
     gives its own share of the list and all get the whole. The model is left in eval mode.
     """
-    model.eval()
-    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    engine = EagerEngine(model) if isinstance(model, VideoModel) else model
+    rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     bad: list[BadFile] = []
     for batch in loader:
         bad += batch.bad
         if len(batch.labels):
-            views = _score_views(model, batch.frames, average, clips_at_once)
+            views, macs = _score_views(engine, batch.frames, average, clips_at_once)
             scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
-            rows |= dict(zip(batch.indices.tolist(), zip(scores, batch.labels, strict=True), strict=True))
+            found = zip(scores, batch.labels, macs, strict=True)
+            rows |= dict(zip(batch.indices.tolist(), found, strict=True))
     shares = world.gather((rows, bad))
     everything = {index: row for share, _ in shares for index, row in share.items()}
     unread = [file for _, share in shares for file in share]
@@ -118,8 +121,9 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     """Shares in [0, 1] and counts.
 
     Single labels: top1, top5 (all classes if fewer), mean_class. Several: mAP, and top1 as the share of
-    videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total; and
-    of a model that answers after every frame top1_after_1, or mAP_after_1, and so on.
+    videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total;
+    gmacs_per_view, 1e9 multiply-adds that a view cost on average; and of a model that answers after every
+    frame top1_after_1, or mAP_after_1, and so on.
     """
     scores, labels = scored.scores, scored.labels
     if (labels < 0).any():
@@ -127,6 +131,7 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     if scores.shape[1] != num_classes:
         raise FoveateError("model", f"gives {scores.shape[1]} scores, the list has {num_classes} classes")
     counts = {"n_ok": float(len(scores)), "n_total": float(scored.total)}
+    counts["gmacs_per_view"] = float(scored.macs.mean()) / 1e9
     if multi_label:
         precision = mean_average_precision(scores, labels)
         best_is_right = labels.gather(1, scores.argmax(1, keepdim=True)) > 0
@@ -150,23 +155,25 @@ def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dic
     return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
 
 
-def _score_views(model: nn.Module, frames: Frames, average: Average, at_once: int) -> Tensor:
-    """The scores of V views of B videos, (B, V, A, C) on the CPU, in float32.
+def _score_views(engine: Engine, frames: Frames, average: Average, at_once: int) -> tuple[Tensor, Tensor]:
+    """The scores of V views of B videos, (B, V, A, C) on the CPU, in float32, and multiply-adds a view, (B,).
 
     A is the number of frames for a model that answers after each of them, else 1; the last answer counts.
     """
-    device = next(model.parameters()).device
-    spec, clips = cast(ClipSpec, model.spec), clips_of(frames)
-    rows = []
+    clips = clips_of(frames)
+    rows, macs = [], []
     for first in range(0, len(clips), at_once):
-        clip = given(model, clips[first : first + at_once], spec, device)
-        if isinstance(model, FocusModel):
-            rows.append(_scores(model.trace(clip).step_logits.float().cpu(), average))
-            continue
-        answers = model.position_logits(clip) if isinstance(model, VideoModel) else model(clip).unsqueeze(1)
-        scores = _scores(answers.float().cpu(), average)
-        rows.append(scores.mean(1, keepdim=True))  # over the places of a view
-    return torch.cat(rows).unflatten(0, (len(frames), -1))
+        output = engine.run(clips[first : first + at_once])
+        if output.step_logits is not None:
+            rows.append(_scores(output.step_logits.float().cpu(), average))
+        else:
+            places = output.logits.unsqueeze(1) if output.window_logits is None else output.window_logits
+            rows.append(_scores(places.float().cpu(), average).mean(1, keepdim=True))
+        assert output.macs is not None  # an engine runs in eval mode
+        macs.append(output.macs.double())
+    return torch.cat(rows).unflatten(0, (len(frames), -1)), torch.cat(macs).unflatten(
+        0, (len(frames), -1)
+    ).mean(1)
 
 
 def _scores(logits: Tensor, average: Average) -> Tensor:
@@ -175,13 +182,13 @@ def _scores(logits: Tensor, average: Average) -> Tensor:
     return logits.sigmoid() if average == "sigmoid" else logits
 
 
-def _in_order(rows: dict[int, tuple[Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:
+def _in_order(rows: dict[int, tuple[Tensor, Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:
     if not rows:
         raise DataError("evaluation list", f"no video could be read ({len(bad)} failed)")
     indices = sorted(rows)
-    scores, labels = (torch.stack([rows[index][part] for index in indices]) for part in (0, 1))
+    scores, labels, macs = (torch.stack([rows[index][part] for index in indices]) for part in (0, 1, 2))
     for index, row in zip(indices, scores, strict=True):
         if not row.isfinite().all():
             raise FoveateError("model", f"its scores of video {index} of the list are not finite")
     steps = scores if scores.shape[1] > 1 else None
-    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), steps)
+    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), macs, steps)

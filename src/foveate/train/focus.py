@@ -24,7 +24,7 @@ from foveate.models.adafocus import AdaFocus
 from foveate.models.adafocus_v2 import AdaFocusV2, Looks
 from foveate.models.base import VideoModel
 from foveate.models.focus import FocusModel
-from foveate.train.objective import ClipBatch, LossFunction, clips_of, one_clip
+from foveate.train.objective import ClipBatch, LossFunction, clips_of
 from foveate.train.optim import ParamGroup
 
 Answer = Literal["clip", "frames"]
@@ -44,7 +44,7 @@ def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamG
 def clip_of(model: VideoModel, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     """The clip of a training batch on the model's device, in the order read, and its labels."""
     device = next(model.parameters()).device
-    clip = one_clip(clips_of(batch.frames), model.spec, device)
+    clip = model.prepare(clips_of(batch.frames), device)
     return clip, batch.labels.to(device)
 
 

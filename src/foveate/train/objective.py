@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.clip import ClipSpec
-from foveate.errors import UsageError
-from foveate.models.fullvideo import FullVideo
+from foveate.models.base import VideoModel
 from foveate.train.config import Loss
-from foveate.video.transform import to_clip
 
 Frames = Tensor | Sequence[Tensor]
 """Bytes (B, V, T, S, S, C), or (V, T, S, S, C) of each video where their lengths differ."""
@@ -64,22 +60,6 @@ def clips_of(frames: Frames) -> Frames:
     return frames.flatten(0, 1) if isinstance(frames, Tensor) else [clip for own in frames for clip in own]
 
 
-def given(model: nn.Module, clips: Frames, spec: ClipSpec, device: torch.device | str | None) -> Any:
-    """What `model` reads of clips: one tensor of floats, as `one_clip` makes it, or for full video the bytes.
-
-    That one takes any lengths and makes floats of a chunk of frames at a time.
-    """
-    return list(clips) if isinstance(model, FullVideo) else one_clip(clips, spec, device)
-
-
-def one_clip(clips: Frames, spec: ClipSpec, device: torch.device | str | None) -> Tensor:
-    """Clips as normalised floats (B, C, T, S, S). UsageError for clips of different lengths."""
-    if not isinstance(clips, Tensor):
-        lengths = sorted({len(clip) for clip in clips})
-        raise UsageError("batch", f"clips of {lengths} frames do not fit together", "use a full-video model")
-    return to_clip(clips, spec, device)
-
-
 @dataclass(frozen=True)
 class Classification:
     """The objective of `fit` for a model that turns a clip into logits.
@@ -87,15 +67,14 @@ class Classification:
     Every view of a video is a clip of its own with the video's labels.
     """
 
-    spec: ClipSpec
     loss: Loss = "cross_entropy"
     label_smoothing: float = 0.0
 
-    def __call__(self, model: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
+    def __call__(self, model: VideoModel, batch: ClipBatch) -> dict[str, Tensor]:
         """The mean loss over the batch, and for single labels the share of correct ones, `top1`."""
         clips = clips_of(batch.frames)
         device = next(model.parameters()).device
-        logits = model(given(model, clips, self.spec, device)).float()
+        logits = model(model.prepare(clips, device)).float()
         labels = batch.labels.repeat_interleave(len(clips) // len(batch.frames), 0).to(logits.device)
         values = {"loss": loss_function(self.loss, self.label_smoothing)(logits, labels)}
         if self.loss == "cross_entropy":

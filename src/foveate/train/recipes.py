@@ -146,7 +146,7 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
     looking = (*nets, ("glance", 1.0), ("policy.rnn", 1.0))
     warmup = resolutions.BranchWarmup(loss)
     joint = resolutions.JointTraining(loss, resolutions.relative_costs(model), plan)
-    fixed = resolutions.FixedTraining(Classification(model.spec, job.train.loss, job.train.label_smoothing))
+    fixed = resolutions.FixedTraining(Classification(job.train.loss, job.train.label_smoothing))
     return [
         Stage("branches", plan.branch_epochs, plan.branch_rate, looking, warmup),
         Stage(

@@ -11,7 +11,6 @@ that were not chosen; in the third only what was chosen is computed, as at infer
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.measure.cost import count_macs
+from foveate.layers.macs import macs_without_arithmetic
 from foveate.models.arnet import ARNet, fuse
 from foveate.train.config import ResolutionPlan
 from foveate.train.focus import clip_of
@@ -102,9 +101,8 @@ class FixedTraining:
 
 
 def relative_costs(model: ARNet) -> tuple[float, ...]:
-    """Multiply-adds of each action on one frame, as shares of the dearest; counted without arithmetic."""
+    """Multiply-adds of each action on one frame, as shares of the dearest."""
     macs = []
     for net, side in zip(model.nets, model.config.sizes, strict=True):
-        image = torch.empty(1, 3, side, side, device="meta")
-        macs.append(count_macs(copy.deepcopy(net).to("meta"), image).total)
+        macs.append(macs_without_arithmetic(net, "forward", [torch.empty(1, 3, side, side)]))
     return (*(m / max(macs) for m in macs), 0.0, *(0.0 for _ in model.config.skips))

@@ -1,7 +1,7 @@
-"""Resize, crop, flip, colour and normalise a whole clip at once, on any device.
+"""Resize, crop, flip and colour a whole clip at once, on any device.
 
-Frames stay uint8 and in decoder order, (T, H, W, C), until `to_clip`; seen by PyTorch that is channels-last
-memory, its fastest layout for resizing and for convolutions, so no step pays for a change of layout. One
+Frames stay uint8 and in decoder order, (T, H, W, C), until a model's `prepare`: that is channels-last memory,
+PyTorch's fastest layout for resizing and for convolutions, so no step pays for a change of layout. One
 random draw serves all frames of a clip. The multi-scale crop is that of TSN, as TSM, AdaFocus and
 bLVNet-TAM train with it.
 """
@@ -170,17 +170,6 @@ def test_transform(frames: torch.Tensor, spec: ClipSpec, crops: int = 1) -> torc
     if crops == 3:
         return three_crops(shaped, spec.size, spec.crop_up)
     return center_crop(shaped, spec.size, spec.crop_up).unsqueeze(0).contiguous()
-
-
-def to_clip(frames: torch.Tensor, spec: ClipSpec, device: torch.device | str | None = None) -> torch.Tensor:
-    """uint8 (B, T, H, W, C) to the normalised float clip (B, C, T, H, W), a view of the same memory order.
-
-    The one copy is the conversion to float. Folding time into the batch afterwards gives channels-last
-    pictures without another one.
-    """
-    pixels = frames.to(device).contiguous().float()
-    pixels.sub_(255 * pixels.new_tensor(spec.mean)).div_(255 * pixels.new_tensor(spec.std))
-    return pixels.permute(0, 4, 1, 2, 3)
 
 
 def _train_crop(
