@@ -22,8 +22,8 @@ from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
 from foveate.data.made import make_figures
+from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
-from foveate.infer.result import Prediction
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus import AdaFocus

@@ -74,13 +74,9 @@ def trained_model(name: str, weights: str | None = None) -> VideoModel:
 
 def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
     """Let a model see crops of another size; UsageError for one whose parts are made for its own."""
-    from foveate.models.adafocus_tsm import AdaFocusTSM
-    from foveate.models.arnet import ARNet
-    from foveate.models.focus import FocusModel
-
     if size is None and resize is None:
         return
-    if isinstance(model, FocusModel | AdaFocusTSM | ARNet):
+    if not model.resizable:
         raise UsageError("--size", f"{model.name} chooses among sizes of its own", "leave it out")
     demand(1, size=size, resize=resize)
     side = size or model.spec.size
@@ -126,20 +122,16 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
 
 
 def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
-    """Where the overlay of each video goes. UsageError for a model that chooses no patches."""
-    from foveate.models.adafocus_tsm import AdaFocusTSM
-    from foveate.models.focus import FocusModel
-
-    if not isinstance(model, FocusModel | AdaFocusTSM):
-        raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")
+    """Where the overlay of each video goes. UsageError for a model that chooses nothing by frame."""
+    if not {"boxes", "sizes", "pathways"} & {*model.reports}:
+        hint = "use an AdaFocus model, AR-Net or SlowFast"
+        raise UsageError("--overlay", f"{model.name} chooses no patches", hint)
     return places_for("--overlay", out, sources, ".overlay.mp4")
 
 
 def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
     """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
-    from foveate.infer.clusters import makes_clusters
-
-    if not makes_clusters(model):
+    if "clusters" not in model.reports:
         hint = "use a full-video model with eval_mode=cluster"
         raise UsageError("--clusters", f"{model.name} makes no clusters", hint)
     return places_for("--clusters", out, sources, ".clusters.png")

@@ -91,12 +91,13 @@ class Readings:
     """What became of B x T frames: frame_logits (B, T, classes), zeros where a frame was skipped.
 
     actions: (B, T), number of the size, or beyond the sizes that of the skip. glanced: (B, T), whether the
-    policy looked.
+    policy looked. hidden: (B, T, width), the state of the policy at each frame.
     """
 
     frame_logits: Tensor
     actions: Tensor
     glanced: Tensor
+    hidden: Tensor
 
 
 class ARNet(VideoModel):
@@ -152,6 +153,7 @@ class ARNet(VideoModel):
             logits=readings.frame_logits.sum(1) / count,
             frames_read=glanced,  # the glance comes before every network
             macs=None if self.training else self._macs(actions, glanced),
+            features=readings.hidden.mean(1),
             frame_logits=readings.frame_logits,
             sizes=sizes,
         )
@@ -186,7 +188,8 @@ class ARNet(VideoModel):
             if len(chosen):
                 said = self._classify(size, frames_at, chosen, hidden)
                 frame_logits = frame_logits.index_copy(0, chosen, said.to(frame_logits.dtype))
-        return Readings(frame_logits.unflatten(0, (batch, frames)), actions, glanced)
+        rows = (batch, frames)
+        return Readings(frame_logits.unflatten(0, rows), actions, glanced, hidden.unflatten(0, rows))
 
     def branches(
         self, frames_at: FramesAt, batch: int, frames: int, temperature: float | None = None

@@ -17,6 +17,7 @@ from foveate.config import to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, ModelFileError, UsageError
+from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import FocusPlan, ResolutionPlan, TrainConfig
@@ -85,6 +86,7 @@ def _fit(
     job: TrainJob, model: VideoModel, lists: Sequence[VideoList], feed: Feed, run: Run, world: World
 ) -> Outcome:
     def judge(judged: torch.nn.Module) -> dict[str, float]:
+        assert isinstance(judged, VideoModel)
         return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
 
     training = {"from": job.weights, "videos": len(lists[0]), "epochs": job.train.epochs}
@@ -269,7 +271,7 @@ def _demand_fitting(job: TrainJob, videos: VideoList) -> None:
 
 
 def judge_list(
-    model: torch.nn.Module,
+    model: VideoModel | Engine,
     videos: VideoList,
     clips: int = 1,
     crops: int = 1,
@@ -280,8 +282,8 @@ def judge_list(
     ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
     """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
-    assert isinstance(model, VideoModel)
-    data = test_data(videos, model, clips, crops)
+    net = model if isinstance(model, VideoModel) else model.model
+    data = test_data(videos, net, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
     classes, several = videos.num_classes, videos.multi_label
     return evaluate(model, loader, classes, several, average=average, ensemble=ensemble, world=world)
