@@ -1,4 +1,4 @@
-"""Verbs that use a trained model: name what videos show, and score it on a list."""
+"""Verbs that use a trained model: name what videos show, write their features, score it on a list."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ import tyro
 from foveate.cli.inputs import (
     cluster_places,
     demand,
+    demand_writable,
     device_named,
     overlay_places,
     resize_input,
     trained_model,
     videos_of,
 )
-from foveate.cli.show import plain, print_csv, print_json, print_line, print_table, readable, say
+from foveate.cli.show import (
+    plain,
+    print_csv,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    readable,
+    say,
+)
 from foveate.data.lists import Format, VideoList, read_list
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Precision, open_engine
+from foveate.infer.features import check_features_path, extract_features, save_features
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
+from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters, write_overlay
 from foveate.train.classifier import demand_labels, judge_list
@@ -111,6 +123,67 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
     elif clusters and result.status != "refused":
         say("clusters not shown: the clip begins again at the end of the video")
+
+
+def features(
+    videos: tyro.conf.Positional[list[Path]],
+    model: str,
+    out: Path,
+    weights: str | None = None,
+    clips: int = 1,
+    crops: int = 1,
+    size: int | None = None,
+    resize: int | None = None,
+    template: str | None = None,
+    engine: str = "eager",
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Write what a model's classifier reads of each video, one row of numbers a video.
+
+    A file that cannot be used has a row with its cause; the exit code is then 3.
+
+    Args:
+        videos: Video files, folders of them, folders of numbered images, or lists.
+        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
+        weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
+        clips: Clips over time of each video, averaged.
+        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
+        size: Side of the crop in pixels; the model's own if not given.
+        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
+        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        engine: What runs the model: eager is PyTorch as it stands.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
+        device: cpu or cuda.
+        json: Print one JSON object.
+    """
+    demand(1, clips=clips, crops=crops)
+    check_features_path(out)
+    demand_writable(out)
+    sources = videos_of(videos, template)
+    net = trained_model(model, weights)
+    resize_input(net, size, resize)
+    runner = open_engine(net, engine, device_named(device), precision)
+    reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
+    rows = []
+    with progress_bar("reading") as report:
+        for row in extract_features(runner, reader, sources):
+            rows.append(row)
+            report(len(rows), len(sources))
+            if row.features is None:
+                say(f"error: {plain(row.video)}: {row.cause}")
+    bad = sum(row.features is None for row in rows)
+    if bad == len(rows):
+        raise DataError(out, f"not written: none of {len(rows)} videos could be used")
+    save_features(rows, out)
+    width = next(len(row.features) for row in rows if row.features is not None)
+    if json:
+        print_json({"out": str(out), "videos": len(rows), "bad": bad, "features": width})
+    else:
+        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each")
+    return DataError.exit_code if bad else 0
 
 
 def evaluate(

@@ -138,7 +138,6 @@ class FullVideo(VideoModel):
         self.config = config
         self.dynamic = spec.sampling == "all"  # as many frames as the video has
         self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
-        self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
         if config.early == "frozen":
             for parameter in self.early_parameters():
                 parameter.requires_grad_(False)
