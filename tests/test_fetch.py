@@ -25,7 +25,7 @@ from foveate.models.zoo import MODELS, create_model
 from foveate.weights import fetch as fetching
 from foveate.weights.addresses import all_addresses, find_address
 from foveate.weights.fetch import fetch
-from foveate.weights.official import TABLES
+from foveate.weights.origins import ORIGINS
 
 URL = "https://weights.example/zoo/kinetics/M.pyth"
 
@@ -325,7 +325,7 @@ def pytorchvideo_name(key: str) -> str:
 def test_addresses_are_of_the_zoo() -> None:
     known = all_addresses()
     assert {"slowfast_r50_8x8", "x3d_s", "tsm_r50_8"} <= {address.model for address in known} <= MODELS.keys()
-    assert {address.origin for address in known} <= TABLES.keys()
+    assert {address.origin for address in known} <= {origin.name for origin in ORIGINS}
     assert len({(address.model, address.weights) for address in known}) == len(known)
     assert all(address.url.startswith("https://") for address in known)
     kinetics = find_address("slowfast_r50_8x8", "kinetics400_caffe2")

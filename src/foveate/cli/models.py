@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
@@ -18,7 +18,13 @@ from foveate.models.zoo import MODELS, create_model, entry, list_models
 from foveate.train.classifier import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
-from foveate.weights.official import Origin, load_official
+from foveate.weights.official import load_official
+from foveate.weights.origins import ORIGINS
+
+if TYPE_CHECKING:
+    OriginName = str
+else:
+    OriginName = Literal[tuple(origin.name for origin in ORIGINS)]  # `--help` lists them
 
 
 def models(pattern: tyro.conf.Positional[str] = "*", json: bool = False) -> int:
@@ -158,7 +164,7 @@ def convert(
     checkpoint: tyro.conf.Positional[Path],
     name: str,
     out: Path,
-    origin: Origin | None = None,
+    origin: OriginName | None = None,
     classes: str | None = None,
     settings: tuple[str, ...] = (),
     independent: bool = False,
