@@ -11,6 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -116,6 +117,12 @@ def test_a_file_is_downloaded_once(server: type[Server], tmp_path: Path) -> None
     digest = hashlib.sha256(server.content).hexdigest()
     assert path.with_name("M.pyth.sha256").read_text().split() == [digest, "M.pyth"]
     assert kept(tmp_path) == {"M.pyth", "M.pyth.sha256"}
+
+
+def test_of_several_at_a_time_one_downloads(server: type[Server]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(fetch, [URL] * 4))) == 1
+    assert server.asked == [None]
 
 
 def test_a_broken_download_goes_on_where_it_was(server: type[Server]) -> None:
