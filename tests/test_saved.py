@@ -1,7 +1,7 @@
 """Model files that earlier versions wrote still load, and give the same numbers.
 
 A case of tests/saved/ is the header of such a file as it was written, its tensors by key, shape and type,
-and the logits of one clip. Weights and clip are made anew by the rules of docs/parity.md. A case stays as it is
+and the logits of one clip. Weights and clip are made by the rules of docs/parity.md. A case stays as it is
 whatever becomes of the configuration: weights/file.py brings old headers up to date. To add one, of what this
 version writes:
 
