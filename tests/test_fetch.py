@@ -335,6 +335,7 @@ def test_addresses_are_of_the_zoo() -> None:
     assert {address.origin for address in known} <= {origin.name for origin in ORIGINS}
     assert len({(address.model, address.weights) for address in known}) == len(known)
     assert all(address.url.startswith("https://") for address in known)
+    assert all(address.labels for address in known)
     kinetics = find_address("slowfast_r50_8x8", "kinetics400_caffe2")
     assert (kinetics.origin, len(kinetics.labels)) == ("caffe2", 400)
     charades = find_address("slowfast_r50_8x8", "charades")

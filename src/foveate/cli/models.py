@@ -177,7 +177,8 @@ def convert(
         name: The model it holds, a name of the zoo.
         out: The file to write, ending in .safetensors.
         origin: Whose naming the file follows; found out if not given.
-        classes: Class names for the file: a text or JSON file, or a public set such as kinetics400.
+        classes: Class names for the file: a text or JSON file, or a public set such as kinetics400. Networks
+            of ImageNet bring theirs.
         settings: Fields of the model's configuration, such as sampling=rounded_segments of SlowFast on
             Something-Something, or policy=random for a file of AdaFocus without its policy.
         independent: Several classes may be true at once, as in Charades: scores are sigmoids.
@@ -191,7 +192,7 @@ def convert(
     model = load_official(checkpoint, name, origin, **parse_settings(settings))
     if names and len(names) != model.num_classes:
         raise UsageError(classes, f"{len(names)} class names for a model of {model.num_classes} classes")
-    model.labels, model.independent = names, independent
+    model.labels, model.independent = names or model.labels, independent
     save_model(model, out, {"converted_from": checkpoint.name})
     if json:
         print_json({"model": str(out), "name": name, "classes": model.num_classes})

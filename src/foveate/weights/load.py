@@ -71,7 +71,7 @@ def _published(address: Address, mirror: str | Path | None, fields: dict[str, An
             raise
         hint = "if it is damaged, remove it to download it again"
         raise ModelFileError(path, str(error).removeprefix(f"{path}: "), hint) from error
-    if address.labels and len(address.labels) != model.num_classes:
+    if len(address.labels) != model.num_classes:
         cause = f"holds {model.num_classes} classes and {address.weights} has {len(address.labels)}"
         raise ModelFileError(address.url.rsplit("/", 1)[1], cause, "is it the right file of the mirror?")
     model.labels, model.independent = address.labels, address.independent
@@ -83,6 +83,7 @@ def _from_images(name: str, path: Path, fields: dict[str, Any]) -> VideoModel:
     donor = load_official(path, name, "efficientnet_lite", 1000, **fields | {"temporal": "none"})
     model = create_model(name, 1000, **fields)
     model.load_state_dict(donor.state_dict(), strict=False)
+    model.labels = donor.labels
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from foveate.errors import ModelFileError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model, entry
+from foveate.weights.addresses import class_names
 from foveate.weights.container import read_container, state_dict_of
 from foveate.weights.origins import Origin, find_origin, get_origin
 from foveate.weights.rename import load_strictly
@@ -23,8 +24,9 @@ def convert(
     """An official state dict, its keys as released, as our model `name` in eval mode.
 
     fields: fields of the model's configuration that differ from the named one's, and from what weights of
-    this origin need. The model's ClipSpec then makes pixels as the authors did. A key that is missing, left
-    over or of another shape raises ModelFileError with the first five.
+    this origin need. The model's ClipSpec then makes pixels as the authors did, and it has class names where
+    all models of this origin know the same classes, those of ImageNet. A key that is missing, left over or of
+    another shape raises ModelFileError with the first five.
     """
     source, config = get_origin(origin), entry(name).config
     needed = {field: value for field, value in source.fields.items() if hasattr(config, field)}
@@ -36,6 +38,9 @@ def convert(
         raise ModelFileError(f"{name} from {origin}", "the checkpoint holds no policy", hint)
     load_strictly(model, state, f"{name} from {origin}")
     model.spec = replace(model.spec, **source.pixels)
+    labels = class_names(source.classes) if source.classes else ()
+    if len(labels) == model.num_classes:
+        model.labels = labels
     return model.eval()
 
 

@@ -30,6 +30,9 @@ class Origin:
     pixels: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a ClipSpec: how its authors resized and cropped frames."""
 
+    classes: str = ""
+    """The data set whose classes all its models know, by its name; none where files differ."""
+
     parts: tuple[str, ...] = ()
     """Entries of its checkpoint files that hold weights beside the state dict. They join it, prefixed with
     the name of their entry."""

@@ -25,6 +25,7 @@ ORIGIN = Origin(
         (r"^_blocks\.(\d+)\._bn2\.", r"backbone.blocks.\1.project.norm."),
     ],
     signs=(r"^_conv_stem\.weight$",),
+    classes="imagenet1000",
 )
 
 

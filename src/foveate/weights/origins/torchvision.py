@@ -10,4 +10,5 @@ ORIGIN = Origin(
         *resnet("", "backbone."),
     ],
     signs=(r"^(conv1|features\.1\.conv\.0\.0)\.weight$",),
+    classes="imagenet1000",
 )
