@@ -7,15 +7,13 @@ from typing import Any
 
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
-from foveate.models.fullvideo import FullVideoConfig
-from foveate.models.tsn import TSNConfig
 from foveate.models.zoo import MODELS, create_model, entry
 from foveate.weights.addresses import Address, addresses, find_address
 from foveate.weights.fetch import cache_folder, fetch
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 from foveate.weights.origins import efficientnet_lite
-from foveate.weights.start import image_networks, start_part
+from foveate.weights.start import image_networks, start_from, start_part
 
 SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
 NOT_PACKAGED = "has no packaged ImageNet weights"
@@ -52,14 +50,7 @@ def load_model(
         return read_model(SHIPPED[name, weights])[0]
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
-    config = entry(name).config
-    if isinstance(config, TSNConfig | FullVideoConfig):
-        return _from_images(name, _packaged(name, config.backbone), fields)
-    model = create_model(name, **fields)
-    filled = [_fill(model, part, backbone, name) for part, backbone in image_networks(model.config).items()]
-    if not any(filled):
-        raise UsageError(name, NOT_PACKAGED, AUTHORS)
-    return model.eval()
+    return _from_imagenet(name, fields)
 
 
 def _published(address: Address, mirror: str | Path | None, fields: dict[str, Any]) -> VideoModel:
@@ -78,22 +69,34 @@ def _published(address: Address, mirror: str | Path | None, fields: dict[str, An
     return model
 
 
-def _from_images(name: str, path: Path, fields: dict[str, Any]) -> VideoModel:
-    """The network of images as one of frames; an aggregation over time begins untrained."""
-    donor = load_official(path, name, "efficientnet_lite", 1000, **fields | {"temporal": "none"})
-    model = create_model(name, 1000, **fields)
-    model.load_state_dict(donor.state_dict(), strict=False)
-    model.labels = donor.labels
+def _from_imagenet(name: str, fields: dict[str, Any]) -> VideoModel:
+    """EfficientNet-Lite networks of a model filled with ImageNet weights; aggregations begin untrained."""
+    backbone = getattr(entry(name).config, "backbone", None)
+    if backbone:  # one network, which keeps its classifier
+        image = _image_model(name, backbone)
+        model = create_model(name, image.num_classes, **fields)
+        model.labels = image.labels
+        start_from(model, image)
+        return model.eval()
+    model = create_model(name, **fields)
+    networks = image_networks(model.config)
+    packaged = {part: kind for part, kind in networks.items() if kind.startswith("efficientnet_lite")}
+    if not packaged:
+        raise UsageError(name, NOT_PACKAGED, AUTHORS)
+    for part, kind in packaged.items():
+        start_part(model, part, _image_model(name, kind))
     return model.eval()
 
 
-def _packaged(name: str, backbone: str) -> Path:
+def _image_model(name: str, backbone: str) -> VideoModel:
+    """An EfficientNet-Lite with its packaged weights, for model `name`; UsageError for another backbone."""
     if not backbone.startswith("efficientnet_lite"):
         raise UsageError(name, NOT_PACKAGED, AUTHORS)
     try:
-        return efficientnet_lite.packaged_file(backbone)
+        path = efficientnet_lite.packaged_file(backbone)
     except UsageError as error:
         raise UsageError(name, f"{error.subject}: {error.cause}", error.hint) from error
+    return load_official(path, f"tsn_lite{backbone[-1]}_8", "efficientnet_lite")
 
 
 def known_weights(name: str) -> tuple[str, ...]:
@@ -103,12 +106,3 @@ def known_weights(name: str) -> tuple[str, ...]:
     known = [weights for model, weights in SHIPPED if model == name]
     known += ["imagenet"] if any(network in efficientnet_lite.PACKAGED for network in networks) else []
     return (*known, *(f"{a.weights} (by hand)" if a.page else a.weights for a in addresses(name).values()))
-
-
-def _fill(model: VideoModel, part: str, backbone: str, name: str) -> bool:
-    """Copy ImageNet weights into one network of a model; False if it is of a kind that has none."""
-    if not backbone.startswith("efficientnet_lite"):
-        return False
-    donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
-    start_part(model, part, donor)
-    return True
