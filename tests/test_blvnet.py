@@ -19,7 +19,7 @@ from foveate.measure.cost import count_macs, count_parameters
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights import convert, load_official
-from foveate.weights.load import start_from
+from foveate.weights.start import start_from
 
 
 def net(depth: int = 50, taps: int = 3, method: str = "sum", **fields: int) -> PairBLResNet:

@@ -27,8 +27,8 @@ from foveate.data.made.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
 from foveate.train.classifier import TrainJob
 from foveate.train.config import TrainConfig
-from foveate.weights.efficientnet_lite import packaged_file
 from foveate.weights.file import read_card, save_model
+from foveate.weights.origins.efficientnet_lite import packaged_file
 from make_bad_videos import KINDS
 
 PROGRAM = Path(sys.executable).with_name("foveate")

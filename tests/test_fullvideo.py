@@ -29,7 +29,8 @@ from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
 from foveate.train.stages import train_model
-from foveate.weights.official import find_origin
+from foveate.video.transform import to_clip
+from foveate.weights.origins import find_origin
 
 SIDE, CLASSES = 32, 3
 TINY = FullVideoConfig(
@@ -412,8 +413,8 @@ def test_the_papers_count_of_multiply_adds() -> None:
 def test_a_release_is_told_from_tsm_by_its_first_stage() -> None:
     early, late = "module.base_model.layer1.0.conv1", "module.base_model.layer2.0.conv1.net.weight"
     weight = torch.zeros(1)
-    assert find_origin({f"{early}.weight": weight, late: weight}, Path("x")) == "fullvideo"
-    assert find_origin({f"{early}.net.weight": weight, late: weight}, Path("x")) == "tsm"
+    assert find_origin({f"{early}.weight": weight, late: weight}, Path("x")).name == "fullvideo"
+    assert find_origin({f"{early}.net.weight": weight, late: weight}, Path("x")).name == "tsm"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from foveate.models.arnet import fuse
 from foveate.models.zoo import create_model
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 from foveate.weights import convert
-from foveate.weights.official import TABLES
-from foveate.weights.rename import rename
+from foveate.weights.origins import get_origin
 from parity_cases import CASES, ParityCase, drifting_maps, drifting_video, relative_error
 
 TOLERANCE = 1e-4
@@ -82,7 +81,7 @@ def run_layer(case: ParityCase) -> dict[str, torch.Tensor]:
 def run_aggregation(case: ParityCase) -> dict[str, torch.Tensor]:
     stem = {f"tam.{key}": value for key, value in case.state_dict().items()}  # it stands alone in the case
     part = AggregationConfig(**case.how["fields"]).build(case.input().shape[1])
-    renamed = rename(stem, TABLES["blvnet"], "aggregation")
+    renamed = get_origin("blvnet").rename(stem, "aggregation")
     part.load_state_dict({key.removeprefix("backbone.temporal."): value for key, value in renamed.items()})
     return {"y": part(case.input(), case.how["num_frames"])}
 
@@ -91,7 +90,7 @@ def part_of(case: ParityCase) -> torch.nn.Module:
     """The named model with the weights of the case in the part that it is about."""
     how = case.how
     model = create_model(how["name"], how["num_classes"], **how.get("fields", {})).eval()
-    renamed = rename(case.state_dict(), TABLES[how["origin"]], how["name"])
+    renamed = get_origin(how["origin"]).rename(case.state_dict(), how["name"])
     assert renamed.keys() <= model.state_dict().keys()
     model.load_state_dict(renamed, strict=False)
     return model

@@ -17,6 +17,7 @@ KNOWN = (
     "charades",
     "diving48",
     "hmdb51",
+    "imagenet1000",
     "jester27",
     "kinetics400",
     "kinetics600",

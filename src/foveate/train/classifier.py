@@ -29,7 +29,8 @@ from foveate.train.run import Run
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
-from foveate.weights.load import SHIPPED, load_model, start_from, start_part
+from foveate.weights.load import SHIPPED, load_model
+from foveate.weights.start import start_from, start_part
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from foveate.weights import pyslowfast
-from foveate.weights.rename import Table
+from foveate.weights.origins.base import Origin
+from foveate.weights.origins.pyslowfast import PIXELS, pathway_renames
+from foveate.weights.rename import Renames
 
 _NORM = [(r"_bn_s$", "_bn.weight"), (r"_bn_b$", "_bn.bias"), (r"_bn_rm$", "_bn.running_mean")]
 
-
-TO_PYSLOWFAST: Table = [
+TO_PYSLOWFAST: Renames = [
     (r"_momentum$|^lr$|^model_iter$", None),
     *_NORM,
     (r"_bn_riv$", "_bn.running_var"),
@@ -38,6 +38,9 @@ TO_PYSLOWFAST: Table = [
 ]
 
 
-def table(keys: Collection[str]) -> Table:
-    """The renames for blobs of those names; a Fast pathway begins with `t_`."""
-    return [*TO_PYSLOWFAST, *pyslowfast.rules("slow" if "t_conv1_w" in keys else "net")]
+def _renames(keys: Collection[str]) -> Renames:
+    """Blobs of a Fast pathway begin with `t_`."""
+    return [*TO_PYSLOWFAST, *pathway_renames("slow" if "t_conv1_w" in keys else "net")]
+
+
+ORIGIN = Origin("caffe2", renames=_renames, signs=(r"^conv1_w$",), pixels=PIXELS)

@@ -4,7 +4,7 @@ Shifted layers carry `.net`, temporally pooled stages too, non-local blocks wrap
 streaming file is bare: no wrapper's prefix, and its classifier is called so.
 """
 
-from foveate.weights.rename import flat_mobilenetv2, resnet
+from foveate.weights.origins.base import Origin, flat_mobilenetv2, resnet
 
 NONLOCAL = [
     (r"\.block\.", "."),
@@ -15,13 +15,17 @@ NONLOCAL = [
     (r"\.nl\.W\.1\.", ".after.norm."),
 ]
 
-TABLE = [
-    (r"^module\.", ""),
-    (r"\.net\.", "."),
-    (r"^base_model\.(fc|classifier)\.", "head.linear."),  # some files lack the new_fc of the others
-    (r"^(new_fc|classifier)\.", "head.linear."),
-    (r"^base_model\.", ""),
-    *NONLOCAL,
-    *flat_mobilenetv2("", "backbone."),
-    *resnet("", "backbone."),
-]
+ORIGIN = Origin(
+    "tsm",
+    renames=[
+        (r"^module\.", ""),
+        (r"\.net\.", "."),
+        (r"^base_model\.(fc|classifier)\.", "head.linear."),  # some files lack the new_fc of the others
+        (r"^(new_fc|classifier)\.", "head.linear."),
+        (r"^base_model\.", ""),
+        *NONLOCAL,
+        *flat_mobilenetv2("", "backbone."),
+        *resnet("", "backbone."),
+    ],
+    signs=(r"^(base_model|new_fc)\.|^features\.1\.conv\.0\.weight$",),
+)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from foveate.weights.rename import Table, flat_mobilenetv2, nested_mobilenetv2
+from foveate.weights.origins.base import Origin, flat_mobilenetv2, nested_mobilenetv2
+from foveate.weights.rename import Renames
 
-NEEDS = {"remember_skipped": True}  # trained with a memory of frames that were skipped
 
-
-def table(keys: Collection[str]) -> Table:
-    """The names of a file with these keys."""
+def _renames(keys: Collection[str]) -> Renames:
     nested = any(key.endswith("features.1.conv.0.0.weight") for key in keys)
     mobilenetv2 = nested_mobilenetv2 if nested else flat_mobilenetv2
     return [
@@ -25,3 +23,11 @@ def table(keys: Collection[str]) -> Table:
         (r"^base_model_list\.(\d+)\.", r"nets.\1."),
         *mobilenetv2(r"lite_backbone\.", "glance."),
     ]
+
+
+ORIGIN = Origin(
+    "arnet",
+    renames=_renames,
+    signs=(r"^lite_fc\.weight$",),
+    fields={"remember_skipped": True},  # trained with a memory of frames that were skipped
+)

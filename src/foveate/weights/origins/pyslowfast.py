@@ -7,11 +7,11 @@ part of its stem, `conv_xy`, and has a norm on every shortcut.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
-from foveate.weights.rename import Table
+from foveate.weights.origins.base import Origin
+from foveate.weights.rename import Renames
 
-X3D_NEEDS: dict[str, Any] = {"shortcut_norm": True}
+PIXELS = {"antialias": False, "crop_up": True}  # of this code base, PyTorchVideo and the Caffe2 release
 
 _BLOCK = [
     (r"\.branch1\.", ".downsample.0."),
@@ -33,16 +33,16 @@ _X3D = [
 ]
 
 
-def table(keys: Collection[str]) -> Table:
-    """The renames for a state dict with those keys: one pathway is `net`, two are `slow` and `fast`."""
+def _renames(keys: Collection[str]) -> Renames:
+    """One pathway is our `net`, two are `slow` and `fast`."""
     prefix = (r"^(module|model)\.", "")
     if any("pathway0_stem.conv_xy" in key for key in keys):
         return [prefix, *_X3D, *_BLOCK]
-    return [prefix, *rules("slow" if any("pathway1" in key for key in keys) else "net")]
+    return [prefix, *pathway_renames("slow" if any("pathway1" in key for key in keys) else "net")]
 
 
-def rules(first: str) -> Table:
-    """first: our name of pathway 0."""
+def pathway_renames(first: str) -> Renames:
+    """For all models but X3D. first: our name of pathway 0."""
     stem = [(rf"^s1\.pathway{i}_stem\.", f"{ours}.stem.") for i, ours in enumerate((first, "fast"))]
     blocks = [
         (rf"^s(\d)\.pathway{i}_res(\d+)\.", rf"{ours}.res\1.\2.") for i, ours in enumerate((first, "fast"))
@@ -59,3 +59,12 @@ def rules(first: str) -> Table:
         *blocks,
         *_BLOCK,
     ]
+
+
+ORIGIN = Origin(
+    "pyslowfast",
+    renames=_renames,
+    signs=(r"^s1\.pathway0_stem\.conv\.weight$",),
+    fields={"shortcut_norm": True},  # X3D's
+    pixels=PIXELS,
+)

@@ -6,21 +6,27 @@ import importlib.util
 from pathlib import Path
 
 from foveate.errors import UsageError
+from foveate.weights.origins.base import Origin
 
 PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # that have a pip package
-TABLE = [
-    (r"^_conv_stem\.", "backbone.stem.conv."),
-    (r"^_bn0\.", "backbone.stem.norm."),
-    (r"^_conv_head\.", "backbone.last.conv."),
-    (r"^_bn1\.", "backbone.last.norm."),
-    (r"^_fc\.", "head.linear."),
-    (r"^_blocks\.(\d+)\._expand_conv\.", r"backbone.blocks.\1.expand.conv."),
-    (r"^_blocks\.(\d+)\._bn0\.", r"backbone.blocks.\1.expand.norm."),
-    (r"^_blocks\.(\d+)\._depthwise_conv\.", r"backbone.blocks.\1.depthwise.conv."),
-    (r"^_blocks\.(\d+)\._bn1\.", r"backbone.blocks.\1.depthwise.norm."),
-    (r"^_blocks\.(\d+)\._project_conv\.", r"backbone.blocks.\1.project.conv."),
-    (r"^_blocks\.(\d+)\._bn2\.", r"backbone.blocks.\1.project.norm."),
-]
+ORIGIN = Origin(
+    "efficientnet_lite",
+    renames=[
+        (r"^_conv_stem\.", "backbone.stem.conv."),
+        (r"^_bn0\.", "backbone.stem.norm."),
+        (r"^_conv_head\.", "backbone.last.conv."),
+        (r"^_bn1\.", "backbone.last.norm."),
+        (r"^_fc\.", "head.linear."),
+        (r"^_blocks\.(\d+)\._expand_conv\.", r"backbone.blocks.\1.expand.conv."),
+        (r"^_blocks\.(\d+)\._bn0\.", r"backbone.blocks.\1.expand.norm."),
+        (r"^_blocks\.(\d+)\._depthwise_conv\.", r"backbone.blocks.\1.depthwise.conv."),
+        (r"^_blocks\.(\d+)\._bn1\.", r"backbone.blocks.\1.depthwise.norm."),
+        (r"^_blocks\.(\d+)\._project_conv\.", r"backbone.blocks.\1.project.conv."),
+        (r"^_blocks\.(\d+)\._bn2\.", r"backbone.blocks.\1.project.norm."),
+    ],
+    signs=(r"^_conv_stem\.weight$",),
+    classes="imagenet1000",
+)
 
 
 def packaged_file(backbone: str) -> Path:

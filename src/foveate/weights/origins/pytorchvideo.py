@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from foveate.weights.rename import Table
+from foveate.weights.origins.base import Origin
+from foveate.weights.origins.pyslowfast import PIXELS
+from foveate.weights.rename import Renames
 
 _BLOCK = [
     (r"\.branch1_conv\.", ".downsample.0."),
@@ -26,8 +28,7 @@ _BLOCK = [
 ]
 
 
-def table(keys: Collection[str]) -> Table:
-    """The renames for a state dict with those keys."""
+def _renames(keys: Collection[str]) -> Renames:
     keys = [key.removeprefix("model.") for key in keys]
     prefix = [(r"^(module|model)\.", "")]
     if any(".multipathway_blocks." in key for key in keys):
@@ -38,7 +39,7 @@ def table(keys: Collection[str]) -> Table:
     return [*prefix, *_one_pathway(pooled), *_BLOCK]
 
 
-def _two_pathways() -> Table:
+def _two_pathways() -> Renames:
     rules = [
         (r"^blocks\.(\d)\.multipathway_fusion\.conv_fast_to_slow\.", r"laterals.\1.transform.conv."),
         (r"^blocks\.(\d)\.multipathway_fusion\.norm\.", r"laterals.\1.transform.bn."),
@@ -53,7 +54,7 @@ def _two_pathways() -> Table:
     return rules
 
 
-def _one_pathway(pooled: bool) -> Table:
+def _one_pathway(pooled: bool) -> Renames:
     """pooled: block 2 is a pool, and res3 to res5 come one later."""
     places = (1, 3, 4, 5) if pooled else (1, 2, 3, 4)
     return [
@@ -63,7 +64,7 @@ def _one_pathway(pooled: bool) -> Table:
     ]
 
 
-def _x3d() -> Table:
+def _x3d() -> Renames:
     return [
         (r"^blocks\.0\.conv\.conv_t\.", "backbone.stem.0."),
         (r"^blocks\.0\.conv\.conv_xy\.", "backbone.stem.1."),
@@ -73,3 +74,11 @@ def _x3d() -> Table:
         (r"^blocks\.5\.pool\.pre_norm\.", "backbone.last.1."),
         (r"^blocks\.5\.pool\.post_conv\.", "head.embed.0."),
     ]
+
+
+ORIGIN = Origin(
+    "pytorchvideo",
+    renames=_renames,
+    signs=(r"^blocks\.0\.(conv\.|multipathway)",),
+    pixels=PIXELS,
+)
