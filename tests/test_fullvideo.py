@@ -29,7 +29,6 @@ from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
 from foveate.train.stages import train_model
-from foveate.video.transform import to_clip
 from foveate.weights.origins import find_origin
 
 SIDE, CLASSES = 32, 3
