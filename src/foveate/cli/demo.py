@@ -26,9 +26,9 @@ from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
-from foveate.models.adafocus import AdaFocus
+from foveate.models.adafocus.parts import GlanceAlone
+from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
-from foveate.models.focus import GlanceAlone
 from foveate.report.overlay import write_overlay
 from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan, TrainConfig

@@ -74,9 +74,9 @@ def trained_model(name: str, weights: str | None = None) -> VideoModel:
 
 def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
     """Let a model see crops of another size; UsageError for one whose parts are made for its own."""
-    from foveate.models.adafocus_tsm import AdaFocusTSM
+    from foveate.models.adafocus.parts import FocusModel
+    from foveate.models.adafocus.tsm import AdaFocusTSM
     from foveate.models.arnet import ARNet
-    from foveate.models.focus import FocusModel
 
     if size is None and resize is None:
         return
@@ -127,8 +127,8 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
 
 def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
     """Where the overlay of each video goes. UsageError for a model that chooses no patches."""
-    from foveate.models.adafocus_tsm import AdaFocusTSM
-    from foveate.models.focus import FocusModel
+    from foveate.models.adafocus.parts import FocusModel
+    from foveate.models.adafocus.tsm import AdaFocusTSM
 
     if not isinstance(model, FocusModel | AdaFocusTSM):
         raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")

@@ -8,9 +8,9 @@ from typing import Any
 
 from foveate.config import from_dict, nearest, to_dict
 from foveate.errors import UsageError
-from foveate.models.adafocus import AdaFocusConfig
-from foveate.models.adafocus_tsm import AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2Config
+from foveate.models.adafocus.tsm import AdaFocusTSMConfig
+from foveate.models.adafocus.v1 import AdaFocusConfig
+from foveate.models.adafocus.v2 import AdaFocusV2Config
 from foveate.models.arnet import ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.blvnet import BLVNetConfig

@@ -11,9 +11,9 @@ import logging
 from foveate.data.dataset import make_loader
 from foveate.data.lists import VideoList
 from foveate.errors import UsageError
+from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
+from foveate.models.adafocus.parts import FocusModel
 from foveate.models.base import VideoModel
-from foveate.models.early_exit import exit_shares, solve_thresholds
-from foveate.models.focus import FocusModel
 from foveate.train.classifier import TrainJob, test_data
 from foveate.train.distributed import World
 from foveate.train.evaluate import score
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def demand_exits(model: VideoModel, frames: float | None) -> None:
     """UsageError unless the model can stop after `frames` frames on average; it is left unchanged."""
-    if not isinstance(model, FocusModel) or model.spec.frames < 2:
+    if not isinstance(model, FocusModel) or "step_logits" not in model.reports or model.spec.frames < 2:
         raise UsageError("exits", f"{model.name} does not answer after every frame", "choose another model")
     if frames is None:
         raise UsageError("exits", "how many frames to read is not said", "give --exit-frames")

@@ -11,19 +11,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from foveate.errors import UsageError
-from foveate.models.adafocus import AdaFocus
-from foveate.models.adafocus_tsm import AdaFocusTSM
-from foveate.models.adafocus_v2 import AdaFocusV2
+from foveate.models.adafocus.tsm import AdaFocusTSM
+from foveate.models.adafocus.v1 import AdaFocus
+from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
-from foveate.train import focus, focus_clip, resolutions, rollouts
+from foveate.train import focus, resolutions
 from foveate.train.classifier import TrainJob
 from foveate.train.config import FocusPlan
-from foveate.train.objective import Classification, ClipBatch, loss_function
+from foveate.train.objective import Classification, loss_function
 from foveate.train.ppo import PPOConfig
 
 N = TypeVar("N", int, float)
@@ -41,7 +38,7 @@ class Stage:
     rate: float
     parts: tuple[tuple[str, float], ...]
     objective: Any
-    play: rollouts.Player | None = None  # stages by reinforcement
+    rollout: Callable[[Any, Any], Any] | None = None  # stages by reinforcement
     least: int = 1  # clips that a policy needs at once to learn
     feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
     judged: bool = False  # whether the model's own answers mean something after it
@@ -58,7 +55,14 @@ def plan_stages(model: VideoModel, job: TrainJob, plan: FocusPlan) -> list[Stage
         parts = [("glance", 0.5), ("glance_head", 0.5), ("local", 1.0), ("local_head", 1.0)]
         together = (*parts, ("classifier", 5.0), ("policy", 0.1))
         return [
-            Stage("together", job.train.epochs, job.train.rate, together, focus.Together(loss), judged=True)
+            Stage(
+                "together",
+                job.train.epochs,
+                job.train.rate,
+                together,
+                focus.EndToEndObjective(loss),
+                judged=True,
+            )
         ]
     if isinstance(model, AdaFocusTSM):
         return _stages_tsm(model, job, plan)
@@ -76,7 +80,7 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
     ppo = PPOConfig()
     random = focus.PatchTraining(loss, "random", plan.glance_dropout, skip)
     learning = (("local", 1.0), ("classifier", _given(plan.patch_classifier, 100.0)))
-    glance, local = focus.GlanceWarmup(loss, plan.warmup), focus.LocalWarmup(loss, plan.warmup)
+    glance, local = (focus.Warmup(loss, net, plan.warmup) for net in ("glance", "local"))
     epochs, rate = _given(plan.patch_epochs, 50), _given(plan.patch_rate, 5e-4)
     stages = [
         Stage("stage0", _given(plan.glance_epochs, 15), plan.glance_rate, GLANCE, glance),
@@ -100,16 +104,16 @@ def _stages_v1(model: AdaFocus, job: TrainJob, plan: FocusPlan) -> list[Stage]:
 
 
 def _learning(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, name: str, needs: str) -> Stage:
-    play, objective = partial(_play, model, plan.reward, ppo), rollouts.PolicyObjective(ppo)
+    collect, objective = focus.PlaceRollout(plan.reward, ppo), focus.PolicyObjective(ppo)
     size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
-    return Stage(name, *size, objective, play, needs=needs, chosen={"reward": plan.reward})
+    return Stage(name, *size, objective, collect, needs=needs, chosen={"reward": plan.reward})
 
 
 def _skipping(model: AdaFocus, plan: FocusPlan, ppo: PPOConfig, needs: str) -> Stage:
-    play, objective = partial(_play_skips, model, plan.skip_price, ppo), rollouts.PolicyObjective(ppo, "skip")
+    collect, objective = focus.LookRollout(plan.skip_price, ppo), focus.PolicyObjective(ppo, "skip")
     parts = (("skip_policy", 1.0),)
     size = plan.policy_epochs, plan.policy_rate, parts
-    return Stage("stage2_skip", *size, objective, play, needs=needs, chosen={"price": plan.skip_price})
+    return Stage("stage2_skip", *size, objective, collect, needs=needs, chosen={"price": plan.skip_price})
 
 
 def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: str) -> Stage:
@@ -120,8 +124,9 @@ def _tuning(plan: FocusPlan, objective: focus.PatchTraining, name: str, needs: s
 def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stage]:
     """The intended recipe; the released schedule left nearly all of it at a rate of zero."""
     loss = loss_function(job.train.loss, job.train.label_smoothing)
-    glance, local = focus_clip.ClipGlanceWarmup(loss), focus_clip.ClipLocalWarmup(loss)
-    random = focus_clip.ClipPatchTraining(loss, "random")
+    dropout = model.config.dropout
+    glance, local = (focus.Warmup(loss, net, "clip", dropout) for net in ("glance", "local"))
+    random = focus.PatchTraining(loss, "random", local_dropout=dropout)
     learning = (("local", 1.0), ("local_head", _given(plan.patch_classifier, 1000.0)))
     epochs, rate = _given(plan.patch_epochs, 10), _given(plan.patch_rate, 1e-5)
     stages = [
@@ -130,12 +135,13 @@ def _stages_tsm(model: AdaFocusTSM, job: TrainJob, plan: FocusPlan) -> list[Stag
         Stage("stage1", epochs, rate, learning, random, judged=True, needs="stage0"),
     ]
     if model.policy is not None:
-        objective, play = focus_clip.ClipPolicyObjective(PPOConfig()), partial(_play_clip, model, plan.reward)
+        ppo = PPOConfig()
+        objective, collect = focus.PolicyObjective(ppo), focus.PlaceRollout(plan.reward, ppo)
         size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
         least = 2  # its batch norms, and its returns, which are compared with each other
         chosen = {"reward": plan.reward}
-        stages += [Stage("stage2", *size, objective, play, least, needs="stage1", chosen=chosen)]
-    tuning, rate = focus_clip.ClipPatchTraining(loss, "policy"), _given(plan.tune_rate, 1e-3)
+        stages += [Stage("stage2", *size, objective, collect, least, needs="stage1", chosen=chosen)]
+    tuning, rate = focus.PatchTraining(loss, "policy"), _given(plan.tune_rate, 1e-3)
     head, before = (("local_head", 1.0),), stages[-1].name
     return [*stages, Stage("stage3", plan.tune_epochs, rate, head, tuning, judged=True, needs=before)]
 
@@ -167,25 +173,3 @@ def _stages_arnet(model: ARNet, job: TrainJob) -> list[Stage]:
 def _given(value: N | None, usual: N) -> N:
     """What the plan says, or else the paper's number."""
     return usual if value is None else value
-
-
-def _target(model: VideoModel, labels: Tensor) -> Tensor:
-    """1 for each true class, (B, classes)."""
-    return F.one_hot(labels, model.num_classes).float() if labels.dim() == 1 else labels.float()
-
-
-def _play(model: AdaFocus, reward: rollouts.Reward, ppo: PPOConfig, batch: ClipBatch) -> rollouts.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    scene = rollouts.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return rollouts.play(model, scene, reward, ppo, getattr(batch, "bad", ()))
-
-
-def _play_skips(model: AdaFocus, price: float, ppo: PPOConfig, batch: ClipBatch) -> rollouts.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    scene = rollouts.LiveScene(model, model.in_order(clip)[0], _target(model, labels))
-    return rollouts.play_skips(model, scene, price, ppo, getattr(batch, "bad", ()))
-
-
-def _play_clip(model: AdaFocusTSM, reward: rollouts.Reward, batch: ClipBatch) -> rollouts.Rollout:
-    clip, labels = focus.clip_of(model, batch)
-    return focus_clip.play_clip(model, clip, _target(model, labels), reward, getattr(batch, "bad", ()))

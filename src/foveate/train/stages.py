@@ -21,12 +21,12 @@ from torch import nn
 from foveate.config import to_dict
 from foveate.data.lists import VideoList
 from foveate.errors import OutputError, UsageError
-from foveate.models.adafocus import AdaFocusConfig
-from foveate.models.adafocus_tsm import AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2, AdaFocusV2Config
+from foveate.models.adafocus.parts import FocusModel
+from foveate.models.adafocus.tsm import AdaFocusTSMConfig
+from foveate.models.adafocus.v1 import AdaFocusConfig
+from foveate.models.adafocus.v2 import AdaFocusV2, AdaFocusV2Config
 from foveate.models.arnet import ARNet, ARNetConfig
 from foveate.models.base import VideoModel
-from foveate.models.focus import FocusModel
 from foveate.models.zoo import entry
 from foveate.train import focus
 from foveate.train.checkpoint import load_checkpoint
@@ -49,7 +49,6 @@ from foveate.train.distributed import World, open_world
 from foveate.train.exits import demand_exits, solve_exits
 from foveate.train.loop import Outcome, fit
 from foveate.train.recipes import Stage, plan_stages
-from foveate.train.rollouts import Rollouts
 from foveate.train.run import Run
 from foveate.weights.rename import load_strictly
 
@@ -180,12 +179,12 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
     )
     feed = Feed(replace(job, train=config), model, lists[0], world)
     batches: Any = feed.batches
-    if stage.play is not None:
+    if stage.rollout is not None:
         if feed.part < stage.least:
             cause = f"{feed.part} clip at once teaches a policy nothing"
             raise UsageError(stage.name, cause, "raise batch, or lower accumulate")
-        seed = config.seed + 1_000_003 * world.rank  # processes make choices of their own
-        batches = Rollouts(feed.batches, stage.play, seed, stage.least)
+        seed = (config.seed, world.rank)  # processes make choices of their own
+        batches = focus.Rollouts(model, feed.batches, stage.rollout, seed, stage.least)
     if stage.feed is not None:
         batches = stage.feed(batches)
     judge = partial(_judge, job=job, lists=lists, world=world)
@@ -209,7 +208,7 @@ def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoLi
 
 def _config(stage: Stage, train: TrainConfig) -> TrainConfig:
     """The job's settings with the epochs and the rate of a stage; a policy learns by Adam, without decay."""
-    if stage.play is None:
+    if stage.rollout is None:
         return replace(train, epochs=stage.epochs, rate=stage.rate)
     return replace(
         train,
