@@ -30,7 +30,11 @@ from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
-from foveate.train.focus import (
+from foveate.train.loop import fit
+from foveate.train.objective import loss_function
+from foveate.train.optim import ParamGroup, learn_only
+from foveate.train.ppo import PPOConfig
+from foveate.train.recipes.focus_objectives import (
     EndToEndObjective,
     LookRollout,
     PatchTraining,
@@ -38,12 +42,7 @@ from foveate.train.focus import (
     PolicyObjective,
     Rollouts,
     Warmup,
-    learn_only,
 )
-from foveate.train.loop import fit
-from foveate.train.objective import loss_function
-from foveate.train.optim import ParamGroup
-from foveate.train.ppo import PPOConfig
 from foveate.train.run import Run
 
 WORK = Path(__file__).parents[1] / "work" / "focus_lab"

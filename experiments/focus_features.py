@@ -14,7 +14,7 @@ from experiments.clips import Split, in_order
 from foveate.layers.normalise import to_clip
 from foveate.models.adafocus.parts import Glance
 from foveate.models.adafocus.v1 import AdaFocus
-from foveate.train.focus import FeatureBatch
+from foveate.train.recipes.focus_objectives import FeatureBatch
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from foveate.models.adafocus.tsm import AdaFocusTSM
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train import focus
-from foveate.train.classifier import TrainJob
-from foveate.train.config import FocusPlan, Loss, TrainConfig
+from foveate.train.config import Loss, TrainConfig
+from foveate.train.job import TrainJob
 from foveate.train.objective import loss_function
-from foveate.train.optim import learn_mode
+from foveate.train.optim import learn_mode, learn_only
 from foveate.train.ppo import PPOConfig
-from foveate.train.recipes import Stage, plan_stages
+from foveate.train.recipes import Stage, with_plan
+from foveate.train.recipes import focus_objectives as focus
 
 CLASSES, FRAMES, SIDE = 5, 4, 48
 SMALL = {
@@ -208,7 +208,7 @@ STAGES = {
 def test_each_stage_teaches_its_parts_and_no_other(stage: str) -> None:
     objective, parts = STAGES[stage]
     model = small(skip=True)
-    focus.learn_only(model, *((model.get_submodule(part), 1.0) for part in parts))
+    learn_only(model, *((model.get_submodule(part), 1.0) for part in parts))
     objective(model, batch())["loss"].backward()
     assert taught(model) == set(parts)
 
@@ -225,7 +225,7 @@ def taught(model: nn.Module) -> set[str]:
 @pytest.mark.parametrize("reward", ["random", "prev", "conf"])
 def test_policy_learns_by_ppo_alone(reward: focus.Reward) -> None:
     model = small()
-    focus.learn_only(model, (model.policy, 1.0))
+    learn_only(model, (model.policy, 1.0))
     with torch.no_grad():
         rollout = focus.PlaceRollout(reward, PPOConfig())(model, live(model))
     focus.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
@@ -253,7 +253,7 @@ def test_looking_pays_its_price_and_skipping_earns_nothing() -> None:
         dear = focus.LookRollout(0.3, PPOConfig())(model, live(model))
     assert torch.allclose(free.rewards - dear.rewards, 0.3 * free.actions)
     assert 0 < free.actions.mean() < 1
-    focus.learn_only(model, (model.skip_policy, 1.0))
+    learn_only(model, (model.skip_policy, 1.0))
     focus.PolicyObjective(PPOConfig(), "skip")(model, dear)["loss"].backward()
     assert taught(model) == {"skip_policy"}
 
@@ -284,7 +284,7 @@ def test_clip_policy_of_the_tsm_form() -> None:
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
     output = model.eval().output(videos)
     assert (output.boxes == output.boxes[:, :1]).all() and output.step_logits is None
-    focus.learn_only(model, (model.policy, 1.0))
+    learn_only(model, (model.policy, 1.0))
     learn_mode(model)
     with torch.no_grad():
         rollout = focus.PlaceRollout("random", PPOConfig())(model, live(model, videos))
@@ -292,7 +292,7 @@ def test_clip_policy_of_the_tsm_form() -> None:
     focus.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     model.zero_grad()
-    focus.learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
+    learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
     focus.PatchTraining(LOSS, "random")(model, batch())["loss"].backward()
     assert taught(model) == {"local", "local_head"}
 
@@ -333,10 +333,10 @@ def test_stage_2_updates_the_policy_in_the_mode_in_which_it_played(kind: str) ->
     """A recurrent net in eval mode cannot learn on a GPU, and a norm must see what it saw when it chose."""
     model = small() if kind == "v1" else small_tsm()
     stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
-    focus.learn_only(model, (model.policy, 1.0))
+    learn_only(model, (model.policy, 1.0))
     learn_mode(model)
     modes = [module.training for module in model.modules()]
-    played = next(focus.Rollouts(model, lambda epoch, start: [batch()], stage.rollout, (0,))(0, 0))
+    played = next(focus.Rollouts(model, lambda epoch, start: [batch()], stage.collect_rollout, (0,))(0, 0))
     assert [module.training for module in model.modules()] == modes
     assert model.policy.gru.training and not model.local.training
     assert isinstance(played, focus.Rollout)
@@ -352,7 +352,8 @@ def _chances(model: AdaFocus | AdaFocusTSM, played: focus.Rollout) -> Tensor:
 
 def staged(model: VideoModel, name: str, loss: Loss = "cross_entropy") -> list[Stage]:
     job = TrainJob(Path("list"), Path("out"), name, train=TrainConfig(loss=loss))
-    return plan_stages(model, job, FocusPlan())
+    job, recipe = with_plan(job)
+    return recipe.stages(model, job)
 
 
 @pytest.mark.parametrize(("kind", "readable"), [("v1", 0), ("tsm", 0), ("tsm", 1)])
@@ -361,7 +362,7 @@ def test_a_batch_with_too_few_readable_clips_teaches_a_policy_nothing(kind: str,
     stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
     few = replace(batch(max(readable, 1)), bad=("file",))
     few = replace(few, frames=few.frames[:readable], labels=few.labels[:readable])
-    play = focus.Rollouts(model, lambda epoch, start: [few], stage.rollout, (0,), stage.least)
+    play = focus.Rollouts(model, lambda epoch, start: [few], stage.collect_rollout, (0,), stage.least)
     (played,) = play(0, 0)
     assert len(played.labels) == 0 and played.bad == ("file",)
 
@@ -369,8 +370,8 @@ def test_a_batch_with_too_few_readable_clips_teaches_a_policy_nothing(kind: str,
 def test_one_readable_clip_teaches_the_frame_policy() -> None:
     model = small()
     stage = next(s for s in staged(model, "adafocus_small") if s.name == "stage2")
-    focus.learn_only(model, (model.policy, 1.0))
-    play = focus.Rollouts(model, lambda epoch, start: [batch(1)], stage.rollout, (0,), stage.least)
+    learn_only(model, (model.policy, 1.0))
+    play = focus.Rollouts(model, lambda epoch, start: [batch(1)], stage.collect_rollout, (0,), stage.least)
     (played,) = play(0, 0)
     assert torch.isfinite(stage.objective(model, played)["loss"])
 
@@ -446,6 +447,8 @@ def test_parts_can_be_replaced(kind: str) -> None:
     name, fields = DYNAMIC.get(kind, ("", {}))
     model = small(name, **fields) if name else small_tsm().eval()
     videos = clip() if name else torch.randn(3, 3, 6, SIDE, SIDE)
+    if kind == "plus":
+        model.config = replace(model.config, skip_threshold=0.0)
     if kind == "exits":
         model.set_exits(solve_thresholds(model.output(videos).step_logits, 2.0))
     whole, calls = model.output(videos), dict.fromkeys(model.parts, 0)

@@ -27,8 +27,8 @@ from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.report.clusters import write_clusters
 from foveate.report.overlay import write_overlay
-from foveate.train.classifier import demand_labels, judge_list
 from foveate.train.evaluate import Average, Ensemble
+from foveate.train.job import check_labels, evaluate_list
 
 
 def predict(
@@ -154,7 +154,9 @@ def evaluate(
     net = trained_model(model, weights).to(device_named(device))
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
-    judge = partial(judge_list, net, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
+    judge = partial(
+        evaluate_list, net, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
+    )
     scores, gmacs = _judge(net, judge, clips * crops)
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
     report |= {**readable(scores), "gmacs_per_view": gmacs, "gmacs_per_video": gmacs * clips * crops}
@@ -189,7 +191,7 @@ def _list_for(
     except DataError as error:
         read_list(path, format, root, None, template, split)  # raises where the list alone is at fault
         raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
-    demand_labels(listed, path)
+    check_labels(listed, path)
     if listed.num_classes != model.num_classes:
         raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
     return listed

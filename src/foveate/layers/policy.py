@@ -8,7 +8,7 @@ frames of a clip at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,7 @@ class PositionsAround(Independent):
     def __init__(self, mean: Tensor, spread: float) -> None:
         super().__init__(Normal(mean, spread), 1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Positions (..., 2)."""
-        return super().sample(sample_shape).clamp(0, 1)
+        positions: Tensor = super().sample(torch.Size(sample_shape))
+        return positions.clamp(0, 1)

@@ -33,7 +33,7 @@ StepClassifier = RecurrentClassifier | MeanClassifier | RunningMaxClassifier
 Place = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """(maps of the glance (B, T, C, h, w), state of the policy) -> (corners (B, T, 2), state)."""
 Look = Callable[[Tensor, Tensor | None], tuple[Tensor | None, Tensor | None]]
-"""(maps, state of the skip policy) -> (whether f_L sees the patch of each frame, (B, T), None: all; state)."""
+"""(maps, state of the skip policy) -> (whether f_L sees each frame's patch, (B, T), None: all; state)."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ class FocusModel(VideoModel):
     """
 
     resizable = False  # the networks behind the glance are made for its maps
-    reports = ("step_logits", "steps", "boxes", "looked")
-    head_names = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
+    reports: tuple[str, ...] = ("step_logits", "steps", "boxes", "looked")
+    head_names: tuple[str, ...] = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
     policy: Any  # None where the place of the patch is not learnt
     skip_policy: Any  # None where f_L sees every patch
     classifier: Any  # a StepClassifier
@@ -305,7 +305,7 @@ class FocusModel(VideoModel):
         return coarse_to_fine(frames) if self.config.order == "coarse_to_fine" else list(range(frames))
 
     def see(self, clip: Tensor) -> ClipFeatures:
-        """What both networks find in a clip (B, 3, T, S, S), its frames in the order in which they are read."""
+        """What both networks find in a clip (B, 3, T, S, S), its frames in the order read."""
         order = self.order(clip.shape[2])
         return ClipFeatures(self, clip if order == sorted(order) else clip[:, :, order])
 

@@ -1,4 +1,4 @@
-"""The stages of the AdaFocus family as objectives of the common loop (Wang et al., ICCV 2021, section 3.3).
+"""What the stages of the AdaFocus family teach, as objectives of the common loop (ICCV 2021, section 3.3).
 
 0  warm up both networks, each with a linear head of its own
 1  patch network and classifier learn from random patches; the glance is frozen
@@ -18,36 +18,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.models.adafocus.parts import FocusFeatures, FocusModel, FocusPass, Glance, given
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.base import VideoModel
-from foveate.train.objective import ClipBatch, LossFunction, clips_of
-from foveate.train.optim import ParamGroup
+from foveate.train.objective import ClipBatch, LossFunction, clip_of
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 
 Answer = Literal["clip", "frames"]
 """Whose loss a warm-up takes: that of the mean logits of a clip (the paper's), or of each frame's."""
 Reward = Literal["random", "prev", "conf"]
-
-
-def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamGroup]:
-    """Freeze everything but `parts`, each (module, factor on the learning rate). Returns their groups."""
-    model.requires_grad_(False)
-    groups = []
-    for number, (part, rate) in enumerate(parts):
-        part.requires_grad_(True)
-        groups.append(ParamGroup(f"part {number}", tuple(part.parameters()), rate))
-    return groups
-
-
-def clip_of(model: VideoModel, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """The clip of a training batch on the model's device, and its labels."""
-    device = next(model.parameters()).device
-    clip = model.prepare(clips_of(batch.frames), device)
-    return clip, batch.labels.to(device)
 
 
 def see(model: FocusModel, batch: Any) -> tuple[FocusFeatures, Tensor]:
@@ -96,7 +78,7 @@ class Warmup:
 
 @dataclass(frozen=True)
 class DroppedFeatures:
-    """`FocusFeatures` of which a share is dropped at random: of the glance, which is frozen, and of patches."""
+    """`FocusFeatures` of which a share is dropped at random: of the glance, and of the patches."""
 
     whole: FocusFeatures
     glance_dropout: float = 0.0
@@ -293,7 +275,7 @@ class Rollouts:
     statistics, if they have batch norms.
     """
 
-    model: FocusModel
+    model: Any
     batches: Callable[[int, int], Iterable[Any]]
     collect_rollout: Callable[[Any, Any], Rollout]
     seed: Sequence[int]
