@@ -13,7 +13,7 @@ from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches
 from foveate.measure.cost import count_macs
-from foveate.models.adafocus import AdaFocus
+from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.zoo import create_model
 
 NAME = "adafocus_mnv2_r50_128"
@@ -74,17 +74,17 @@ def _plus(clip: Tensor) -> AdaFocus:
 
 
 def _parts(model: AdaFocus, clip: Tensor) -> dict[str, Callable[[], object]]:
-    """The steps of `AdaFocus.trace`, each on what the step before found."""
+    """The steps of `AdaFocus.focus`, each on what the step before found."""
     seen = model.glance_at(clip)
-    corners = model.choose(seen.maps)
+    corners, _ = model.choose_place(seen.maps)
     frames, places = fold_time(clip), corners.flatten(0, 1)
     patches = crop_patches(frames, places, model.config.patch)
-    local = model.patch_features(patches).unflatten(0, corners.shape[:2])
+    local = model.local_features(patches).unflatten(0, corners.shape[:2])
     return {
         "glance network": lambda: model.glance_at(clip),
-        "policy": lambda: model.choose(seen.maps),
+        "policy": lambda: model.choose_place(seen.maps),
         "cutting the patches": lambda: crop_patches(frames, places, model.config.patch),
-        "local network": lambda: model.patch_features(patches),
+        "local network": lambda: model.local_features(patches),
         "classifier": lambda: model.classify(seen.features, local),
     }
 

@@ -14,8 +14,9 @@ from foveate.data.dataset import VideoDataset, make_loader
 from foveate.data.lists import read_list
 from foveate.data.made import make_figures
 from foveate.models.zoo import create_model
-from foveate.train.classifier import TrainJob, parse_settings, train_classifier
 from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob, parse_settings
+from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 
 MODELS = {
@@ -75,7 +76,7 @@ def epoch(model: str, videos: Path, workers: int) -> dict[str, Any]:
         config = TrainConfig(epochs=1, batch=BATCH)
         settings = MODELS[model]
         job = TrainJob(videos, run_folder, model, settings=settings, workers=workers, train=config)
-        train_classifier(job)
+        train_model(job)
         return dict(json.loads((run_folder / "metrics.jsonl").read_text().splitlines()[-1]))
 
 

@@ -22,8 +22,9 @@ from foveate.data.lists import VideoList, read_list
 from foveate.data.made import FiguresConfig, Move4MnistConfig, make_figures, make_move4mnist
 from foveate.measure.cost import count_macs, measure_latency
 from foveate.models.base import VideoModel
-from foveate.train.classifier import TrainJob, judge_list, train_classifier
 from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob, evaluate_list
+from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 
 DATA = Path("work/finetune")
@@ -99,10 +100,10 @@ def run(variant: str, seed: int) -> Numbers:
         train=replace(TRAIN, seed=seed),
         augment=TASKS[task].augment,
     )
-    model, _ = train_classifier(job)
+    model, _ = train_model(job)
     epochs = _epochs(run_folder / "metrics.jsonl")
     return {
-        "top1": judge_list(model, data["test"], workers=1)["top1"],
+        "top1": evaluate_list(model, data["test"], workers=1)["top1"],
         "train_top1": epochs[-1]["top1"],
         "train_s": sum(epoch["seconds"] for epoch in epochs),
         **cost(model),

@@ -12,44 +12,37 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from experiments.clips import Batches, in_order
 from experiments.focus_data import ACTIONS, CONFIG, COUNTS, covered, load_split
-from experiments.focus_features import (
-    CachedScene,
-    FeatureBatch,
-    FeatureBatches,
-    Features,
-    Tuning,
-    Where,
-    features_of,
-)
+from experiments.focus_features import FeatureBatches, Features, features_of
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, race
 from foveate.layers.normalise import to_clip
-from foveate.measure.cost import count_macs
-from foveate.models.adafocus import AdaFocus, AdaFocusConfig
-from foveate.models.adafocus_v2 import AdaFocusV2
-from foveate.models.early_exit import solve_thresholds
-from foveate.models.focus import FocusModel, GlanceAlone
+from foveate.models.adafocus.early_exit import solve_thresholds
+from foveate.models.adafocus.parts import FocusModel, GlanceAlone
+from foveate.models.adafocus.v1 import AdaFocus, AdaFocusConfig
+from foveate.models.adafocus.v2 import AdaFocusV2
+from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
-from foveate.train.focus import (
-    GlanceWarmup,
-    LocalWarmup,
-    PatchTraining,
-    Together,
-    learn_only,
-)
 from foveate.train.loop import fit
 from foveate.train.objective import loss_function
-from foveate.train.optim import ParamGroup
+from foveate.train.optim import ParamGroup, learn_only
 from foveate.train.ppo import PPOConfig
-from foveate.train.rollouts import PolicyObjective, Rollout, Rollouts, play, play_skips
+from foveate.train.recipes.focus_objectives import (
+    EndToEndObjective,
+    LookRollout,
+    PatchTraining,
+    PlaceRollout,
+    PolicyObjective,
+    Rollouts,
+    Warmup,
+)
 from foveate.train.run import Run
 
 WORK = Path(__file__).parents[1] / "work" / "focus_lab"
@@ -106,10 +99,10 @@ def base(seed: int) -> AdaFocus:
     model = small()
     data = Batches(load_split("train"), 16, seed)
     parts = learn_only(model, (model.glance, 1), (model.glance_head, 1))
-    glance = GlanceWarmup(CROSS_ENTROPY)
+    glance = Warmup(CROSS_ENTROPY, "glance")
     train("stage0", seed, model, data, glance, parts, epochs=10, rate=2e-3, precision="bf16")
     parts = learn_only(model, (model.local, 1), (model.local_head, 1))
-    warmup = LocalWarmup(CROSS_ENTROPY)
+    warmup = Warmup(CROSS_ENTROPY, "local")
     train("stage0_local", seed, model, data, warmup, parts, epochs=2, rate=2e-3, precision="bf16")
     parts = learn_only(model, (model.local, 1), (model.classifier, 1))
     patches = PatchTraining(CROSS_ENTROPY, "random", glance_dropout=0.5)
@@ -149,65 +142,46 @@ def tune(
     seed: int,
     model: AdaFocus,
     features: Features,
-    where: Where,
+    patches: Literal["random", "policy"] = "policy",
     skip: float = 0.0,
     epochs: int = TUNING,
 ) -> None:
-    """Stage 3."""
+    """Stage 3; or the same on random patches."""
     parts = learn_only(model, (model.classifier, 1))
-    batches = FeatureBatches(features.labels, 16, seed)
-    train(name, seed, model, batches, Tuning(features, where, skip), parts, epochs=epochs)
+    objective = PatchTraining(CROSS_ENTROPY, patches, skip=skip)
+    train(name, seed, model, FeatureBatches(features, model, 16, seed), objective, parts, epochs=epochs)
 
 
-def tuned_baseline(name: str, seed: int, model: AdaFocus, where: Where) -> AdaFocus:
+def tuned_baseline(name: str, seed: int, model: AdaFocus) -> AdaFocus:
     """A way to choose patches that is not learned; its classifier gets all the epochs of the learned one."""
-    tune(name, seed, model, train_features(seed, model), where, epochs=TUNING * (1 + len(POLICY_EPOCHS)))
+    patches: Literal["random", "policy"] = "random" if model.config.policy == "random" else "policy"
+    epochs = TUNING * (1 + len(POLICY_EPOCHS))
+    tune(name, seed, model, train_features(seed, model), patches, epochs=epochs)
     return model
 
 
 def learn_policy(name: str, seed: int, model: AdaFocus, features: Features, epochs: int) -> None:
     """Stage 2."""
-    assert model.policy is not None
     parts = learn_only(model, (model.policy, 1))
-
-    def player(batch: FeatureBatch) -> Rollout:
-        return play(model, CachedScene(features, batch.indices, model.num_classes), "random", PPO)
-
-    rollouts = Rollouts(FeatureBatches(features.labels, 64, seed), player, seed)
+    batches = FeatureBatches(features, model, 64, seed)
+    rollouts = Rollouts(model, batches, PlaceRollout("random", PPO), (seed,))
     objective = PolicyObjective(PPO)
     train(name, seed, model, rollouts, objective, parts, epochs=epochs, batch=64, weight_decay=0.0)
 
 
 def learn_skips(seed: int, model: AdaFocus, features: Features, price: float) -> None:
     """Stage 2 of AdaFocus+."""
-    assert model.skip_policy is not None
     parts = learn_only(model, (model.skip_policy, 1))
-
-    def player(batch: FeatureBatch) -> Rollout:
-        return play_skips(model, CachedScene(features, batch.indices, model.num_classes), price, PPO)
-
-    rollouts = Rollouts(FeatureBatches(features.labels, 64, seed), player, seed)
+    batches = FeatureBatches(features, model, 64, seed)
+    rollouts = Rollouts(model, batches, LookRollout(price, PPO), (seed,))
     name, objective = f"skip{price}", PolicyObjective(PPO, "skip")
     train(name, seed, model, rollouts, objective, parts, epochs=15, batch=64, weight_decay=0.0)
-
-
-def greedy(model: AdaFocus, maps: Tensor) -> tuple[Tensor, Tensor]:
-    assert model.policy is not None
-    return model.policy(maps).logits.argmax(-1), model.choose_frames(maps)
-
-
-def anywhere(cells: int, maps: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.randint(0, cells, maps.shape[:2]), torch.ones(maps.shape[:2], dtype=torch.bool)
-
-
-def middle(cells: int, maps: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.full(maps.shape[:2], cells // 2), torch.ones(maps.shape[:2], dtype=torch.bool)
 
 
 # ---- variants: a seed becomes a trained model
 
 
-def glance_alone(seed: int) -> nn.Module:
+def glance_alone(seed: int) -> VideoModel:
     return GlanceAlone(base(seed))
 
 
@@ -226,17 +200,17 @@ def on_whole_frames(model: AdaFocus) -> AdaFocus:
 
 def random_patch(seed: int) -> FocusModel:
     model = changed(base(seed), policy="random")
-    return tuned_baseline("random30", seed, model, partial(anywhere, model.config.grid**2))
+    return tuned_baseline("random30", seed, model)
 
 
 def centre_patch(seed: int) -> FocusModel:
     model = changed(base(seed), policy="centre")
-    return tuned_baseline("centre30", seed, model, partial(middle, model.config.grid**2))
+    return tuned_baseline("centre30", seed, model)
 
 
 def untrained_policy(seed: int) -> FocusModel:
     model = base(seed)
-    return tuned_baseline("untrained30", seed, model, partial(greedy, model))
+    return tuned_baseline("untrained30", seed, model)
 
 
 def learned_patch(seed: int) -> AdaFocus:
@@ -245,10 +219,10 @@ def learned_patch(seed: int) -> AdaFocus:
     """
     model = base(seed)
     features = train_features(seed, model)
-    tune("classifier", seed, model, features, partial(anywhere, model.config.grid**2))
+    tune("classifier", seed, model, features, "random")
     for turn, epochs in enumerate(POLICY_EPOCHS, start=1):
         learn_policy(f"policy{turn}", seed, model, features, epochs)
-        tune(f"learned{turn}", seed, model, features, partial(greedy, model), skip=0.1)
+        tune(f"learned{turn}", seed, model, features, skip=0.1)
     return model
 
 
@@ -256,7 +230,7 @@ def plus(price: float, seed: int) -> FocusModel:
     model = changed(learned_patch(seed), skip=True)
     features = train_features(seed, model)
     learn_skips(seed, model, features, price)
-    tune(f"plus{price}", seed, model, features, partial(greedy, model))
+    tune(f"plus{price}", seed, model, features)
     return model
 
 
@@ -271,8 +245,7 @@ def exiting(model: FocusModel, budgets: Sequence[float], path: Path) -> list[Foc
     step_logits = torch.load(path)
     models = [deepcopy(model) for _ in budgets]
     for twin, budget in zip(models, budgets, strict=True):
-        twin.config = replace(model.config, exits=solve_thresholds(step_logits, budget))
-        twin.dynamic = True
+        twin.set_exits(solve_thresholds(step_logits, budget))
     return models
 
 
@@ -317,7 +290,7 @@ def v2_from(seed: int, name: str, start: dict[str, Tensor], epochs: int) -> Focu
     )
     data = Batches(load_split("train"), 16, seed)
     settings: dict[str, Any] = {"epochs": epochs, "rate": 2e-3, "clip_norm": 5.0, "precision": "bf16"}
-    train(name, seed, model, data, Together(CROSS_ENTROPY), parts, **settings)
+    train(name, seed, model, data, EndToEndObjective(CROSS_ENTROPY), parts, **settings)
     return model
 
 
@@ -334,43 +307,43 @@ def top1(model: FocusModel, split: str) -> float:
 @torch.inference_mode()
 def answers(model: FocusModel, split: str) -> Tensor:
     """The answers (N, T, classes) after every frame of a split."""
-    rows = [model.trace(to_clip(b.frames[:, 0], model.spec)).step_logits for b in in_order(load_split(split))]
+    rows = []
+    for batch in in_order(load_split(split)):
+        logits = model.output(to_clip(batch.frames[:, 0], model.spec)).step_logits
+        assert logits is not None
+        rows.append(logits)
     return torch.cat(rows)
 
 
 @torch.inference_mode()
-def judge(model: nn.Module, split: str = "test") -> Numbers:
+def judge(model: VideoModel, split: str = "test") -> Numbers:
     """Top-1, the share of the person that the patch covers, multiply-adds and time a clip, on a split."""
     data, spec = load_split(split), model.spec
     right = shown = looked = macs = 0.0
-    counted = 0  # clips whose multiply-adds were; all of a dynamic model
     draws = DRAWS if isinstance(model, AdaFocus) and model.config.policy == "random" else 1
     torch.manual_seed(0)
     for _ in range(draws):
         for batch in in_order(data):
             clip = to_clip(batch.frames[:, 0], spec)
-            result = model.trace(clip) if isinstance(model, FocusModel) else model(clip)
-            logits = result if isinstance(result, Tensor) else result.logits
-            right += float((logits.argmax(1) == batch.labels).sum())
-            if not isinstance(result, Tensor):
-                boxes = data.boxes[batch.indices][:, result.order]
-                share = covered(result.corners, result.patch, boxes)
-                shown += float((share * result.looked).sum())
-                looked += float(result.looked.sum())
-            if getattr(model, "dynamic", False) or not macs:
-                macs += count_macs(model, clip).total
-                counted += len(clip)
+            output = model.output(clip)
+            assert output.macs is not None
+            right += float((output.logits.argmax(1) == batch.labels).sum())
+            macs += float(output.macs.sum())
+            if output.boxes is not None and output.looked is not None:
+                share = covered(output.boxes, data.boxes[batch.indices])
+                shown += float((share * output.looked).sum())
+                looked += float(output.looked.sum())
     clips = draws * len(data.labels)
     numbers = {
         "top1": right / clips,
         "covered": shown / max(looked, 1),
         "looks": looked / clips,
-        "mmacs": macs / counted / 1e6,
+        "mmacs": macs / clips / 1e6,
     }
     return numbers | race(model, data.frames, on_whole_frames(small()), data.frames[:1])
 
 
-VARIANTS: dict[str, Callable[[int], nn.Module]] = {
+VARIANTS: dict[str, Callable[[int], VideoModel]] = {
     "glance": glance_alone,
     "random": random_patch,
     "centre": centre_patch,

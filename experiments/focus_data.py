@@ -37,11 +37,10 @@ def draw(split: int, index: int) -> Arrays:
     return {"frames": clip.frames, "boxes": clip.boxes}
 
 
-def covered(corners: Tensor, patch: int, boxes: Tensor) -> Tensor:
-    """Share of the person's box that the patch covers, (N, T). corners: (N, T, 2), row and column."""
-    boxes = boxes.to(corners.dtype)
-    top, left = corners.unbind(-1)
-    height = (torch.minimum(boxes[..., 3], top + patch) - torch.maximum(boxes[..., 1], top)).clamp(min=0)
-    width = (torch.minimum(boxes[..., 2], left + patch) - torch.maximum(boxes[..., 0], left)).clamp(min=0)
+def covered(patches: Tensor, boxes: Tensor) -> Tensor:
+    """Share of the person's box that the patch covers, (N, T); both (N, T, 4), left, top, right, bottom."""
+    boxes = boxes.to(patches.dtype)
+    corner = torch.maximum(boxes[..., :2], patches[..., :2])
+    width, height = (torch.minimum(boxes[..., 2:], patches[..., 2:]) - corner).clamp(min=0).unbind(-1)
     area = (boxes[..., 3] - boxes[..., 1]) * (boxes[..., 2] - boxes[..., 0])
     return (height * width).float() / area.clamp(min=1).float()

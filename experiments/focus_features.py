@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.clips import Split, in_order
 from foveate.layers.normalise import to_clip
-from foveate.layers.patch import grid_corners
-from foveate.models.adafocus import AdaFocus
-from foveate.train.focus import loss_of_steps
-from foveate.train.objective import loss_function
-
-Where = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""maps (B, T, C, h, w) -> grid positions (B, T) and whether the patch is looked at, (B, T)."""
+from foveate.models.adafocus.parts import Glance
+from foveate.models.adafocus.v1 import AdaFocus
+from foveate.train.recipes.focus_objectives import FeatureBatch
 
 
 @dataclass(frozen=True)
@@ -54,66 +49,49 @@ def features_of(model: AdaFocus, split: Split, path: Path) -> Features:
 
 def everywhere(model: AdaFocus, cell: int, shape: torch.Size) -> Tensor:
     """Corners (B, T, 2) of one grid position in every frame."""
-    return grid_corners(torch.full(shape[:2], cell), model.config.grid, model.room)
+    return model.corners_of(torch.full(shape[:2], cell))
 
 
-class CachedScene:
-    """A batch of the features, as a policy that learns sees it."""
+class KeptFeatures:
+    """Some clips of the features as `FocusFeatures`: patches lie at the positions of the grid."""
 
-    def __init__(self, features: Features, indices: Tensor, classes: int) -> None:
-        self.maps = features.maps[indices].float()
-        self.seen = features.seen[indices].float()
-        self.target = F.one_hot(features.labels[indices], classes).float()
+    def __init__(self, features: Features, indices: Tensor, model: AdaFocus) -> None:
+        self._glance = Glance(features.maps[indices].float(), features.seen[indices].float())
         self._grid = features.grid[indices]
+        self._model = model
 
-    def local_at(self, actions: Tensor) -> Tensor:
-        place = actions[..., None, None].expand(*actions.shape, 1, self._grid.shape[-1])
-        return self._grid.gather(2, place).squeeze(2).float()
+    def glance(self) -> Glance:
+        return self._glance
 
-    def local_anywhere(self) -> Tensor:
-        return self.local_at(torch.randint(0, self._grid.shape[2], self.maps.shape[:2]))
+    def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:
+        """Of the patches at corners (B, T, 2) of the grid."""
+        side, room = self._model.config.grid, self._model.config.room
+        row, column = (-(-corners * (side - 1) // room)).unbind(-1)  # rounded up, as corners are down
+        place = (row * side + column)[..., None, None]
+        place = place.expand(*place.shape[:2], 1, self._grid.shape[-1])
+        found = self._grid.gather(2, place).squeeze(2).float()
+        return found if looked is None else found * looked.unsqueeze(-1)
 
-
-@dataclass(frozen=True)
-class FeatureBatch:
-    """Places of a split; what the loop hands to the objective."""
-
-    indices: Tensor
-    labels: Tensor
-    bad: tuple[object, ...] = ()
+    def random_corners(self) -> Tensor:
+        shape = self._glance.features.shape[:2]
+        return self._model.corners_of(torch.randint(0, self._grid.shape[2], shape))
 
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Shuffled batches; the order of epoch e is a function of (seed, e)."""
+    """Shuffled batches of the features; the order of epoch e is a function of (seed, e)."""
 
-    labels: Tensor
+    features: Features
+    model: AdaFocus
     batch: int
     seed: int
 
     def __len__(self) -> int:
-        return len(self.labels) // self.batch
+        return len(self.features.labels) // self.batch
 
     def __call__(self, epoch: int, start: int) -> Iterator[FeatureBatch]:
-        order = torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(len(self.labels)))
+        labels = self.features.labels
+        order = torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(len(labels)))
         for number in range(start, len(self)):
             indices = order[number * self.batch : (number + 1) * self.batch]
-            yield FeatureBatch(indices, self.labels[indices])
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Stage 3 on features: the classifier learns the patches that `where` picks."""
-
-    features: Features
-    where: Where
-    skip: float = 0.0  # share of patches left out beside those that `where` leaves out
-
-    def __call__(self, model: AdaFocus, batch: FeatureBatch) -> dict[str, Tensor]:
-        scene = CachedScene(self.features, batch.indices, model.num_classes)
-        with torch.no_grad():
-            actions, looked = self.where(scene.maps)
-            looked = looked & (torch.rand(looked.shape) >= self.skip)
-        local = scene.local_at(actions) * looked.unsqueeze(-1)
-        step_logits, _ = model.classify(scene.seen, local)
-        return {"loss": loss_of_steps(loss_function("cross_entropy"), step_logits, batch.labels)}
+            yield FeatureBatch(KeptFeatures(self.features, indices, self.model), labels[indices])

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from benchmarks.child import in_child
+from foveate.train.focus import LocalWarmup, learn_only
 from torch import Tensor
 
 from experiments import focus, systems_data
@@ -30,17 +31,16 @@ from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
 from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
-from foveate.train.config import ResolutionPlan, TrainConfig
-from foveate.train.focus import LocalWarmup, learn_only
+from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
-from foveate.train.resolutions import Annealing, BranchWarmup, JointTraining, relative_costs
+from foveate.train.recipes.arnet import Annealing, ARNetPlan, BranchWarmup, JointTraining, relative_costs
 
 Fields = dict[str, Any]
 
 BATCH, EPOCHS = 16, 10
 RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}  # beside what focus.train sets
 MEASURED = TrainConfig(batch=BATCH, optimizer="adamw", precision="bf16")
-PLAN = ResolutionPlan(branch_epochs=4, joint_epochs=6, temperature_decay=0.4)
+PLAN = ARNetPlan(branch_epochs=4, joint_epochs=6, temperature_decay=0.4)
 
 # A ResNet-10 of quarter width wherever a system allows it. A maximum over space, as in the laboratory: the
 # figure, 5 % of the frame, is lost in an average.

@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveate.data.lists import read_list
+from foveate.data.lists import VideoList, read_list
 from foveate.errors import ModelFileError, UsageError
 from foveate.layers.resolution import ResolutionPolicy
 from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet, fuse
+from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train import resolutions
-from foveate.train.classifier import TrainJob, build_model
-from foveate.train.config import ResolutionPlan, TrainConfig
+from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob, named_model, start_from_file, weights_file
 from foveate.train.objective import loss_function
+from foveate.train.recipes import arnet as resolutions
 from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 from foveate.weights import convert
@@ -174,12 +175,12 @@ def batch(count: int = 4) -> Batch:
     )
 
 
-def warm(plan: ResolutionPlan, epoch: int = 0) -> resolutions.WarmBatch:
+def warm(plan: resolutions.ARNetPlan, epoch: int = 0) -> resolutions.WarmBatch:
     return next(iter(resolutions.Annealing(lambda epoch, start: [batch()], plan)(epoch, 0)))
 
 
 def test_every_parameter_learns_from_the_joint_loss() -> None:
-    model, plan = small(1.0, dropout=0.0).train(), ResolutionPlan()
+    model, plan = small(1.0, dropout=0.0).train(), resolutions.ARNetPlan()
     objective = resolutions.JointTraining(LOSS, resolutions.relative_costs(model), plan)
     torch.manual_seed(0)
     for _ in range(4):  # draws, so that every network is chosen in one of them
@@ -197,7 +198,7 @@ def test_costs_are_shares_of_the_dearest() -> None:
 
 
 def test_the_price_alone_teaches_to_spend_less() -> None:
-    plan = ResolutionPlan(accuracy_weight=0.0, balance_weight=0.0, cost_weight=1.0)
+    plan = resolutions.ARNetPlan(accuracy_weight=0.0, balance_weight=0.0, cost_weight=1.0)
     model = small(1.0, dropout=0.0).train()
     objective = resolutions.JointTraining(LOSS, resolutions.relative_costs(model), plan)
     optimizer = torch.optim.Adam(model.policy.parameters(), 0.05)
@@ -211,7 +212,7 @@ def test_the_price_alone_teaches_to_spend_less() -> None:
 
 
 def test_the_temperature_is_a_function_of_the_epoch() -> None:
-    plan = ResolutionPlan()
+    plan = resolutions.ARNetPlan()
     assert warm(plan, 0).temperature == 5
     assert warm(plan, 46).temperature == pytest.approx(0.63, abs=5e-3)  # as its authors state
 
@@ -261,13 +262,21 @@ def test_older_files_number_the_layers_of_the_glance_through() -> None:
 # ---- the stages, from files to a finished model
 
 
+def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
+    """What training starts from."""
+    model, path = named_model(job, videos), weights_file(job)
+    if path:
+        start_from_file(model, path)
+    return model
+
+
 def job(videos: Path, out: Path) -> TrainJob:
-    plan = ResolutionPlan(branch_epochs=1, joint_epochs=2, fixed_epochs=1)
+    plan = resolutions.ARNetPlan(branch_epochs=1, joint_epochs=2, fixed_epochs=1)
     settings = (f"resize={SIDE}", f"sizes=[{SIDE}, 32, 24]", "glance_size=16", "frames=3", "policy_width=8")
     return TrainJob(
         videos, out, "arnet_small", val=videos, settings=settings, workers=0,
         train=TrainConfig(batch=4, optimizer="adamw", reference_batch=None),
-        augment=Augment(crop="center"), resolution=plan,
+        augment=Augment(crop="center"), plan=plan,
     )  # fmt: skip
 
 

@@ -15,22 +15,33 @@ from foveate.data.entry import Entry, VideoList
 from foveate.data.lists import read_list, write_jsonl
 from foveate.data.made import make_move4mnist
 from foveate.errors import DataError, FoveateError, ModelFileError, UsageError
+from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train.classifier import (
-    TrainJob,
-    build_model,
-    fingerprint,
-    judge_list,
-    parse_settings,
-    train_classifier,
-)
 from foveate.train.config import TrainConfig
+from foveate.train.job import (
+    TrainJob,
+    evaluate_list,
+    fingerprint,
+    named_model,
+    parse_settings,
+    start_from_file,
+    weights_file,
+)
+from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 from foveate.weights.file import read_model, save_model
 
 SETTINGS = ("width=0.125", "size=32", "resize=32", "frames=2")
 CONFIG = TrainConfig(epochs=2, batch=4, reference_batch=None)
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
+    """What training starts from."""
+    model, path = named_model(job, videos), weights_file(job)
+    if path:
+        start_from_file(model, path)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +70,25 @@ def write_list(path: Path, videos: VideoList, **changes: Any) -> Path:
 
 
 def test_a_run_leaves_a_model_that_needs_nothing_else(job: TrainJob) -> None:
-    model, outcome = train_classifier(job)
+    model, outcome = train_model(job)
     best, card = read_model(job.out / "best.safetensors")
     assert best.labels == model.labels == ("left", "right", "up", "down")
     assert (best.spec.frames, best.spec.size, card.name) == (2, 32, "tsm_r10_8")
     assert card.training == {"from": None, "videos": 8, "epochs": 2}
     assert (outcome.steps, outcome.scores["n_total"]) == (4, 4.0)
     assert 0 <= outcome.scores["top1"] <= (outcome.best or 0)
-    assert judge_list(best, read_list(job.val or ""), workers=0)["top1"] == outcome.best
+    assert evaluate_list(best, read_list(job.val or ""), workers=0)["top1"] == outcome.best
 
 
 def test_the_settings_of_a_run_make_the_same_job(job: TrainJob) -> None:
-    train_classifier(replace(job, val=None))
+    train_model(replace(job, val=None))
     assert from_dict(TrainJob, read_yaml(job.out / "config.yaml"), "config.yaml") == replace(job, val=None)
 
 
 def test_the_same_job_gives_the_same_bytes(job: TrainJob, tmp_path: Path) -> None:
     runs = [replace(job, val=None, out=tmp_path / name) for name in ("one", "two")]
     for run in runs:
-        train_classifier(run)
+        train_model(run)
     one, two = ((run.out / "best.safetensors").read_bytes() for run in runs)
     assert one == two
 
@@ -87,7 +98,7 @@ def test_several_labels_a_video_are_learnt_and_judged_by_map(job: TrainJob, tmp_
     entries = tuple(replace(entry, labels=(entry.labels[0], 0)) for entry in videos.entries)
     several = write_list(tmp_path / "several.jsonl", videos, entries=entries, multi_label=True)
     config = replace(CONFIG, epochs=1, loss="bce", monitor="mAP")
-    _, outcome = train_classifier(replace(job, videos=several, val=several, train=config))
+    _, outcome = train_model(replace(job, videos=several, val=several, train=config))
     assert 0 < outcome.scores["mAP"] <= 1
     assert outcome.best == outcome.scores["mAP"]
 
@@ -97,7 +108,7 @@ class TestRefused:
 
     def refuse(self, job: TrainJob, error: type[FoveateError], *words: str) -> None:
         with pytest.raises(error) as refusal:
-            train_classifier(job)
+            train_model(job)
         assert not job.out.exists()
         for word in words:
             assert word in str(refusal.value)
@@ -184,6 +195,6 @@ def test_files_that_cannot_be_read_are_listed_beside_the_run(job: TrainJob, tmp_
     gone = Entry(str(tmp_path / "gone.mp4"), (0,))
     mixed = write_list(tmp_path / "mixed.jsonl", videos, entries=(*videos.entries, gone))
     config = replace(CONFIG, batch=3, epochs=1, max_bad_fraction=0.2)
-    train_classifier(replace(job, videos=mixed, val=None, train=config))
+    train_model(replace(job, videos=mixed, val=None, train=config))
     (line,) = (job.out / "bad_files.jsonl").read_text().splitlines()
     assert json.loads(line) == {"path": gone.path, "cause": "no such file"}

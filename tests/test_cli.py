@@ -25,8 +25,8 @@ from foveate.cli import VERBS, main
 from foveate.data.made import make_move4mnist
 from foveate.data.made.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
-from foveate.train.classifier import TrainJob
 from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob
 from foveate.weights.file import read_card, save_model
 from foveate.weights.origins.efficientnet_lite import packaged_file
 from make_bad_videos import KINDS

@@ -13,7 +13,7 @@ import torch
 from foveate.cli import VERBS, main
 from foveate.models.fullvideo import FullVideo
 from foveate.models.zoo import MODELS, create_model
-from foveate.train.classifier import TrainJob, parse_settings
+from foveate.train.job import TrainJob, parse_settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -14,14 +14,13 @@ from foveate.cli import main
 from foveate.data.lists import read_list
 from foveate.data.made.encode import encode_h264
 from foveate.errors import UsageError
-from foveate.infer.predict import Predictor
-from foveate.layers.normalise import to_clip
-from foveate.models.focus import FocusModel
+from foveate.infer.engine import EagerEngine
+from foveate.models.adafocus.parts import FocusModel
 from foveate.models.zoo import create_model
-from foveate.train import classifier
-from foveate.train.classifier import TrainJob
-from foveate.train.config import FocusPlan, TrainConfig
-from foveate.train.stages import train_stages
+from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob, test_data
+from foveate.train.recipes.adafocus import AdaFocusPlan, AdaFocusTSMPlan, AdaFocusV2Plan
+from foveate.train.stages import train_model
 from foveate.weights.file import read_model, save_model
 
 SIDE, FRAMES, VIDEOS = 32, 4, 10
@@ -54,10 +53,19 @@ def trained(path: Path, name: str = "adafocus_small", labels: tuple[str, ...] = 
 
 
 def job(videos: Path, out: Path, weights: Path, name: str = "adafocus_small", **plan: object) -> TrainJob:
-    focus = FocusPlan(**{"only": ("exits",), "exit_frames": 2.0, **plan})
+    kind = AdaFocusV2Plan if "v2" in name else AdaFocusPlan
+    options = kind(**{"exit_frames": 2.0, **plan})
     train = TrainConfig(batch=4)
     return TrainJob(
-        videos, out, name, weights=str(weights), settings=SETTINGS, workers=0, focus=focus, train=train
+        videos,
+        out,
+        name,
+        weights=str(weights),
+        settings=SETTINGS,
+        workers=0,
+        plan=options,
+        train=train,
+        only=("exits",),
     )
 
 
@@ -66,19 +74,18 @@ def test_the_training_videos_are_answered_after_so_many_frames(
     videos: Path, tmp_path: Path, name: str
 ) -> None:
     weights = trained(tmp_path / "m.safetensors", name)
-    train_stages(job(videos, tmp_path / "out", weights, name))
+    train_model(job(videos, tmp_path / "out", weights, name))
     model, card = read_model(tmp_path / "out" / "best.safetensors")
     assert isinstance(model, FocusModel) and model.dynamic
     assert len(card.config["exits"]) == FRAMES and card.training["plan"]["exit_frames"] == 2.0
-    data = classifier.test_data(read_list(videos), model, 1, 1)
+    data = test_data(read_list(videos), model, 1, 1)
     with torch.inference_mode():
         clips = torch.stack([data[0, index].frames[0] for index in range(VIDEOS)])
-        steps = model.trace(to_clip(clips, model.spec)).steps
+        output = EagerEngine(model).run(clips)
+    steps = output.steps
     assert steps.double().mean().item() == pytest.approx(2.0, abs=0.5)
     assert len(steps.unique()) > 1
-    predictor = Predictor(model, top=1)
-    used = [predictor.predict(entry.path).cost.frames_used for entry in read_list(videos).entries]
-    assert used == steps.tolist()
+    assert torch.equal(output.frames_read.sum(1), steps)
     before = read_model(weights)[0].state_dict()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -95,7 +102,7 @@ def test_by_the_documented_command_and_again(videos: Path, tmp_path: Path, capsy
         assert ended.value.code == 0
         assert 0 <= json.loads(capsys.readouterr().out)["top1_after_4"] <= 1
         found[frames] = read_model(out / "best.safetensors")[0].config.exits
-    train_stages(job(videos, tmp_path / "fresh", weights, exit_frames=3.5))
+    train_model(job(videos, tmp_path / "fresh", weights, exit_frames=3.5))
     assert found[3.5] == read_model(tmp_path / "fresh" / "best.safetensors")[0].config.exits != found[1.5]
 
 
@@ -109,8 +116,11 @@ def test_what_cannot_be_solved_is_one_line(videos: Path, tmp_path: Path) -> None
         (replace(good, weights=None), "exits: needs stage3, which was not run"),
         (replace(good, weights=str(other)), "has other classes than"),
         (replace(good, settings=(*SETTINGS, "glance_temporal=shift")), "without exits"),
-        (replace(good, model="adafocus_tsm_144", settings=()), "does not answer after every frame"),
+        (
+            replace(good, model="adafocus_tsm_144", settings=(), plan=AdaFocusTSMPlan()),
+            "does not answer after every frame",
+        ),
     ):
         with pytest.raises(UsageError, match=cause):
-            train_stages(wrong)
+            train_model(wrong)
     assert not (tmp_path / "out").exists()

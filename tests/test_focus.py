@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from foveate.errors import UsageError
+from foveate.infer.engine import with_parts
 from foveate.measure.cost import count_macs
-from foveate.measure.focus_cost import focus_prices
-from foveate.models.adafocus import AdaFocus
-from foveate.models.adafocus_tsm import AdaFocusTSM
+from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
+from foveate.models.adafocus.parts import FocusModel, coarse_to_fine, given
+from foveate.models.adafocus.tsm import AdaFocusTSM
+from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
-from foveate.models.early_exit import exit_shares, exit_steps, solve_thresholds
-from foveate.models.focus import FocusModel, coarse_to_fine
 from foveate.models.zoo import create_model
-from foveate.train import focus, focus_clip, rollouts
-from foveate.train.classifier import TrainJob
-from foveate.train.config import FocusPlan, Loss, TrainConfig
+from foveate.train.config import Loss, TrainConfig
+from foveate.train.job import TrainJob
 from foveate.train.objective import loss_function
-from foveate.train.optim import learn_mode
+from foveate.train.optim import learn_mode, learn_only
 from foveate.train.ppo import PPOConfig
-from foveate.train.recipes import Stage, plan_stages
+from foveate.train.recipes import Stage, with_plan
+from foveate.train.recipes import focus_objectives as focus
 
 CLASSES, FRAMES, SIDE = 5, 4, 48
 SMALL = {
@@ -52,6 +53,11 @@ class Batch:
     bad: tuple[object, ...] = ()
 
 
+def live(model: FocusModel, videos: Tensor | None = None) -> focus.FeatureBatch:
+    """The features of three clips, with the labels 0, 1, 2."""
+    return focus.FeatureBatch(model.see(clip() if videos is None else videos), torch.arange(3))
+
+
 def batch(count: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(2)
     frames = torch.randint(0, 256, (count, 1, FRAMES, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
@@ -74,19 +80,19 @@ KINDS = {
 def test_step_by_step_equals_the_clip(kind: str) -> None:
     name, fields = KINDS[kind]
     model = small(name, **fields)
-    whole, kept, rows = model.trace(clip()), [], []
-    for place in whole.order.tolist():
-        row, kept = model.step(clip()[:, :, place], kept)
-        rows.append(row)
-    assert torch.allclose(torch.cat([r.step_logits for r in rows], 1), whole.step_logits, atol=1e-5)
-    assert torch.allclose(torch.cat([r.corners for r in rows], 1), whole.corners)
-    assert torch.equal(torch.cat([r.looked for r in rows], 1), whole.looked)
+    whole, state = model.output(clip()), None
+    for number, place in enumerate(model.order(FRAMES)):
+        row, state = model.step(clip()[:, :, place], state)
+        assert torch.allclose(row.logits, whole.step_logits[:, number], atol=1e-5)
+        assert torch.allclose(row.boxes[:, 0], whole.boxes[:, place], atol=1e-4)
+        assert torch.equal(row.looked[:, 0], whole.looked[:, place])
+    assert state.frames == FRAMES
 
 
 @torch.inference_mode()
 def test_batch_equals_one_by_one() -> None:
     model = small()
-    whole = model.trace(clip())
+    whole = model.output(clip())
     for number in range(3):
         assert torch.allclose(
             model(clip()[number : number + 1]), whole.logits[number : number + 1], atol=1e-5
@@ -102,20 +108,20 @@ def test_skipped_frames_cost_nothing_and_count_as_zeros() -> None:
     everything = count_macs(model, clip()).total
     bias.fill_(-100.0)
     nothing = count_macs(model, clip()).total
-    trace = model.trace(clip())
+    output = model.output(clip())
     local = 3 * FRAMES * count_macs(model.local, torch.zeros(1, 3, 16, 16)).total
     assert everything - nothing == local
-    assert not trace.looked.any()
+    assert not output.looked.any() and output.frames_read.all()
     seen = model.glance_at(clip())
     zeros = torch.zeros(3, FRAMES, model.local.channels)
-    assert torch.allclose(model.classify(seen.features, zeros)[0], trace.step_logits, atol=1e-6)
+    assert torch.allclose(model.classify(seen.features, zeros)[0], output.step_logits, atol=1e-6)
 
 
 @torch.inference_mode()
 def test_some_frames_skipped_gives_what_zeros_give() -> None:
     model = small(skip=True)
     seen, looked = model.glance_at(clip()), torch.rand(3, FRAMES) < 0.5
-    corners = model.choose(seen.maps)
+    corners, _ = model.choose_place(seen.maps)
     every = model.look_at(clip(), corners)
     assert torch.allclose(model.look_at(clip(), corners, looked), every * looked.unsqueeze(-1), atol=1e-5)
 
@@ -123,8 +129,8 @@ def test_some_frames_skipped_gives_what_zeros_give() -> None:
 @torch.inference_mode()
 def test_full_size_patch_sees_the_frame() -> None:
     model = small(patch=SIDE)
-    trace = model.trace(clip())
-    assert not trace.corners.any()
+    boxes = model.output(clip()).boxes
+    assert torch.equal(boxes, torch.tensor([0.0, 0, SIDE, SIDE]).expand_as(boxes))
 
 
 def test_coarse_to_fine_visits_every_frame_once() -> None:
@@ -132,6 +138,13 @@ def test_coarse_to_fine_visits_every_frame_once() -> None:
         order = coarse_to_fine(frames)
         assert sorted(order) == list(range(frames))
     assert coarse_to_fine(16)[:3] == [7, 0, 15]
+
+
+def exit_steps(step_logits: Tensor, thresholds: tuple[float, ...]) -> Tensor:
+    """The step, from 0, at which each video stops. step_logits: (N, T, classes). Returns (N,)."""
+    sure = step_logits.softmax(-1).amax(-1) >= torch.tensor(thresholds)
+    sure[:, -1] = True
+    return sure.int().argmax(1)
 
 
 @pytest.mark.parametrize("budget", [1.5, 4.0, 7.0])
@@ -147,13 +160,20 @@ def test_exits_meet_the_budget_on_the_data_they_were_solved_on(budget: float) ->
 def test_early_exit_answers_like_the_whole_and_costs_less(kind: str) -> None:
     name, fields = KINDS[kind]
     model = small(name, **fields)
-    whole, cost = model.trace(clip()), count_macs(model, clip()).total
+    whole, cost = model.output(clip()), count_macs(model, clip()).total
     thresholds = solve_thresholds(whole.step_logits, 2.0)
     model.config = replace(model.config, exits=thresholds)
-    trace = model.trace(clip())
+    output = model.output(clip())
     steps = exit_steps(whole.step_logits, thresholds)
-    assert torch.equal(trace.steps, steps + 1)
-    assert torch.allclose(trace.logits, whole.step_logits[torch.arange(3), steps], atol=1e-5)
+    assert torch.equal(output.steps, steps + 1)
+    assert torch.allclose(output.logits, whole.step_logits[torch.arange(3), steps], atol=1e-5)
+    order = torch.tensor(model.order(FRAMES))
+    for video, stop in enumerate((steps + 1).tolist()):
+        assert output.frames_read[video, order].tolist() == [True] * stop + [False] * (FRAMES - stop)
+        unread = order[stop:]
+        assert not output.looked[video, unread].any() and not output.boxes[video, unread].any()
+        assert torch.allclose(output.step_logits[video, :stop], whole.step_logits[video, :stop], atol=1e-5)
+        assert (output.step_logits[video, stop - 1 :] == output.logits[video]).all()
     assert count_macs(model, clip()).total < cost
     model.config = replace(model.config, exits=(2.0,) * (FRAMES - 1) + (0.0,))
     assert torch.allclose(model(clip()), whole.logits, atol=1e-5)
@@ -177,8 +197,8 @@ def test_sizes_that_do_not_fit_are_named(fields: dict[str, object], cause: str) 
 
 
 STAGES = {
-    "stage 0a": (focus.GlanceWarmup(LOSS), ("glance", "glance_head")),
-    "stage 0b": (focus.LocalWarmup(LOSS), ("local", "local_head")),
+    "stage 0a": (focus.Warmup(LOSS, "glance"), ("glance", "glance_head")),
+    "stage 0b": (focus.Warmup(LOSS, "local"), ("local", "local_head")),
     "stage 1": (focus.PatchTraining(LOSS, "random", 0.5, 0.2), ("local", "classifier")),
     "stage 3": (focus.PatchTraining(LOSS, "policy"), ("classifier",)),
 }
@@ -188,7 +208,7 @@ STAGES = {
 def test_each_stage_teaches_its_parts_and_no_other(stage: str) -> None:
     objective, parts = STAGES[stage]
     model = small(skip=True)
-    focus.learn_only(model, *((model.get_submodule(part), 1.0) for part in parts))
+    learn_only(model, *((model.get_submodule(part), 1.0) for part in parts))
     objective(model, batch())["loss"].backward()
     assert taught(model) == set(parts)
 
@@ -203,47 +223,44 @@ def taught(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("reward", ["random", "prev", "conf"])
-def test_policy_learns_by_ppo_alone(reward: rollouts.Reward) -> None:
+def test_policy_learns_by_ppo_alone(reward: focus.Reward) -> None:
     model = small()
-    focus.learn_only(model, (model.policy, 1.0))
-    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
+    learn_only(model, (model.policy, 1.0))
     with torch.no_grad():
-        rollout = rollouts.play(model, scene, reward, PPOConfig())
-    rollouts.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
+        rollout = focus.PlaceRollout(reward, PPOConfig())(model, live(model))
+    focus.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     assert rollout.rewards.shape == (3, FRAMES)
 
 
 def test_confidence_reward_is_the_confidence() -> None:
     model = small()
-    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
     with torch.no_grad():
         torch.manual_seed(3)
-        conf = rollouts.play(model, scene, "conf", PPOConfig())
+        conf = focus.PlaceRollout("conf", PPOConfig())(model, live(model))
         torch.manual_seed(3)
-        prev = rollouts.play(model, scene, "prev", PPOConfig())
+        prev = focus.PlaceRollout("prev", PPOConfig())(model, live(model))
     assert torch.equal(conf.actions, prev.actions)
     assert torch.allclose(prev.rewards.cumsum(1), conf.rewards, atol=1e-6)
 
 
 def test_looking_pays_its_price_and_skipping_earns_nothing() -> None:
     model = small(skip=True)
-    scene = rollouts.LiveScene(model, clip(), torch.eye(CLASSES)[:3])
     with torch.no_grad():
         torch.manual_seed(4)
-        free = rollouts.play_skips(model, scene, 0.0, PPOConfig())
+        free = focus.LookRollout(0.0, PPOConfig())(model, live(model))
         torch.manual_seed(4)
-        dear = rollouts.play_skips(model, scene, 0.3, PPOConfig())
+        dear = focus.LookRollout(0.3, PPOConfig())(model, live(model))
     assert torch.allclose(free.rewards - dear.rewards, 0.3 * free.actions)
     assert 0 < free.actions.mean() < 1
-    focus.learn_only(model, (model.skip_policy, 1.0))
-    rollouts.PolicyObjective(PPOConfig(), "skip")(model, dear)["loss"].backward()
+    learn_only(model, (model.skip_policy, 1.0))
+    focus.PolicyObjective(PPOConfig(), "skip")(model, dear)["loss"].backward()
     assert taught(model) == {"skip_policy"}
 
 
 def test_v2_trains_everything_at_once_but_spares_the_glance_from_the_policy() -> None:
     model = small("adafocus_v2_small")
-    focus.Together(LOSS)(model.train(), batch())["loss"].backward()
+    focus.EndToEndObjective(LOSS)(model.train(), batch())["loss"].backward()
     assert taught(model) == {"glance", "glance_head", "local", "local_head", "classifier", "policy"}
     model.zero_grad()
     seen = model.glance_at(clip())
@@ -265,46 +282,47 @@ def small_tsm(**fields: object) -> AdaFocusTSM:
 def test_clip_policy_of_the_tsm_form() -> None:
     model = small_tsm()
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
-    trace = model.eval().trace(videos)
-    assert trace.corners.shape == (3, 1, 2) and trace.local_logits.shape == (3, 3, CLASSES)
-    focus.learn_only(model, (model.policy, 1.0))
+    output = model.eval().output(videos)
+    assert (output.boxes == output.boxes[:, :1]).all() and output.step_logits is None
+    learn_only(model, (model.policy, 1.0))
     learn_mode(model)
     with torch.no_grad():
-        rollout = focus_clip.play_clip(model, videos, torch.eye(CLASSES)[:3])
-    focus_clip.ClipPolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
+        rollout = focus.PlaceRollout("random", PPOConfig())(model, live(model, videos))
+    assert rollout.actions.shape == (3, 1, 2) and 0 <= rollout.actions.min() <= rollout.actions.max() <= 1
+    focus.PolicyObjective(PPOConfig())(model, rollout)["loss"].backward()
     assert taught(model) == {"policy"}
     model.zero_grad()
-    focus.learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
-    focus_clip.ClipPatchTraining(LOSS, "random")(model, batch())["loss"].backward()
+    learn_only(model, (model.local, 1.0), (model.local_head, 1.0))
+    focus.PatchTraining(LOSS, "random")(model, batch())["loss"].backward()
     assert taught(model) == {"local", "local_head"}
 
 
 def test_the_tsm_form_without_a_policy_looks_where_it_is_told() -> None:
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
-    assert (small_tsm(policy="centre").eval().trace(videos).corners == (SIDE - 16) // 2).all()
-    places = small_tsm(policy="random").eval().trace(videos).fractions
-    assert len(places.unique()) == 6
+    boxes = small_tsm(policy="centre").eval().output(videos).boxes
+    assert (boxes[..., :2] == (SIDE - 16) // 2).all()
+    places = small_tsm(policy="random").eval().output(videos).boxes[:, 0, :2]
+    assert len(places.unique()) > 3
 
 
 def test_the_tsm_form_drops_features_in_stage_1_and_not_in_stage_3() -> None:
     model = small_tsm(dropout=0.9, patch=SIDE).eval()  # which leaves one place to look at
-    for patches, varies in (("random", True), ("policy", False)):
-        objective = focus_clip.ClipPatchTraining(LOSS, patches)
+    stages = {stage.name: stage.objective for stage in staged(model, "adafocus_tsm_144")}
+    for stage, varies in (("stage1", True), ("stage3", False)):
+        objective = stages[stage]
         losses = {objective(model, batch())["loss"].item() for _ in range(2)}
         assert (len(losses) == 2) is varies
 
 
 @pytest.mark.parametrize("reward", ["conf", "prev"])
-def test_the_tsm_form_can_be_paid_for_confidence(reward: rollouts.Reward) -> None:
+def test_the_tsm_form_can_be_paid_for_confidence(reward: focus.Reward) -> None:
     model, target = small_tsm(), torch.eye(CLASSES)[:3]
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
     learn_mode(model.requires_grad_(False))
     with torch.no_grad():
-        paid = focus_clip.play_clip(model, videos, target, reward)
-        glances, frames = focus_clip.frame_sets(model, videos)
-        _, said = model.glance_at(glances)
-        logits = said.mean(1) + model.look_at(frames, paid.actions).mean(1)
-    assert torch.allclose(paid.rewards, rollouts.confidence(logits.unsqueeze(1), target), atol=1e-6)
+        paid = focus.PlaceRollout(reward, PPOConfig())(model, live(model, videos))
+        logits = model.focus(model.see(videos), place=given(model.corners_of(paid.actions))).step_logits
+    assert torch.allclose(paid.rewards, focus.confidence(logits, target), atol=1e-6)
 
 
 STAGED = {"v1": "adafocus_small", "tsm": "adafocus_tsm_144"}
@@ -315,29 +333,27 @@ def test_stage_2_updates_the_policy_in_the_mode_in_which_it_played(kind: str) ->
     """A recurrent net in eval mode cannot learn on a GPU, and a norm must see what it saw when it chose."""
     model = small() if kind == "v1" else small_tsm()
     stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
-    focus.learn_only(model, (model.policy, 1.0))
+    learn_only(model, (model.policy, 1.0))
     learn_mode(model)
     modes = [module.training for module in model.modules()]
-    played = next(rollouts.Rollouts(lambda epoch, start: [batch()], stage.play, seed=0)(0, 0))
+    played = next(focus.Rollouts(model, lambda epoch, start: [batch()], stage.collect_rollout, (0,))(0, 0))
     assert [module.training for module in model.modules()] == modes
     assert model.policy.gru.training and not model.local.training
-    assert isinstance(played, rollouts.Rollout)
+    assert isinstance(played, focus.Rollout)
     losses = [stage.objective(model, played)["loss"].item() for _ in range(2)]
     assert losses[0] == losses[1]
     same = replace(played, log_probs=_chances(model, played))
     assert stage.objective(model, same)["loss"].item() == pytest.approx(losses[0], abs=1e-6)  # ratios of 1
 
 
-def _chances(model: nn.Module, played: rollouts.Rollout) -> Tensor:
-    if isinstance(model, AdaFocusTSM):
-        choice = focus_clip.clip_choice(model, model.policy(played.maps)[0])
-        return choice.log_prob(played.actions).sum(-1, keepdim=True).detach()
-    return torch.distributions.Categorical(logits=model.policy(played.maps).logits).log_prob(played.actions)
+def _chances(model: AdaFocus | AdaFocusTSM, played: focus.Rollout) -> Tensor:
+    return model.place_choice(played.maps)[0].log_prob(played.actions).detach()
 
 
 def staged(model: VideoModel, name: str, loss: Loss = "cross_entropy") -> list[Stage]:
     job = TrainJob(Path("list"), Path("out"), name, train=TrainConfig(loss=loss))
-    return plan_stages(model, job, FocusPlan())
+    job, recipe = with_plan(job)
+    return recipe.stages(model, job)
 
 
 @pytest.mark.parametrize(("kind", "readable"), [("v1", 0), ("tsm", 0), ("tsm", 1)])
@@ -346,7 +362,7 @@ def test_a_batch_with_too_few_readable_clips_teaches_a_policy_nothing(kind: str,
     stage = next(s for s in staged(model, STAGED[kind]) if s.name == "stage2")
     few = replace(batch(max(readable, 1)), bad=("file",))
     few = replace(few, frames=few.frames[:readable], labels=few.labels[:readable])
-    play = rollouts.Rollouts(lambda epoch, start: [few], stage.play, seed=0, least=stage.least)
+    play = focus.Rollouts(model, lambda epoch, start: [few], stage.collect_rollout, (0,), stage.least)
     (played,) = play(0, 0)
     assert len(played.labels) == 0 and played.bad == ("file",)
 
@@ -354,8 +370,8 @@ def test_a_batch_with_too_few_readable_clips_teaches_a_policy_nothing(kind: str,
 def test_one_readable_clip_teaches_the_frame_policy() -> None:
     model = small()
     stage = next(s for s in staged(model, "adafocus_small") if s.name == "stage2")
-    focus.learn_only(model, (model.policy, 1.0))
-    play = rollouts.Rollouts(lambda epoch, start: [batch(1)], stage.play, seed=0, least=stage.least)
+    learn_only(model, (model.policy, 1.0))
+    play = focus.Rollouts(model, lambda epoch, start: [batch(1)], stage.collect_rollout, (0,), stage.least)
     (played,) = play(0, 0)
     assert torch.isfinite(stage.objective(model, played)["loss"])
 
@@ -382,49 +398,87 @@ def test_a_warm_up_judges_the_mean_of_the_frames_or_each() -> None:
     model = small()
     clip_, labels = focus.clip_of(model, batch())
     logits = model.glance_head(model.glance_at(clip_).features)
-    of_clip = focus.GlanceWarmup(LOSS, "clip")(model, batch())["loss"]
-    of_frames = focus.GlanceWarmup(LOSS, "frames")(model, batch())["loss"]
+    of_clip = focus.Warmup(LOSS, "glance", "clip")(model, batch())["loss"]
+    of_frames = focus.Warmup(LOSS, "glance", "frames")(model, batch())["loss"]
     assert of_clip.item() == pytest.approx(LOSS(logits.mean(1), labels).item(), abs=1e-5)
     each = torch.stack([LOSS(logits[:, t], labels) for t in range(FRAMES)]).mean()
     assert of_frames.item() == pytest.approx(each.item(), abs=1e-5)
-    local = [focus.LocalWarmup(LOSS, of)(model, batch())["loss"].item() for of in ("clip", "frames")]
+    local = [focus.Warmup(LOSS, "local", of)(model, batch())["loss"].item() for of in ("clip", "frames")]
     assert local[0] < local[1]  # the loss is convex
 
 
-@pytest.mark.parametrize("kind", ["v1", "plus", "v2"])
+DYNAMIC = KINDS | {
+    "random": ("adafocus_small", {"policy": "random"}),
+    "tam": ("adafocus_small", {"glance_temporal": "aggregation"}),
+    "exits": ("adafocus_small", {}),
+    "plus exits": ("adafocus_small", {"skip": True}),
+    "coarse exits": ("adafocus_small", {"order": "coarse_to_fine"}),
+    "v2 exits": ("adafocus_v2_small", {}),
+}
+
+
+@pytest.mark.parametrize("kind", DYNAMIC)
 @torch.inference_mode()
-def test_a_trace_says_what_each_video_cost(kind: str) -> None:
-    name, fields = KINDS[kind]
+def test_what_each_video_cost_is_what_was_counted(kind: str) -> None:
+    name, fields = DYNAMIC[kind]
     model = small(name, **fields)
-    if kind == "plus":  # skip 5 of the 12 frames
+    if "plus" in kind:  # skip 5 of the 12 frames
         wishes = model.skip_policy(model.glance_at(clip()).maps).logits.sigmoid().flatten().sort().values
         model.config = replace(model.config, skip_threshold=wishes[4].item())
-    else:
-        model.set_exits(solve_thresholds(model.trace(clip()).step_logits, 2.0))
-    spent = focus_prices(model).macs(model.trace(clip()))
-    assert len(spent.unique()) > 1
-    assert spent.sum().item() == count_macs(model, clip()).total
-    assert spent[0].item() == count_macs(model, clip()[:1]).total
+    if "exits" in kind:
+        model.set_exits(solve_thresholds(model.output(clip()).step_logits, 2.0))
+    assert count_macs(model, clip()).total == model.output(clip()).macs.sum().item()
+    macs = model.output(clip()).macs
+    assert (len(macs.unique()) > 1) is model.dynamic
+    assert macs[0].item() == count_macs(model, clip()[:1]).total
 
 
+@pytest.mark.parametrize("policy", ["learned", "centre"])
+@torch.inference_mode()
+def test_the_tsm_form_costs_what_was_counted(policy: str) -> None:
+    model, videos = small_tsm(policy=policy).eval(), torch.randn(3, 3, 6, SIDE, SIDE)
+    assert count_macs(model, videos).total == model.output(videos).macs.sum().item() > 0
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "tam", "exits", "tsm"])
+@torch.inference_mode()
+def test_parts_can_be_replaced(kind: str) -> None:
+    """An engine puts twins in their places: each is called, and the answer stays."""
+    name, fields = DYNAMIC.get(kind, ("", {}))
+    model = small(name, **fields) if name else small_tsm().eval()
+    videos = clip() if name else torch.randn(3, 3, 6, SIDE, SIDE)
+    if kind == "plus":
+        model.config = replace(model.config, skip_threshold=0.0)
+    if kind == "exits":
+        model.set_exits(solve_thresholds(model.output(videos).step_logits, 2.0))
+    whole, calls = model.output(videos), dict.fromkeys(model.parts, 0)
+
+    def twin(part: str) -> Callable[..., object]:
+        def called(*inputs: object) -> object:
+            calls[part] += 1
+            return getattr(model, part)(*inputs)
+
+        return called
+
+    output = with_parts(model, {part: twin(part) for part in model.parts}).output(videos)
+    assert all(calls.values()), calls
+    assert torch.equal(output.logits, whole.logits) and torch.equal(output.macs, whole.macs)
+
+
+@torch.inference_mode()
 def test_the_form_with_one_position_says_which_frames_it_read() -> None:
     nets = {"glance": "resnet10", "local": "resnet10", "glance_width": 0.125, "local_width": 0.125}
     model = create_model("adafocus_tsm_144", CLASSES, **nets, glance_frames=3, local_frames=4).eval()
-    trace = model.trace(torch.randn(1, 3, 12, 224, 224))
-    assert trace.looked[0].nonzero().flatten().tolist() == [1, 4, 7, 10]
-    assert trace.read[0].nonzero().flatten().tolist() == [1, 2, 4, 6, 7, 10]
+    output = model.output(torch.randn(1, 3, 12, 224, 224))
+    assert output.looked[0].nonzero().flatten().tolist() == [1, 4, 7, 10]
+    assert output.frames_read[0].nonzero().flatten().tolist() == [1, 2, 4, 6, 7, 10]
 
 
 def test_rollouts_resume() -> None:
     model = small()
 
-    def play(item: Batch) -> rollouts.Rollout:
-        videos, labels = focus.clip_of(model, item)
-        return rollouts.play(
-            model, rollouts.LiveScene(model, videos, torch.eye(CLASSES)[labels]), "conf", PPOConfig()
-        )
-
-    played = rollouts.Rollouts(lambda epoch, start: [batch()] * (3 - start), play, seed=0)
+    collect = focus.PlaceRollout("conf", PPOConfig())
+    played = focus.Rollouts(model, lambda epoch, start: [batch()] * (3 - start), collect, (0,))
     whole, resumed = list(played(1, 0)), list(played(1, 1))
     assert len(whole) == 3 and not torch.equal(whole[0].actions, whole[1].actions)
     assert all(torch.equal(a.actions, b.actions) for a, b in zip(whole[1:], resumed, strict=True))

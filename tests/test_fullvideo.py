@@ -24,8 +24,8 @@ from foveate.layers.temporal import TemporalShift
 from foveate.measure.cost import count_macs
 from foveate.models.fullvideo import FullVideo, FullVideoConfig
 from foveate.models.zoo import create_model
-from foveate.train.classifier import TrainJob
 from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
 from foveate.train.stages import train_model

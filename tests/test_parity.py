@@ -13,6 +13,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.lateral import slow_indices
 from foveate.layers.patch import sample_patches
 from foveate.measure.cost import count_macs
+from foveate.models.adafocus.parts import ClipFeatures
 from foveate.models.arnet import fuse
 from foveate.models.zoo import create_model
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
@@ -108,7 +109,7 @@ def run_glance(case: ParityCase) -> dict[str, torch.Tensor]:
 
 def run_local(case: ParityCase) -> dict[str, torch.Tensor]:
     model = part_of(case)
-    feature = model.patch_features(case.input())
+    feature = model.local_features(case.input())
     return {"feature": feature, "logits": model.local_head(feature)}
 
 
@@ -164,14 +165,14 @@ def run_focus(case: ParityCase) -> dict[str, torch.Tensor]:
     model = convert(case.state_dict(), case.how["origin"], case.how["name"], case.how["num_classes"])
     clip = clip_input(case)
     assert count_macs(model, clip).total == pytest.approx(case.info["flops"], rel=1e-3)
-    trace = model.trace(clip)
+    output = model.output(clip)
     decision = model.policy(model.glance_at(clip).maps)
     assert torch.equal(decision.logits.argmax(-1), case.expected("actions").long())
-    assert torch.equal(trace.corners, case.expected("coordinates").long())
+    assert torch.equal(output.boxes[..., :2].flip(-1), case.expected("coordinates").float())
     return {
         "action_probs": decision.logits.softmax(-1),
-        "logits": trace.step_logits,
-        "last_logits": trace.logits,
+        "logits": output.step_logits,
+        "last_logits": output.logits,
     }
 
 
@@ -180,16 +181,14 @@ def run_focus_v2(case: ParityCase) -> dict[str, torch.Tensor]:
     model = convert(case.state_dict(), how["origin"], how["name"], how["num_classes"], **how["fields"])
     clip = clip_input(case)
     assert count_macs(model, clip).total == pytest.approx(case.info["flops"], rel=1e-3)
-    seen = model.glance_at(clip)
-    fractions, _ = model.policy(seen.maps)
-    looks = model.look(clip, seen, fractions)
-    patches = sample_patches(fold_time(clip), fractions.flatten(0, 1), model.config.patch)
+    seen = model.focus(ClipFeatures(model, clip))
+    patches = sample_patches(fold_time(clip), seen.corners.flatten(0, 1), model.config.patch)
     return {
-        "actions": fractions,
-        "logits": looks.step_logits,
+        "actions": model.policy(seen.glance.maps)[0],
+        "logits": seen.step_logits,
         "last_logits": model(clip),
-        "global_logits": looks.glance_logits,
-        "local_logits": looks.local_logits,
+        "global_logits": model.glance_head(seen.glance.features),
+        "local_logits": model.local_head(seen.local),
         "patch_corner": patches[None, :, :, :4, :4],
     }
 
@@ -197,16 +196,15 @@ def run_focus_v2(case: ParityCase) -> dict[str, torch.Tensor]:
 def run_focus_tsm(case: ParityCase) -> dict[str, torch.Tensor]:
     model = convert(case.state_dict(), case.how["origin"], case.how["name"], case.how["num_classes"])
     clips = clip_input(case), clip_input(case, 1)
-    assert count_macs(model, *clips, call=model.trace_frames).total == pytest.approx(
-        case.info["flops"], rel=1e-3
-    )
-    trace = model.trace_frames(*clips)
-    assert torch.equal(trace.corners[:, 0], case.expected("coordinates").long())
+    macs = count_macs(model, call=lambda: model.focus(ClipFeatures(model, *clips))).total
+    assert macs == pytest.approx(case.info["flops"], rel=1e-3)
+    seen = model.focus(ClipFeatures(model, *clips))
+    assert torch.equal(seen.corners[:, 0], case.expected("coordinates").long())
     return {
-        "action": trace.fractions,
-        "glance_logits": trace.glance_logits,
-        "local_logits": trace.local_logits,
-        "logits": trace.logits,
+        "action": model.policy(seen.glance.maps)[0],
+        "glance_logits": model.glance_head(seen.glance.features),
+        "local_logits": model.local_head(seen.local),
+        "logits": seen.step_logits[:, 0],
     }
 
 

@@ -30,7 +30,7 @@ def test_crop_is_the_slice() -> None:
 
 def test_bilinear_patch_at_whole_pixels_is_the_crop() -> None:
     x, corners = images(), torch.tensor([[0, 0], [4, 12], [12, 3]])
-    bilinear = sample_patches(x, corners / 12, 8)
+    bilinear = sample_patches(x, corners.float(), 8)
     assert torch.allclose(bilinear, crop_patches(x, corners, 8), atol=1e-5)
 
 
@@ -42,10 +42,10 @@ def test_patch_of_full_size_is_the_frame() -> None:
 
 def test_gradient_reaches_the_position() -> None:
     x = torch.arange(20.0).expand(1, 3, 20, 20)  # brighter to the right
-    fractions = torch.tensor([[0.4, 0.4]], requires_grad=True)
-    sample_patches(x, fractions, 8).mean().backward()
-    row, column = fractions.grad[0].tolist()
-    assert column == pytest.approx(12, rel=1e-3)  # one whole way is 12 pixels, one grey level each
+    corners = torch.tensor([[4.8, 4.8]], requires_grad=True)
+    sample_patches(x, corners, 8).mean().backward()
+    row, column = corners.grad[0].tolist()
+    assert column == pytest.approx(1, rel=1e-3)  # a grey level for each pixel
     assert row == pytest.approx(0, abs=1e-4)
 
 

@@ -11,7 +11,7 @@ import torch
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, list_models
-from foveate.train.classifier import TrainJob, parse_settings, weights_file
+from foveate.train.job import TrainJob, parse_settings, weights_file
 from foveate.weights.file import read_card, read_model, save_model
 from foveate.weights.load import known_weights, load_model
 

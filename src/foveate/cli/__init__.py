@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import os
@@ -12,7 +11,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import tyro
@@ -33,7 +31,7 @@ class Verb(NamedTuple):
 
 VERBS = {  # imported when used: the list of verbs then does not wait for PyTorch
     "demo": Verb("demo", "demo", "make videos, train on them, evaluate, predict: the whole road in minutes"),
-    "train": Verb("training", "train", "train or fine-tune on a list of videos or a folder"),
+    "train": Verb("training", "train_command", "train or fine-tune on a list of videos or a folder"),
     "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
     "predict": Verb("use", "predict", "name what videos show"),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
@@ -84,10 +82,10 @@ def _run(words: list[str]) -> int:
     if name not in VERBS:
         return _help(words)
     verb = VERBS[name]
-    function: Callable[..., int] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
+    function: Callable[..., Any] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
     options = words[len(name.split()) :]
-    if name == "train":
-        return _parse(_with_defaults(function, options), name, options)()
+    if name == "train":  # whose options depend on the model
+        return _parse(function(options), name, options)()
     return _parse(function, name, options, PLAIN)()
 
 
@@ -112,16 +110,6 @@ def _parse(
             raise UsageError(f"foveate {name}", cause, f"foveate {name} --help") from None
         raise
     return call
-
-
-def _with_defaults(train: Callable[..., int], options: list[str]) -> Callable[..., int]:
-    """`train` with the settings of the `--config` file in place of its own defaults."""
-    from foveate.cli.training import read_job
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, nargs="?")
-    path = parser.parse_known_args(options)[0].config
-    return train if path is None else functools.partial(train, job=read_job(path))
 
 
 def _help(words: list[str]) -> int:

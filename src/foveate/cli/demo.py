@@ -25,25 +25,24 @@ from foveate.data.made import make_figures
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
 from foveate.layers.normalise import to_clip
-from foveate.measure.cost import count_macs
-from foveate.models.adafocus import AdaFocus
+from foveate.models.adafocus.parts import GlanceAlone
+from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
-from foveate.models.focus import GlanceAlone
 from foveate.report.overlay import write_overlay
-from foveate.train.classifier import TrainJob
-from foveate.train.config import FocusPlan, TrainConfig
-from foveate.train.stages import train_stages
-from foveate.video.transform import Augment
+from foveate.train.config import Precision
+from foveate.train.job import TrainJob
+from foveate.train.recipes import SMALL
+from foveate.train.stages import train_model
 from foveate.weights.file import read_model
 from foveate.weights.load import SHIPPED
 
 MODEL = "adafocus_small"
 START = SHIPPED[MODEL, "figures"]  # as the papers start from ImageNet: minutes do not teach networks to see
 SIDE = 160  # pixels of the small copies that are trained on
-PLAN = FocusPlan(
-    glance_epochs=3, glance_rate=1e-3, local_epochs=0, warmup="frames",
-    patch_epochs=3, patch_rate=1e-3, patch_classifier=1.0, glance_dropout=0.5,
-    policy_epochs=3, policy_rate=3e-4, tune_epochs=3, tune_rate=1e-3,
+RECIPE = SMALL["adafocus"]  # its numbers, with fewer epochs, since the networks can see already
+PLAN = replace(
+    RECIPE.plan, glance_epochs=3, glance_rate=1e-3, local_epochs=0, patch_epochs=3, patch_rate=1e-3,
+    policy_epochs=3, policy_rate=3e-4, tune_epochs=3,
 )  # fmt: skip
 
 
@@ -79,7 +78,7 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     lists = _videos(out, videos, workers)
     say(f"training AdaFocus on {videos} videos, from the networks of the package")
     job = _job(lists["train"], run, workers)
-    train_stages(job)
+    train_model(job)
     rivals = [_tuned(rival, job) for rival in RIVALS]
     model = read_model(run / "best.safetensors")[0]
     assert isinstance(model, AdaFocus)
@@ -107,16 +106,8 @@ def _videos(out: Path, train: int, workers: int) -> dict[str, Path]:
 
 
 def _job(train: Path, run: Path, workers: int) -> TrainJob:
-    config = TrainConfig(
-        batch=16,
-        optimizer="adamw",
-        reference_batch=16,
-        weight_decay=0.02,
-        groups="no_norm_bias_decay",
-        warmup_epochs=0.5,
-        precision="bf16" if has_bf16() else "fp32",
-        log_every=1000,
-    )
+    precision: Precision = "bf16" if has_bf16() else "fp32"
+    config = replace(RECIPE.train, precision=precision, reference_batch=16, log_every=1000)
     return TrainJob(
         videos=train,
         out=run,
@@ -125,8 +116,9 @@ def _job(train: Path, run: Path, workers: int) -> TrainJob:
         settings=("dropout=0.3",),
         workers=workers,
         train=config,
-        augment=Augment(crop="random"),
-        focus=PLAN,
+        augment=RECIPE.augment,
+        recipe="small",
+        plan=PLAN,
     )
 
 
@@ -134,10 +126,11 @@ def _tuned(rival: Rival, job: TrainJob) -> VideoModel:
     """The rival, tuned from the finished model by the same stage."""
     say(f"tuning a baseline: {rival.name}")
     folder = job.out / rival.name.replace(" ", "_")
-    plan = replace(PLAN, only=(rival.stage,), patch_epochs=2, glance_dropout=0.0)
+    plan = replace(PLAN, patch_epochs=2, glance_dropout=0.0)
     settings = (*job.settings, *rival.settings)
     weights = str(job.out / "best.safetensors")
-    return train_stages(replace(job, out=folder, settings=settings, weights=weights, focus=plan))[0]
+    tuned = replace(job, out=folder, settings=settings, weights=weights, only=(rival.stage,), plan=plan)
+    return train_model(tuned)[0]
 
 
 @torch.inference_mode()
@@ -157,16 +150,16 @@ def _scores(models: dict[str, Any], test: VideoList) -> list[dict[str, Any]]:
         for name, model in models.items():
             model.eval()
             start = time.perf_counter()
-            logits = model(clip)
+            output = model.output(clip)
             seconds[name] += time.perf_counter() - start
-            right[name] += int(logits.argmax(1).item() == sample.label.item())
-            macs[name] = macs[name] or count_macs(model, clip).total
+            right[name] += int(output.logits.argmax(1).item() == sample.label.item())
+            macs[name] += int(output.macs.sum())
     count = len(data)
     return [
         {
             "model": name,
             "top1": right[name] / count,
-            "gmacs_per_video": macs[name] / 1e9,
+            "gmacs_per_video": macs[name] / count / 1e9,
             "seconds_per_video": seconds[name] / count,
         }
         for name in models

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from foveate.cli.inputs import demand, device_named
 from foveate.cli.show import print_json, print_line, print_table, readable
-from foveate.config import from_dict, read_yaml
-from foveate.train.classifier import TrainJob
+from foveate.config import from_dict, read_yaml, to_dict
+from foveate.errors import UsageError
+from foveate.train.job import TrainJob
+from foveate.train.recipes import Recipe, owner_of, recipe_for
 from foveate.train.stages import train_model
 
+OLD_PLANS = {"focus": "adafocus", "resolution": "arnet"}
+"""Groups of options in the config.yaml of runs that were made before recipes had a plan each."""
 
-def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, json: bool = False) -> int:
-    """Train or fine-tune a classifier on a list of videos or a folder with one sub-folder a class.
+
+def train_command(options: Sequence[str]) -> Callable[..., int]:
+    """The verb with the options of one recipe: that of the model and recipe that the options choose.
+
+    UsageError for an option of another recipe, which names that recipe.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--config", "--model", "--recipe"):
+        parser.add_argument(option, nargs="?")
+    chosen, rest = parser.parse_known_args(options)
+    given = read_yaml(Path(chosen.config)) if chosen.config else {}
+    model = str(chosen.model or given.get("model") or TrainJob.model)
+    recipe = recipe_for(model, str(chosen.recipe or given.get("recipe") or ""))
+    for word in rest:
+        option = word.partition("=")[0]
+        owners = owner_of(option[2:].replace("-", "_")) if option.startswith("--") else []
+        if owners and recipe.name not in owners:
+            cause = f"is an option of the recipe {' and '.join(owners)}; {model} is trained by {recipe.name}"
+            raise UsageError(option, cause, "leave it out")
+
+    def train(job: TrainJob, config: Path | None = None, json: bool = False) -> int:
+        return _train(job, json)
+
+    train.__doc__ = f"""Train or fine-tune on a list of videos or a folder with one sub-folder a class.
+
+    The options are those of the recipe {recipe.name} of {model}: {recipe.about}.
 
     Args:
         job: What is trained, on what, and where it goes.
         config: YAML file of these options, such as config.yaml of a run; options given here override it.
         json: Print one JSON object with the last scores.
     """
+    job_type: Any = TrainJob
+    options_of: Any = tyro.conf.OmitArgPrefixes
+    train.__annotations__["job"] = options_of[job_type[type(recipe.plan)]]
+    train.__annotations__ |= {"config": Path | None, "json": bool, "return": int}
+    train.__defaults__ = (_job_of(given, recipe, chosen.config), None, False)
+    return train
+
+
+def _train(job: TrainJob, json: bool) -> int:
     demand(1, clips=job.clips, crops=job.crops)
     demand(0, workers=job.workers)
     device_named(job.device)
@@ -46,5 +86,33 @@ def train(job: tyro.conf.OmitArgPrefixes[TrainJob], config: Path | None = None, 
 def read_job(path: Path) -> TrainJob:
     """The job in a YAML file; where and on what, if it does not say, is asked of the command line."""
     given = read_yaml(path)
+    model = str(given.get("model") or TrainJob.model)
+    return _job_of(given, recipe_for(model, str(given.get("recipe") or "")), path)
+
+
+def _job_of(given: dict[str, Any], recipe: Recipe, path: object) -> TrainJob:
+    """The settings of a file, and the recipe's own numbers where it says nothing."""
+    given = _migrated(given, recipe)
+    groups = {name: getattr(recipe, name) for name in ("train", "augment", "plan")}
+    for name, usual in groups.items():
+        said = given.pop(name, None) or {}
+        where = f"{path}: {name}"
+        groups[name] = from_dict(
+            type(usual), to_dict(usual) | said if isinstance(said, dict) else said, where
+        )
+    job = from_dict(TrainJob, {"videos": "", "out": ""} | given, path)
     asked = {name: tyro.MISSING for name in ("videos", "out") if name not in given}
-    return replace(from_dict(TrainJob, {"videos": "", "out": ""} | given, path), **asked)
+    return replace(job, **groups, **asked)
+
+
+def _migrated(given: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The settings of a run of an earlier version in the words of this one."""
+    found: dict[str, Any] = {}
+    for group, of in OLD_PLANS.items():
+        plan = given.pop(group, None) or {}
+        if "only" in plan:
+            given.setdefault("only", plan.pop("only"))
+        if recipe.name.startswith(of):  # what was None had the number that is the default now
+            own = {f.name for f in fields(recipe.plan)}
+            found |= {name: value for name, value in plan.items() if name in own and value is not None}
+    return given | {"plan": found} if found else given

@@ -36,8 +36,8 @@ from foveate.infer.predict import Predictor
 from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters, write_overlay
-from foveate.train.classifier import demand_labels, judge_list
 from foveate.train.evaluate import Average, Ensemble
+from foveate.train.job import check_labels, evaluate_list
 
 
 def predict(
@@ -238,7 +238,7 @@ def evaluate(
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision)
-    scores = judge_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
+    scores = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
     report |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
     if json:
@@ -259,7 +259,7 @@ def _list_for(
     except DataError as error:
         read_list(path, format, root, None, template, split)  # raises where the list alone is at fault
         raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
-    demand_labels(listed, path)
+    check_labels(listed, path)
     if listed.num_classes != model.num_classes:
         raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
     return listed

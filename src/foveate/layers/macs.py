@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,7 +36,8 @@ def macs_without_arithmetic(module: nn.Module, method: str, inputs: Sequence[Any
     shells = {id(t): _shell(t) for t in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, shells).eval()
     shapes = tree_map_only(Tensor, _shell, list(inputs))
-    with mac_counter() as counter, torch.no_grad():
+    # A counter that is on around this call must not see it as well.
+    with _disable_current_modes(), mac_counter() as counter, torch.no_grad():
         getattr(twin, method)(*shapes)
     return counter.get_total_flops() // 2
 

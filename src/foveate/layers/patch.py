@@ -1,7 +1,7 @@
 """Where a patch lies in a frame, and cutting it out.
 
-A position is a pair of fractions (row, column) in [0, 1] of the room S - P that a patch of P pixels has in a
-frame of S. AdaFocus (Wang et al., ICCV 2021) chooses among the n x n positions of a grid and cuts whole
+A patch of P pixels in a frame of S is placed by its upper left corner, (row, column) in pixels, each in
+[0, S - P]. AdaFocus (Wang et al., ICCV 2021) chooses among the n x n positions of a grid and cuts whole
 pixels; AdaFocusV2 (Wang et al., CVPR 2022, section 3.2) takes any real position and samples bilinearly, so
 that the gradient reaches the chooser. At whole pixels both give the same patch.
 """
@@ -40,13 +40,13 @@ def crop_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
     return images.permute(0, 2, 3, 1)[number, rows, columns].permute(0, 3, 1, 2)
 
 
-def sample_patches(images: Tensor, fractions: Tensor, patch: int) -> Tensor:
-    """Bilinear patches whose gradient reaches the positions. images: (N, C, S, S); fractions: (N, 2).
+def sample_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
+    """Bilinear patches whose gradient reaches the positions. images: (N, C, S, S); corners: (N, 2), real.
 
     Returns (N, C, patch, patch). Kept in float32: a half-precision grid is off by pixels.
     """
     side = images.shape[-1]
-    centre = (2 * fractions.float() * (side - patch) + patch) / side - 1  # (N, 2), the frame is [-1, 1]
+    centre = (2 * corners.float() + patch) / side - 1  # (N, 2), the frame is [-1, 1]
     scale = torch.zeros(len(images), 2, 3, device=images.device)
     scale[:, 0, 0] = scale[:, 1, 1] = patch / side
     theta = scale + F.pad(centre.flip(-1).unsqueeze(-1), (2, 0))  # x before y

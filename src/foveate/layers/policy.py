@@ -8,23 +8,29 @@ frames of a clip at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent, Normal
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a policy says of each frame.
 
     logits: (B, T, A), of the positions, or of "look closely" against "skip" if A is 1. value: (B, T), the
-    critic's expected return. state: (1, B, width), the memory after the last frame.
+    critic's expected return. state: (B, width), the memory after the last frame.
     """
 
     logits: Tensor
     value: Tensor
     state: Tensor
+
+
+def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One layer over (B, T, F) with a state (B, width), batch first as everywhere; None: from the start."""
+    hidden, last = gru(features, None if state is None else state.unsqueeze(0).contiguous())
+    return hidden, last.squeeze(0)
 
 
 class RecurrentPolicy(nn.Module):
@@ -51,7 +57,7 @@ class RecurrentPolicy(nn.Module):
     def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
         """maps: (B, T, C, h, w); no gradient reaches the glance. state: of an earlier call."""
         seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
-        hidden, state = self.gru(seen, state)
+        hidden, state = run_gru(self.gru, seen, state)
         return Decision(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
 
 
@@ -75,7 +81,7 @@ class SmoothPolicy(nn.Module):
     def forward(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """maps: (B, T, C, h, w), detached inside. Returns fractions (B, T, 2) in [0, 1] and the state."""
         seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])
-        hidden, state = self.gru(seen, state)
+        hidden, state = run_gru(self.gru, seen, state)
         return torch.sigmoid(self.position(hidden)), state
 
 
@@ -105,3 +111,18 @@ class ClipPolicy(nn.Module):
         seen = self.encoder(maps.detach().flatten(1, 2)).unsqueeze(1)  # (B, 1, width)
         hidden = self.gru(seen)[0].squeeze(1)
         return torch.sigmoid(self.actor(hidden)), self.critic(hidden).squeeze(-1)
+
+
+class PositionsAround(Independent):
+    """Positions in [0, 1] tried around a mean (..., 2), each axis by a normal distribution of fixed spread.
+
+    A sample is moved into [0, 1] before its log-probability is taken, as in the released code.
+    """
+
+    def __init__(self, mean: Tensor, spread: float) -> None:
+        super().__init__(Normal(mean, spread), 1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Positions (..., 2)."""
+        positions: Tensor = super().sample(torch.Size(sample_shape))
+        return positions.clamp(0, 1)

@@ -123,6 +123,10 @@ class VideoModel(nn.Module):
         assert features is not None
         return features
 
+    def set_exits(self, exits: tuple[float, ...]) -> None:
+        """Stop reading at these probabilities of the best class; for models that answer after every frame."""
+        raise TypeError(f"{type(self).__name__} does not answer after every frame")
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of logits (..., classes): their softmax, or the sigmoid of each if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)

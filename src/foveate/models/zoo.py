@@ -8,9 +8,9 @@ from typing import Any
 
 from foveate.config import from_dict, nearest, to_dict
 from foveate.errors import UsageError
-from foveate.models.adafocus import AdaFocusConfig
-from foveate.models.adafocus_tsm import AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2Config
+from foveate.models.adafocus.tsm import AdaFocusTSMConfig
+from foveate.models.adafocus.v1 import AdaFocusConfig
+from foveate.models.adafocus.v2 import AdaFocusV2Config
 from foveate.models.arnet import ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.blvnet import BLVNetConfig
@@ -37,12 +37,13 @@ Config = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelSpec:
     """A named model: its configuration, where it is described, and what its authors report for it."""
 
     config: Config
     source: str
     published: str = ""
+    recipe: str = "classifier"  # how it is trained: a name of train/recipes/
 
 
 TSN_PAPER = "Wang et al., ECCV 2016"
@@ -79,97 +80,111 @@ _SMALL: dict[str, Any] = {
     "local_stem": "small",
 }
 
-MODELS: dict[str, Entry] = {
-    "tsn_r18_8": Entry(TSNConfig("resnet18"), TSN_PAPER),
-    "tsn_r34_8": Entry(TSNConfig("resnet34"), TSN_PAPER),
-    "tsn_r50_8": Entry(TSNConfig("resnet50"), TSN_PAPER, "K400 70.6 (10x3 views)"),
-    "tsn_r101_8": Entry(TSNConfig("resnet101"), TSN_PAPER),
-    "tsn_mnv2_8": Entry(TSNConfig("mobilenetv2"), TSN_PAPER),
-    "tsn_lite0_8": Entry(TSNConfig("efficientnet_lite0"), TSN_PAPER),
-    "tsn_lite1_8": Entry(TSNConfig("efficientnet_lite1", size=240), TSN_PAPER),
-    "tsn_lite2_8": Entry(TSNConfig("efficientnet_lite2", size=260, resize=292), TSN_PAPER),
-    "tsm_r18_8": Entry(TSNConfig("resnet18", temporal="shift"), TSM_PAPER),
-    "tsm_r34_8": Entry(TSNConfig("resnet34", temporal="shift"), TSM_PAPER),
-    "tsm_r50_8": Entry(
+MODELS: dict[str, ModelSpec] = {
+    "tsn_r18_8": ModelSpec(TSNConfig("resnet18"), TSN_PAPER),
+    "tsn_r34_8": ModelSpec(TSNConfig("resnet34"), TSN_PAPER),
+    "tsn_r50_8": ModelSpec(TSNConfig("resnet50"), TSN_PAPER, "K400 70.6 (10x3 views)"),
+    "tsn_r101_8": ModelSpec(TSNConfig("resnet101"), TSN_PAPER),
+    "tsn_mnv2_8": ModelSpec(TSNConfig("mobilenetv2"), TSN_PAPER),
+    "tsn_lite0_8": ModelSpec(TSNConfig("efficientnet_lite0"), TSN_PAPER),
+    "tsn_lite1_8": ModelSpec(TSNConfig("efficientnet_lite1", size=240), TSN_PAPER),
+    "tsn_lite2_8": ModelSpec(TSNConfig("efficientnet_lite2", size=260, resize=292), TSN_PAPER),
+    "tsm_r18_8": ModelSpec(TSNConfig("resnet18", temporal="shift"), TSM_PAPER),
+    "tsm_r34_8": ModelSpec(TSNConfig("resnet34", temporal="shift"), TSM_PAPER),
+    "tsm_r50_8": ModelSpec(
         TSNConfig("resnet50", temporal="shift"), TSM_PAPER, "K400 74.1 (10x3), SSv1 45.6 (1x1)"
     ),
-    "tsm_r50_16": Entry(
+    "tsm_r50_16": ModelSpec(
         TSNConfig("resnet50", frames=16, temporal="shift"), TSM_PAPER, "K400 72.6, SSv1 47.2 (1x1)"
     ),
-    "tsm_r50_8_tpool": Entry(TSNConfig("resnet50", temporal="shift", temporal_pool=True), TSM_PAPER),
-    "tsm_r50_8_nl": Entry(
+    "tsm_r50_8_tpool": ModelSpec(TSNConfig("resnet50", temporal="shift", temporal_pool=True), TSM_PAPER),
+    "tsm_r50_8_nl": ModelSpec(
         TSNConfig("resnet50", temporal="shift", non_local=True), TSM_PAPER, "K400 75.6 (10x3)"
     ),
-    "tsm_r50_8_inplace": Entry(TSNConfig("resnet50", temporal="shift", shift_place="block"), TSM_PAPER),
-    "tsm_r50_8_online": Entry(TSNConfig("resnet50", temporal="past"), TSM_PAPER),
-    "tsm_r101_8": Entry(TSNConfig("resnet101", temporal="shift"), TSM_PAPER, "SSv1 46.9 (1x1)"),
-    "tsm_mnv2_8": Entry(TSNConfig("mobilenetv2", temporal="shift"), TSM_PAPER, "K400 69.5 (10x3)"),
-    "tsm_mnv2_8_online": Entry(TSNConfig("mobilenetv2", num_classes=27, temporal="past"), TSM_PAPER),
-    "tsm_lite0_8": Entry(TSNConfig("efficientnet_lite0", temporal="shift"), TSM_PAPER),
-    "tsm_lite1_8": Entry(TSNConfig("efficientnet_lite1", size=240, temporal="shift"), TSM_PAPER),
-    "tsm_lite2_8": Entry(TSNConfig("efficientnet_lite2", size=260, resize=292, temporal="shift"), TSM_PAPER),
-    "tsm_lite3_8": Entry(TSNConfig("efficientnet_lite3", size=280, resize=320, temporal="shift"), TSM_PAPER),
-    "tsm_lite4_8": Entry(TSNConfig("efficientnet_lite4", size=300, resize=340, temporal="shift"), TSM_PAPER),
-    "tsn_r10_8": Entry(
+    "tsm_r50_8_inplace": ModelSpec(TSNConfig("resnet50", temporal="shift", shift_place="block"), TSM_PAPER),
+    "tsm_r50_8_online": ModelSpec(TSNConfig("resnet50", temporal="past"), TSM_PAPER),
+    "tsm_r101_8": ModelSpec(TSNConfig("resnet101", temporal="shift"), TSM_PAPER, "SSv1 46.9 (1x1)"),
+    "tsm_mnv2_8": ModelSpec(TSNConfig("mobilenetv2", temporal="shift"), TSM_PAPER, "K400 69.5 (10x3)"),
+    "tsm_mnv2_8_online": ModelSpec(TSNConfig("mobilenetv2", num_classes=27, temporal="past"), TSM_PAPER),
+    "tsm_lite0_8": ModelSpec(TSNConfig("efficientnet_lite0", temporal="shift"), TSM_PAPER),
+    "tsm_lite1_8": ModelSpec(TSNConfig("efficientnet_lite1", size=240, temporal="shift"), TSM_PAPER),
+    "tsm_lite2_8": ModelSpec(
+        TSNConfig("efficientnet_lite2", size=260, resize=292, temporal="shift"), TSM_PAPER
+    ),
+    "tsm_lite3_8": ModelSpec(
+        TSNConfig("efficientnet_lite3", size=280, resize=320, temporal="shift"), TSM_PAPER
+    ),
+    "tsm_lite4_8": ModelSpec(
+        TSNConfig("efficientnet_lite4", size=300, resize=340, temporal="shift"), TSM_PAPER
+    ),
+    "tsn_r10_8": ModelSpec(
         TSNConfig("resnet10", width=0.5, stem="small", size=112, resize=112, pool="max"), OURS
     ),
-    "tsm_r10_8": Entry(
+    "tsm_r10_8": ModelSpec(
         TSNConfig("resnet10", width=0.5, stem="small", size=112, resize=112, pool="max", temporal="shift"),
         OURS,
     ),
-    "tam_r18_8": Entry(TSNConfig("resnet18", temporal="aggregation"), IBM_STUDY),
-    "tam_r34_8": Entry(TSNConfig("resnet34", temporal="aggregation"), IBM_STUDY),
-    "tam_r50_8": Entry(TSNConfig("resnet50", temporal="aggregation"), IBM_STUDY),
-    "tam_r50_32": Entry(
+    "tam_r18_8": ModelSpec(TSNConfig("resnet18", temporal="aggregation"), IBM_STUDY),
+    "tam_r34_8": ModelSpec(TSNConfig("resnet34", temporal="aggregation"), IBM_STUDY),
+    "tam_r50_8": ModelSpec(TSNConfig("resnet50", temporal="aggregation"), IBM_STUDY),
+    "tam_r50_32": ModelSpec(
         TSNConfig("resnet50", frames=32, temporal="aggregation"),
         IBM_STUDY,
         "K400 76.2 (10x3), SSv2 63.8 (2x3)",
     ),
-    "tam_r101_8": Entry(TSNConfig("resnet101", temporal="aggregation"), IBM_STUDY),
-    "tam_r101_32": Entry(
+    "tam_r101_8": ModelSpec(TSNConfig("resnet101", temporal="aggregation"), IBM_STUDY),
+    "tam_r101_32": ModelSpec(
         TSNConfig("resnet101", frames=32, temporal="aggregation"),
         IBM_STUDY,
         "K400 77.6 (10x3), SSv2 65.3 (2x3)",
     ),
-    "tam_r18_16_tpool": Entry(
+    "tam_r18_16_tpool": ModelSpec(
         TSNConfig("resnet18", frames=16, temporal="aggregation", temporal_pool=True, pool_after=(1, 2, 3)),
         IBM_STUDY,
     ),
-    "tam_r50_8_tpool": Entry(
+    "tam_r50_8_tpool": ModelSpec(
         TSNConfig("resnet50", temporal="aggregation", temporal_pool=True, pool_after=(1, 2, 3)), IBM_STUDY
     ),
-    "tsn_r50_8_tpool": Entry(TSNConfig("resnet50", temporal_pool=True, pool_after=(1, 2, 3)), IBM_STUDY),
-    "tam_mnv2_8": Entry(TSNConfig("mobilenetv2", temporal="aggregation"), BLVNET_PAPER),
-    "tam_lite0_8": Entry(TSNConfig("efficientnet_lite0", temporal="aggregation"), BLVNET_PAPER),
-    "tam_r10_8": Entry(
+    "tsn_r50_8_tpool": ModelSpec(TSNConfig("resnet50", temporal_pool=True, pool_after=(1, 2, 3)), IBM_STUDY),
+    "tam_mnv2_8": ModelSpec(TSNConfig("mobilenetv2", temporal="aggregation"), BLVNET_PAPER),
+    "tam_lite0_8": ModelSpec(TSNConfig("efficientnet_lite0", temporal="aggregation"), BLVNET_PAPER),
+    "tam_r10_8": ModelSpec(
         TSNConfig(
             "resnet10", width=0.5, stem="small", size=112, resize=112, pool="max", temporal="aggregation"
         ),
         OURS,
     ),
-    "i3d_ibm_r18_8": Entry(IBMI3DConfig(18), IBM_STUDY),
-    "i3d_ibm_r50_8": Entry(IBMI3DConfig(), IBM_STUDY),
-    "i3d_ibm_r50_32": Entry(IBMI3DConfig(frames=32), IBM_STUDY, "K400 76.6 (10x3), SSv2 62.8 (2x3)"),
-    "blresnet50": Entry(
+    "i3d_ibm_r18_8": ModelSpec(IBMI3DConfig(18), IBM_STUDY),
+    "i3d_ibm_r50_8": ModelSpec(IBMI3DConfig(), IBM_STUDY),
+    "i3d_ibm_r50_32": ModelSpec(IBMI3DConfig(frames=32), IBM_STUDY, "K400 76.6 (10x3), SSv2 62.8 (2x3)"),
+    "blresnet50": ModelSpec(
         TSNConfig("blresnet50", num_classes=1000, frames=1), BLRESNET_PAPER, "ImageNet top-1 error 22.41"
     ),
-    "blresnet101": Entry(
+    "blresnet101": ModelSpec(
         TSNConfig("blresnet101", num_classes=1000, frames=1), BLRESNET_PAPER, "ImageNet top-1 error 21.34"
     ),
-    "blvnet_r50_8x2": Entry(BLVNetConfig(temporal="none"), BLVNET_PAPER),
-    "blvnet_tam_r26_8x2": Entry(BLVNetConfig(26), BLVNET_PAPER),
-    "blvnet_tam_r50_4x2": Entry(BLVNetConfig(frames=8), BLVNET_PAPER),
-    "blvnet_tam_r50_8x2": Entry(BLVNetConfig(), BLVNET_PAPER, "SSv1 46.4, SSv2 59.1 (1x1)"),
-    "blvnet_tam_r50_16x2": Entry(BLVNetConfig(frames=32), BLVNET_PAPER, "SSv1 48.4, SSv2 61.7 (1x1)"),
-    "blvnet_tam_r101_8x2": Entry(BLVNetConfig(101), BLVNET_PAPER, "SSv1 47.8, SSv2 60.2 (1x1)"),
-    "blvnet_tam_r101_16x2": Entry(BLVNetConfig(101, frames=32), BLVNET_PAPER, "SSv1 49.6, SSv2 61.9 (1x1)"),
-    "blvnet_tam_r101_24x2": Entry(BLVNetConfig(101, frames=48), BLVNET_PAPER, "SSv1 52.2, SSv2 64.0 (1x1)"),
-    "blvnet_tam_r101_32x2": Entry(BLVNetConfig(101, frames=64), BLVNET_PAPER, "SSv1 53.1, SSv2 65.2 (1x1)"),
-    "blvnet_small": Entry(
+    "blvnet_r50_8x2": ModelSpec(BLVNetConfig(temporal="none"), BLVNET_PAPER),
+    "blvnet_tam_r26_8x2": ModelSpec(BLVNetConfig(26), BLVNET_PAPER),
+    "blvnet_tam_r50_4x2": ModelSpec(BLVNetConfig(frames=8), BLVNET_PAPER),
+    "blvnet_tam_r50_8x2": ModelSpec(BLVNetConfig(), BLVNET_PAPER, "SSv1 46.4, SSv2 59.1 (1x1)"),
+    "blvnet_tam_r50_16x2": ModelSpec(BLVNetConfig(frames=32), BLVNET_PAPER, "SSv1 48.4, SSv2 61.7 (1x1)"),
+    "blvnet_tam_r101_8x2": ModelSpec(BLVNetConfig(101), BLVNET_PAPER, "SSv1 47.8, SSv2 60.2 (1x1)"),
+    "blvnet_tam_r101_16x2": ModelSpec(
+        BLVNetConfig(101, frames=32), BLVNET_PAPER, "SSv1 49.6, SSv2 61.9 (1x1)"
+    ),
+    "blvnet_tam_r101_24x2": ModelSpec(
+        BLVNetConfig(101, frames=48), BLVNET_PAPER, "SSv1 52.2, SSv2 64.0 (1x1)"
+    ),
+    "blvnet_tam_r101_32x2": ModelSpec(
+        BLVNetConfig(101, frames=64), BLVNET_PAPER, "SSv1 53.1, SSv2 65.2 (1x1)"
+    ),
+    "blvnet_small": ModelSpec(
         BLVNetConfig(26, num_classes=10, width=0.25, size=112, resize=112, pool="max"), OURS
     ),
-    "arnet_r50_16": Entry(ARNetConfig(), ARNET_PAPER, "ActivityNet 73.8 mAP at 33.5 G, FCVID 81.3 at 35.1 G"),
-    "arnet_small": Entry(
+    "arnet_r50_16": ModelSpec(
+        ARNetConfig(), ARNET_PAPER, "ActivityNet 73.8 mAP at 33.5 G, FCVID 81.3 at 35.1 G", recipe="arnet"
+    ),
+    "arnet_small": ModelSpec(
         ARNetConfig(
             nets=("resnet10", "resnet10", "resnet10"),
             sizes=(112, 84, 56),
@@ -186,118 +201,145 @@ MODELS: dict[str, Entry] = {
             stem="small",
         ),
         OURS,
+        recipe="arnet",
     ),
-    "adafocus_mnv2_r50_96": Entry(AdaFocusConfig(patch=96), FOCUS_PAPER, "ActivityNet 71.9 mAP"),
-    "adafocus_mnv2_r50_128": Entry(AdaFocusConfig(), FOCUS_PAPER, "ActivityNet 75.0 mAP"),
-    "adafocus_mnv2_r50_160": Entry(AdaFocusConfig(patch=160), FOCUS_PAPER, "ActivityNet 76.0 mAP"),
-    "adafocus_mnv2_r50_192": Entry(AdaFocusConfig(patch=192), FOCUS_PAPER),
-    "adafocus_plus_mnv2_r50_128": Entry(
-        AdaFocusConfig(skip=True), FOCUS_PAPER, "ActivityNet 74.2 mAP at 19.6 G"
+    "adafocus_mnv2_r50_96": ModelSpec(
+        AdaFocusConfig(patch=96), FOCUS_PAPER, "ActivityNet 71.9 mAP", recipe="adafocus"
     ),
-    "adafocus_tam_mnv2_r50_128": Entry(AdaFocusConfig(glance_temporal="aggregation"), FOCUS_PAPER),
-    "adafocus_lite0_r18_128": Entry(AdaFocusConfig("efficientnet_lite0", "resnet18"), FOCUS_PAPER),
-    "adafocus_small": Entry(AdaFocusConfig(**_SMALL, grid=5, policy_width=256, classifier_width=128), OURS),
-    "adafocus_v2_mnv2_r50_96": Entry(AdaFocusV2Config(patch=96), FOCUS_V2_PAPER, "ActivityNet 77.4 mAP"),
-    "adafocus_v2_mnv2_r50_128": Entry(AdaFocusV2Config(), FOCUS_V2_PAPER, "ActivityNet 79.0 mAP"),
-    "adafocus_v2_mnv2_r50_160": Entry(AdaFocusV2Config(patch=160), FOCUS_V2_PAPER, "ActivityNet 79.9 mAP"),
-    "adafocus_v2_small": Entry(AdaFocusV2Config(**_SMALL, policy_width=256, classifier_width=256), OURS),
-    "adafocus_tsm_144": Entry(AdaFocusTSMConfig(), FOCUS_PAPER, "SSv1 47.0, SSv2 59.7"),
-    "adafocus_tsm_160": Entry(AdaFocusTSMConfig(patch=160), FOCUS_PAPER, "SSv1 47.6, SSv2 60.2"),
-    "adafocus_tsm_176": Entry(AdaFocusTSMConfig(patch=176), FOCUS_PAPER, "SSv1 48.1, SSv2 60.7"),
-    "slowfast_r18_4x16": Entry(SlowFastConfig(18, alpha=8, lateral_kernel=5), SLOWFAST_PAPER),
-    "slowfast_r50_4x16": Entry(
+    "adafocus_mnv2_r50_128": ModelSpec(
+        AdaFocusConfig(), FOCUS_PAPER, "ActivityNet 75.0 mAP", recipe="adafocus"
+    ),
+    "adafocus_mnv2_r50_160": ModelSpec(
+        AdaFocusConfig(patch=160), FOCUS_PAPER, "ActivityNet 76.0 mAP", recipe="adafocus"
+    ),
+    "adafocus_mnv2_r50_192": ModelSpec(AdaFocusConfig(patch=192), FOCUS_PAPER, recipe="adafocus"),
+    "adafocus_plus_mnv2_r50_128": ModelSpec(
+        AdaFocusConfig(skip=True), FOCUS_PAPER, "ActivityNet 74.2 mAP at 19.6 G", recipe="adafocus"
+    ),
+    "adafocus_tam_mnv2_r50_128": ModelSpec(
+        AdaFocusConfig(glance_temporal="aggregation"), FOCUS_PAPER, recipe="adafocus"
+    ),
+    "adafocus_lite0_r18_128": ModelSpec(
+        AdaFocusConfig("efficientnet_lite0", "resnet18"), FOCUS_PAPER, recipe="adafocus"
+    ),
+    "adafocus_small": ModelSpec(
+        AdaFocusConfig(**_SMALL, grid=5, policy_width=256, classifier_width=128), OURS, recipe="adafocus"
+    ),
+    "adafocus_v2_mnv2_r50_96": ModelSpec(
+        AdaFocusV2Config(patch=96), FOCUS_V2_PAPER, "ActivityNet 77.4 mAP", recipe="adafocus_v2"
+    ),
+    "adafocus_v2_mnv2_r50_128": ModelSpec(
+        AdaFocusV2Config(), FOCUS_V2_PAPER, "ActivityNet 79.0 mAP", recipe="adafocus_v2"
+    ),
+    "adafocus_v2_mnv2_r50_160": ModelSpec(
+        AdaFocusV2Config(patch=160), FOCUS_V2_PAPER, "ActivityNet 79.9 mAP", recipe="adafocus_v2"
+    ),
+    "adafocus_v2_small": ModelSpec(
+        AdaFocusV2Config(**_SMALL, policy_width=256, classifier_width=256), OURS, recipe="adafocus_v2"
+    ),
+    "adafocus_tsm_144": ModelSpec(
+        AdaFocusTSMConfig(), FOCUS_PAPER, "SSv1 47.0, SSv2 59.7", recipe="adafocus_tsm"
+    ),
+    "adafocus_tsm_160": ModelSpec(
+        AdaFocusTSMConfig(patch=160), FOCUS_PAPER, "SSv1 47.6, SSv2 60.2", recipe="adafocus_tsm"
+    ),
+    "adafocus_tsm_176": ModelSpec(
+        AdaFocusTSMConfig(patch=176), FOCUS_PAPER, "SSv1 48.1, SSv2 60.7", recipe="adafocus_tsm"
+    ),
+    "slowfast_r18_4x16": ModelSpec(SlowFastConfig(18, alpha=8, lateral_kernel=5), SLOWFAST_PAPER),
+    "slowfast_r50_4x16": ModelSpec(
         SlowFastConfig(alpha=8, lateral_kernel=5), SLOWFAST_PAPER, "K400 75.6 / 92.0 (10x3 at 256)"
     ),
-    "slowfast_r50_8x8": Entry(SlowFastConfig(), SLOWFAST_PAPER, "K400 77.0 / 92.6 (10x3 at 256)"),
-    "slowfast_r50_16x8": Entry(
+    "slowfast_r50_8x8": ModelSpec(SlowFastConfig(), SLOWFAST_PAPER, "K400 77.0 / 92.6 (10x3 at 256)"),
+    "slowfast_r50_16x8": ModelSpec(
         SlowFastConfig(frames=64), SLOWFAST_PAPER, "SSv2 63.0 / 88.5 (1x1), Charades 38.9 mAP (10x3 at 256)"
     ),
-    "slowfast_nln_r50_4x16": Entry(
+    "slowfast_nln_r50_4x16": ModelSpec(
         SlowFastConfig(alpha=8, lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER
     ),
-    "slowfast_nln_r50_8x8": Entry(SlowFastConfig(lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER),
-    "slowfast_r101_8x8": Entry(
+    "slowfast_nln_r50_8x8": ModelSpec(SlowFastConfig(lateral_kernel=5, non_local="dot"), SLOWFAST_PAPER),
+    "slowfast_r101_8x8": ModelSpec(
         SlowFastConfig(101, lateral_kernel=5), SLOWFAST_PAPER, "K400 77.9 / 93.3 (10x3 at 256, PyTorchVideo)"
     ),
-    "slowfast_r101_8x8_50_50": Entry(
+    "slowfast_r101_8x8_50_50": ModelSpec(
         SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=6),
         SLOWFAST_PAPER,
         "K400 77.9 / 93.2 (10x3 at 256, paper)",
     ),
-    "slowfast_r101_8x8_50_101": Entry(
+    "slowfast_r101_8x8_50_101": ModelSpec(
         SlowFastConfig(101, lateral_kernel=5, slow_res4=6, fast_res4=23), SLOWFAST_PAPER
     ),
-    "slowfast_r101_16x8": Entry(
+    "slowfast_r101_16x8": ModelSpec(
         SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6),
         SLOWFAST_PAPER,
         "K400 78.7 / 93.6 (10x3 at 256, PyTorchVideo)",
     ),
-    "slowfast_nln_r101_16x8": Entry(
+    "slowfast_nln_r101_16x8": ModelSpec(
         SlowFastConfig(101, frames=64, lateral_kernel=5, slow_res4=6, fast_res4=6, non_local="dot"),
         SLOWFAST_PAPER,
         "K400 79.8 / 93.9 (10x3 at 256, paper)",
     ),
-    "slowfast_small": Entry(
+    "slowfast_small": ModelSpec(
         SlowFastConfig(
             10, 10, 16, alpha=4, beta=0.25, lateral_kernel=5, width=0.25, stem="small", size=112, resize=112
         ),
         OURS,
     ),
-    "slow_r50_4x16": Entry(
+    "slow_r50_4x16": ModelSpec(
         PathwayConfig(frames=4, stride=16), SLOWFAST_PAPER, "K400 72.7 / 90.3 (10x3 at 256)"
     ),
-    "slow_r50_8x8": Entry(PathwayConfig(), SLOWFAST_PAPER, "K400 74.8 / 91.6 (10x3 at 256)"),
-    "slow_nln_r50_4x16": Entry(PathwayConfig(frames=4, stride=16, non_local="dot"), SLOWFAST_PAPER),
-    "slow_nln_r50_8x8": Entry(PathwayConfig(non_local="dot"), SLOWFAST_PAPER),
-    "slow_tam_r50_8x8": Entry(PathwayConfig(temporal="aggregation"), BLVNET_PAPER),
-    "slow_small": Entry(
+    "slow_r50_8x8": ModelSpec(PathwayConfig(), SLOWFAST_PAPER, "K400 74.8 / 91.6 (10x3 at 256)"),
+    "slow_nln_r50_4x16": ModelSpec(PathwayConfig(frames=4, stride=16, non_local="dot"), SLOWFAST_PAPER),
+    "slow_nln_r50_8x8": ModelSpec(PathwayConfig(non_local="dot"), SLOWFAST_PAPER),
+    "slow_tam_r50_8x8": ModelSpec(PathwayConfig(temporal="aggregation"), BLVNET_PAPER),
+    "slow_small": ModelSpec(
         PathwayConfig("slow", 10, 10, 4, 8, width=0.25, stem="small", size=112, resize=112), OURS
     ),
-    "fast_r50_32x2": Entry(
+    "fast_r50_32x2": ModelSpec(
         PathwayConfig("fast", frames=32, stride=2, width=0.125),
         SLOWFAST_PAPER,
         "K400 51.7 / 78.5 (10x3 at 256, paper)",
     ),
-    "fast_small": Entry(
+    "fast_small": ModelSpec(
         PathwayConfig("fast", 10, 10, 16, 2, width=0.0625, stem="small", size=112, resize=112), OURS
     ),
-    "c2d_r50_8x8": Entry(
+    "c2d_r50_8x8": ModelSpec(
         PathwayConfig("c2d", pool_time=True), NONLOCAL_PAPER, "K400 71.5 / 89.7 (10x3 at 256, PyTorchVideo)"
     ),
-    "c2d_r50_8x8_nopool": Entry(PathwayConfig("c2d"), NONLOCAL_PAPER, "K400 67.2 / 87.8 (10x3 at 256)"),
-    "c2d_nln_r50_8x8": Entry(PathwayConfig("c2d", pool_time=True, non_local="softmax"), NONLOCAL_PAPER),
-    "i3d_r50_8x8": Entry(
+    "c2d_r50_8x8_nopool": ModelSpec(PathwayConfig("c2d"), NONLOCAL_PAPER, "K400 67.2 / 87.8 (10x3 at 256)"),
+    "c2d_nln_r50_8x8": ModelSpec(PathwayConfig("c2d", pool_time=True, non_local="softmax"), NONLOCAL_PAPER),
+    "i3d_r50_8x8": ModelSpec(
         PathwayConfig("i3d", pool_time=True), NONLOCAL_PAPER, "K400 73.5 / 90.8 (10x3 at 256)"
     ),
-    "i3d_r50_8x8_nopool": Entry(PathwayConfig("i3d"), NONLOCAL_PAPER),
-    "i3d_nln_r50_8x8": Entry(
+    "i3d_r50_8x8_nopool": ModelSpec(PathwayConfig("i3d"), NONLOCAL_PAPER),
+    "i3d_nln_r50_8x8": ModelSpec(
         PathwayConfig("i3d", pool_time=True, non_local="softmax"),
         NONLOCAL_PAPER,
         "K400 74.0 / 91.1 (10x3 at 256)",
     ),
-    "i3d_r101_8x8": Entry(PathwayConfig("i3d", 101, pool_time=True), NONLOCAL_PAPER),
-    "x3d_xs": Entry(X3DConfig(frames=4, stride=12), X3D_PAPER, "K400 69.5 (10x3), 68.7 (10x1)"),
-    "x3d_s": Entry(X3DConfig(), X3D_PAPER, "K400 73.5 (10x3), 73.1 (10x1)"),
-    "x3d_m": Entry(
+    "i3d_r101_8x8": ModelSpec(PathwayConfig("i3d", 101, pool_time=True), NONLOCAL_PAPER),
+    "x3d_xs": ModelSpec(X3DConfig(frames=4, stride=12), X3D_PAPER, "K400 69.5 (10x3), 68.7 (10x1)"),
+    "x3d_s": ModelSpec(X3DConfig(), X3D_PAPER, "K400 73.5 (10x3), 73.1 (10x1)"),
+    "x3d_m": ModelSpec(
         X3DConfig(frames=16, stride=5, size=224, resize=256, window=7),
         X3D_PAPER,
         "K400 76.2 (10x3), 75.1 (10x1)",
     ),
-    "x3d_l": Entry(
+    "x3d_l": ModelSpec(
         X3DConfig(depth=5.0, frames=16, stride=5, size=312, resize=356, window=10),
         X3D_PAPER,
         "K400 77.5 (10x3), 76.9 (10x1)",
     ),
-    "fullvideo_r18_32to8": Entry(FullVideoConfig(), FULL_VIDEO_PAPER, "Move4MNIST 94.1"),
-    "fullvideo_r18_32to16": Entry(FullVideoConfig(clusters=16, rule="slope"), FULL_VIDEO_PAPER),
-    "fullvideo_tam_r18_32to8": Entry(FullVideoConfig(temporal="aggregation"), FULL_VIDEO_PAPER),
-    "fullvideo_r50_18to8": Entry(FullVideoConfig("resnet50", frames=18), FULL_VIDEO_PAPER),
-    "fullvideo_r50_32to8": Entry(
+    "fullvideo_r18_32to8": ModelSpec(FullVideoConfig(), FULL_VIDEO_PAPER, "Move4MNIST 94.1"),
+    "fullvideo_r18_32to16": ModelSpec(FullVideoConfig(clusters=16, rule="slope"), FULL_VIDEO_PAPER),
+    "fullvideo_tam_r18_32to8": ModelSpec(FullVideoConfig(temporal="aggregation"), FULL_VIDEO_PAPER),
+    "fullvideo_r50_18to8": ModelSpec(FullVideoConfig("resnet50", frames=18), FULL_VIDEO_PAPER),
+    "fullvideo_r50_32to8": ModelSpec(
         FullVideoConfig("resnet50"), FULL_VIDEO_PAPER, "SSv1 49.5, SSv2 62.7 (all frames)"
     ),
-    "fullvideo_mnv2_32to8": Entry(FullVideoConfig("mobilenetv2", after=2), FULL_VIDEO_PAPER),
-    "fullvideo_lite0_32to8": Entry(FullVideoConfig("efficientnet_lite0", after=2), FULL_VIDEO_PAPER),
-    "fullvideo_small": Entry(
+    "fullvideo_mnv2_32to8": ModelSpec(FullVideoConfig("mobilenetv2", after=2), FULL_VIDEO_PAPER),
+    "fullvideo_lite0_32to8": ModelSpec(FullVideoConfig("efficientnet_lite0", after=2), FULL_VIDEO_PAPER),
+    "fullvideo_small": ModelSpec(
         FullVideoConfig("resnet10", num_classes=10, width=0.125, size=64, resize=64), OURS
     ),
 }
@@ -308,7 +350,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> ModelSpec:
     """The table's line of a model; an unknown name raises UsageError with the nearest ones."""
     if name not in MODELS:
         raise UsageError(name, "no model of this name", nearest(name, MODELS, "`foveate models` lists them"))

@@ -98,53 +98,6 @@ class TrainConfig:
         return {name: value for name, value in to_dict(self).items() if name not in FREE}
 
 
-@dataclass(frozen=True)
-class FocusPlan:
-    """Epochs and rates of the stages of AdaFocus; 0 epochs leave one out.
-
-    What is None here has the paper's number for the model: AdaFocus on ActivityNet | AdaFocus-TSM.
-    """
-
-    glance_epochs: int | None = None  # stage 0: the glance alone; 15 | 50
-    glance_rate: float = 0.01  # of stage 0, for a batch of `reference_batch` clips, as all rates here
-    local_epochs: int | None = None  # stage 0: the local network alone, on whole frames; 15 | 50
-    local_rate: float = 0.01  # of the same
-    warmup: Literal["clip", "frames"] = "clip"  # stage 0: loss of the clip's mean logits, or of each frame's
-    patch_epochs: int | None = None  # stage 1: local network and classifier on random patches; 50 | 10
-    patch_rate: float | None = None  # of the local network; 5e-4 | 1e-5
-    patch_classifier: float | None = None  # the classifier learns so many times as fast; 100 | 1000
-    policy_epochs: int = 50  # stage 2: the patch policy, by reinforcement
-    policy_rate: float = 3e-4  # Adam
-    reward: Literal["random", "prev", "conf"] = (
-        "random"  # of stage 2: gain over a random patch, over the frame before, or confidence
-    )
-    skip_price: float = 0.05  # AdaFocus+: what one look must add to the confidence to be worth it
-    tune_epochs: int = 10  # stage 3: the classifier on the patches that the policy picks
-    tune_rate: float | None = None  # of stage 3; 5e-3 | 1e-3, which is the paper's 5e-4 at 32 clips
-    turns: int = 1  # of stages 2 and 3: with the tuned classifier, looking on pays, not just once
-    glance_dropout: float = 0.0  # stage 1: share of glance features dropped, so that patches are read
-    skip_share: float = 0.15  # AdaFocus+, stage 1: share of patches left out, so that zeros are understood
-    exit_frames: float | None = None  # stage exits: mean frames to read before the answer. None: read all
-    only: tuple[str, ...] = ()  # stages to run now, such as stage2 stage3; none: all
-
-
-@dataclass(frozen=True)
-class ResolutionPlan:
-    """Epochs, rates and prices of the stages of AR-Net; 0 epochs leave one out."""
-
-    branch_epochs: int = 15  # stage branches: each network alone at its size
-    branch_rate: float = 1e-3  # for a batch of `reference_batch` clips, as all rates here; the paper: 0.02
-    joint_epochs: int = 100  # stage joint: networks and policy together
-    joint_rate: float = 1e-3
-    fixed_epochs: int = 0  # stage fixed: the networks behind a finished policy; the paper: 50
-    fixed_rate: float = 5e-4
-    accuracy_weight: float = 0.95  # of the loss of the answer
-    cost_weight: float = 0.2  # of the mean cost of a frame, as a share of the dearest
-    balance_weight: float = 0.15  # of the unevenness with which the actions are used
-    temperature: float = 5.0  # of the drawn decisions in the first epoch
-    temperature_decay: float = 0.045  # it falls by so much of itself from one epoch to the next
-
-
 def _demand(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name} is {getattr(config, name)}; {rule}")

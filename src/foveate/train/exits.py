@@ -1,7 +1,7 @@
 """Stage exits: when a trained model may stop reading, solved on its training videos.
 
-Nothing learns. The thresholds of models/early_exit.py are found such that the training videos read a wanted
-number of frames on average (Wang et al., "AdaFocus V2", CVPR 2022, section 3.4).
+Nothing learns. The thresholds of models/adafocus/early_exit.py are found such that the training videos read
+a wanted number of frames on average (Wang et al., "AdaFocus V2", CVPR 2022, section 3.4).
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import logging
 from foveate.data.dataset import make_loader
 from foveate.data.lists import VideoList
 from foveate.errors import UsageError
+from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
 from foveate.models.base import VideoModel
-from foveate.models.early_exit import exit_shares, solve_thresholds
-from foveate.models.focus import FocusModel
-from foveate.train.classifier import TrainJob, test_data
 from foveate.train.distributed import World
 from foveate.train.evaluate import score
+from foveate.train.job import TrainJob, test_data
 
 log = logging.getLogger(__name__)
 
 
-def demand_exits(model: VideoModel, frames: float | None) -> None:
-    """UsageError unless the model can stop after `frames` frames on average; it is left unchanged."""
-    if not isinstance(model, FocusModel) or model.spec.frames < 2:
+def check_exit_frames(model: VideoModel, frames: float | None) -> float:
+    """`frames`; UsageError unless the model can stop after so many on average. It is left unchanged."""
+    if "step_logits" not in model.reports or model.spec.frames < 2:
         raise UsageError("exits", f"{model.name} does not answer after every frame", "choose another model")
     if frames is None:
         raise UsageError("exits", "how many frames to read is not said", "give --exit-frames")
@@ -34,9 +33,10 @@ def demand_exits(model: VideoModel, frames: float | None) -> None:
     except ValueError as error:
         raise UsageError("exits", str(error)) from error
     model.set_exits(before)
+    return frames
 
 
-def solve_exits(model: FocusModel, videos: VideoList, frames: float, job: TrainJob, world: World) -> None:
+def solve_exits(model: VideoModel, videos: VideoList, frames: float, job: TrainJob, world: World) -> None:
     """Give the model thresholds with which these videos are answered after `frames` frames on average."""
     model.set_exits(())
     data = test_data(videos, model, clips=1, crops=1)

@@ -7,11 +7,12 @@ stage of AdaFocus, whose frozen parts are simply parameters without gradient.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Generic
 
@@ -24,13 +25,15 @@ from foveate.errors import DataError, UsageError
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, World
-from foveate.train.optim import ParamGroup, learn_mode, rate_at
+from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, open_displays
 from foveate.train.run import Run
 from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
 from foveate.train.step import B, Objective, step_seed, train_step
 from foveate.train.stop import Stopped, StopSignals
+
+log = logging.getLogger(__name__)
 
 Batches = Callable[[int, int], Iterable[B]]
 """(epoch, start_batch) -> the batches of this process in that epoch, from number `start_batch` on."""
@@ -62,6 +65,7 @@ def fit(
     save_best: SaveBest | None = None,
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
+    chance: float = 0.0,
     world: World = ALONE,
     console: Console | None = None,
 ) -> Outcome:
@@ -72,6 +76,8 @@ def fit(
     save_best: called by the main process when the monitored measure rises (each epoch without `evaluate`).
     fingerprint: of the data. decides: plain data of what else has a part in the weights, by name. A resumed
     run must repeat both and the settings, or UsageError names the change.
+    chance: the share of single labels that guessing gets right; 0: unknown. What looks like a training that
+    goes wrong is said in one warning line each (`Doubts`).
 
     Raises Stopped after SIGTERM or SIGINT, with everything saved; DataError if too many files are bad;
     UsageError if the loss is not finite, the last good checkpoint being kept; OutputError on a full disk.
@@ -80,12 +86,45 @@ def fit(
         raise DataError("training list", "gives no batch", "are there fewer videos than one batch holds?")
     state = make_state(model, config, param_groups)
     training = _Training(
-        state, batches, objective, config, run, batches_per_epoch, evaluate, save_best, world
+        state, batches, objective, config, run, batches_per_epoch, evaluate, save_best, world, Doubts(chance)
     )
+    if world.main:
+        for line in check_group_rates(param_groups or (), config):
+            log.warning("%s", line)
     training.begin(dict(decides or {}) | {"data": fingerprint})
     with StopSignals() as training.stop, training.open_displays(console) as training.displays:
         training.run_epochs()
     return Outcome(state.judged, state.step, state.best, state.scores)
+
+
+@dataclass
+class Doubts:
+    """Signs that a training goes wrong, each said once: a loss that grows, answers that are guesses."""
+
+    chance: float = 0.0  # share of single labels that guessing gets right; 0: unknown
+    patience: int = 3  # epochs in a row
+    losses: list[float] = field(default_factory=list)
+    guesses: int = 0  # epochs in a row that were judged and no better than chance
+    said: set[str] = field(default_factory=set)
+
+    def after_epoch(self, means: Mapping[str, float], scores: Mapping[str, float]) -> list[str]:
+        """The lines to say. means: of the objective over the epoch. scores: of the evaluation, if any."""
+        lines = {}
+        if "loss" in means and "reward" not in means:  # the loss of a policy says nothing by itself
+            self.losses.append(means["loss"])
+        last = self.losses[-self.patience - 1 :]
+        if len(last) > self.patience and all(a < b for a, b in pairwise(last)):
+            lines["loss"] = (
+                f"the loss has grown for {self.patience} epochs, to {last[-1]:.4g} (lower the rate)"
+            )
+        if self.chance and "top1" in scores:
+            self.guesses = self.guesses + 1 if scores["top1"] <= 1.1 * self.chance else 0
+        if self.guesses >= self.patience:
+            cause = f"top-1 is that of guessing, {self.chance:.4g}, for {self.guesses} epochs"
+            lines["chance"] = f"{cause} (lower the rate or its factors, or check the labels)"
+        new = [line for name, line in lines.items() if name not in self.said]
+        self.said |= lines.keys()
+        return new
 
 
 @dataclass
@@ -101,6 +140,7 @@ class _Training(Generic[B]):
     evaluate: Evaluate | None
     save_best: SaveBest | None
     world: World
+    doubts: Doubts
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
     stop: StopSignals = field(default_factory=StopSignals)
     displays: Displays = field(default_factory=Displays)
@@ -203,6 +243,8 @@ class _Training(Generic[B]):
         values = {**tally.means(), **tally.speed(), **counts}
         judged = {f"val_{name}": value for name, value in scores.items()}
         self.note({"kind": "epoch", **self.place(), **values, **judged})
+        for line in self.doubts.after_epoch(tally.means(), scores) if self.world.main else ():
+            log.warning("epoch %d: %s", state.epoch, line)
         if self.is_best(scores) and self.save_best and self.world.main:
             self.save_best(state.judged, self.run.best)
         state.epoch, state.batch, state.tally = state.epoch + 1, 0, Tally()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,22 +60,28 @@ def clips_of(frames: Frames) -> Frames:
     return frames.flatten(0, 1) if isinstance(frames, Tensor) else [clip for own in frames for clip in own]
 
 
-@dataclass(frozen=True)
-class Classification:
-    """The objective of `fit` for a model that turns a clip into logits.
+def clip_of(model: VideoModel, batch: ClipBatch) -> tuple[Any, Tensor]:
+    """What the model reads of a training batch, on its device, and the label of each clip.
 
     Every view of a video is a clip of its own with the video's labels.
     """
+    clips = clips_of(batch.frames)
+    device = next(model.parameters()).device
+    labels = batch.labels.repeat_interleave(len(clips) // len(batch.frames), 0)
+    return model.prepare(clips, device), labels.to(device)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The objective of `fit` for a model that turns a clip into logits."""
 
     loss: Loss = "cross_entropy"
     label_smoothing: float = 0.0
 
     def __call__(self, model: VideoModel, batch: ClipBatch) -> dict[str, Tensor]:
         """The mean loss over the batch, and for single labels the share of correct ones, `top1`."""
-        clips = clips_of(batch.frames)
-        device = next(model.parameters()).device
-        logits = model(model.prepare(clips, device)).float()
-        labels = batch.labels.repeat_interleave(len(clips) // len(batch.frames), 0).to(logits.device)
+        clips, labels = clip_of(model, batch)
+        logits = model(clips).float()
         values = {"loss": loss_function(self.loss, self.label_smoothing)(logits, labels)}
         if self.loss == "cross_entropy":
             values["top1"] = (logits.argmax(1) == labels).float().mean()

@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
+from foveate.config import nearest
+from foveate.errors import UsageError
 from foveate.train.config import GroupStyle, TrainConfig
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -53,6 +56,50 @@ def make_groups(
         kinds.setdefault(kind, []).append(param)
     factors = STYLES[style]
     return tuple(ParamGroup(kind, tuple(of), *factors.get(kind, (1, 1))) for kind, of in kinds.items())
+
+
+def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamGroup]:
+    """Freeze everything but `parts`, each (module, factor on the learning rate). Returns their groups."""
+    model.requires_grad_(False)
+    groups = []
+    for number, (part, rate) in enumerate(parts):
+        part.requires_grad_(True)
+        groups.append(ParamGroup(f"part {number}", tuple(part.parameters()), rate))
+    return groups
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Stop the named parts from learning, norms with their statistics included (see `learn_mode`).
+
+    patterns: shell patterns of the names of parts or parameters, such as `backbone`, which means everything
+    below it, or `*.bn*`. UsageError for one that fits nothing, with the nearest names.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        fitting = [n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")]
+        if not fitting:
+            parts = [name for name, _ in model.named_modules() if name]
+            raise UsageError(
+                f"--freeze {pattern}",
+                "fits no part or parameter",
+                nearest(
+                    pattern, parts, f"the parts are {', '.join(name for name, _ in model.named_children())}"
+                ),
+            )
+        for name in fitting:
+            model.get_parameter(name).requires_grad_(False)
+
+
+def check_group_rates(groups: Sequence[ParamGroup], config: TrainConfig) -> list[str]:
+    """A line for each group that would learn at a rate that no network of this kind survives."""
+    most = {"adamw": 0.02, "sgd": 2.0}[config.optimizer]
+    rates = {group.name: config.rate * config.scale * group.rate for group in groups}
+    return [
+        f"{name} learns at a rate of {rate:.3g}, {factor:g} times that of the run: too fast for "
+        f"{config.optimizer} (lower the factor or the rate)"
+        for (name, rate), factor in zip(rates.items(), (group.rate for group in groups), strict=True)
+        if rate > most and factor > 1
+    ]
 
 
 def _kinds(model: nn.Module, head: set[nn.Parameter]) -> Iterator[tuple[nn.Parameter, str]]:

@@ -1,9 +1,9 @@
-"""AdaFocus and AR-Net from a list to a finished model: all stages in one run folder, resumed in any of them.
+"""From a job to a finished model: every stage of its recipe in one run folder, resumed in any of them.
 
-    out/stage0/ ... out/stage3/   a run of the common loop each
+    out/stage0/ ... out/stage3/   a run of the common loop each; a recipe of one stage has none of these
     out/best.safetensors          the finished model
 
-Which stages a model has stands in train/recipes.py. Where only some run, the parts that earlier ones taught
+Which stages a model has stands in train/recipes/. Where only some run, the parts that earlier ones taught
 are loaded, and nothing of later ones, whose results are out of date by then.
 """
 
@@ -21,35 +21,29 @@ from torch import nn
 from foveate.config import to_dict
 from foveate.data.lists import VideoList
 from foveate.errors import OutputError, UsageError
-from foveate.models.adafocus import AdaFocusConfig
-from foveate.models.adafocus_tsm import AdaFocusTSMConfig
-from foveate.models.adafocus_v2 import AdaFocusV2, AdaFocusV2Config
-from foveate.models.arnet import ARNet, ARNetConfig
 from foveate.models.base import VideoModel
-from foveate.models.focus import FocusModel
-from foveate.models.zoo import entry
-from foveate.train import focus
 from foveate.train.checkpoint import load_checkpoint
-from foveate.train.classifier import (
-    Feed,
+from foveate.train.config import TrainConfig
+from foveate.train.distributed import World, open_world
+from foveate.train.exits import check_exit_frames, solve_exits
+from foveate.train.job import (
     TrainJob,
+    TrainLoader,
     decides,
     device_of,
+    evaluate_list,
     fingerprint,
-    judge_list,
     named_model,
     prepare,
     save_best,
     start_from_file,
-    train_classifier,
+    test_data,
     weights_file,
 )
-from foveate.train.config import FocusPlan, TrainConfig
-from foveate.train.distributed import World, open_world
-from foveate.train.exits import demand_exits, solve_exits
 from foveate.train.loop import Outcome, fit
-from foveate.train.recipes import Stage, plan_stages
-from foveate.train.rollouts import Rollouts
+from foveate.train.optim import ParamGroup, freeze, learn_only, make_groups
+from foveate.train.recipes import Recipe, Stage, with_plan
+from foveate.train.recipes.focus_objectives import Rollouts
 from foveate.train.run import Run
 from foveate.weights.rename import load_strictly
 
@@ -60,85 +54,93 @@ EXITS = "exits"  # the stage after all others: no weights learn, reading learns 
 
 
 def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
-    """Train any model of the zoo by the job: in stages if it has some, else as a classifier."""
-    in_stages = AdaFocusConfig | AdaFocusV2Config | AdaFocusTSMConfig | ARNetConfig
-    return train_stages(job) if isinstance(entry(job.model).config, in_stages) else train_classifier(job)
+    """Run every stage of the model's recipe and leave `out/best.safetensors`.
 
-
-def train_stages(job: TrainJob) -> tuple[VideoModel, Outcome]:
-    """Run every stage of the named model and leave `out/best.safetensors`.
-
-    A stage that is finished is loaded, one that was broken off goes on, if the job resumes. Raises UsageError
-    for a stage whose forerunner has not been run, DataError and Stopped as the loop does.
+    A stage that is finished is loaded, one that was broken off goes on, if the job resumes. What is bound to
+    fail is refused before the run folder is touched: DataError for a list that cannot be used, UsageError for
+    settings that do not fit or a stage whose forerunner has not been run. Stopped comes after a signal, with
+    everything saved.
     """
-    lists, plan = prepare(job), job.focus
+    job, recipe = with_plan(job)
+    lists = prepare(job)
     model = named_model(job, lists[0])
-    stages = plan_stages(model, job, plan)
-    _demand_own_numbers(model, job)
-    running = _running(stages, plan, job.out)
-    exits = plan.exit_frames is not None if not plan.only else EXITS in plan.only
-    if exits:
-        demand_exits(model, plan.exit_frames)
-    earlier = _earlier(stages, running, plan, job.out)
-    _demand_order(stages, running, earlier, exits, job)
+    stages = recipe.stages(model, job)
+    _check_own_numbers(recipe, job)
+    running = _running(stages, job.only, job.out)
+    wanted = getattr(job.plan, "exit_frames", None)
+    exits = wanted is not None if not job.only else EXITS in job.only
+    exit_frames = check_exit_frames(model, wanted) if exits else 0.0
+    earlier = _earlier(stages, running, job.only, job.out)
+    _check_order(stages, running, earlier, exits, job)
     _start(model, job, [*earlier, *running], heads=bool(running))
     for stage in earlier:
         _load_finished(model, stage, job.out)
+    for videos in lists[1:]:
+        test_data(videos, model, job.clips, job.crops)
     outcome = Outcome(model, 0, None, {})
     with open_world(job.train.timeout_s) as world:
+        for note in lists[0].notes if world.main else ():
+            log.info("%s: %s", job.videos, note)
         model = model.to(device_of(job.device, world))
         for stage in running:
             outcome = _run(stage, job, model, lists, world)
-            if outcome.model is not model:  # averaged: the next stage starts from what this one is judged by
+            if (
+                stage.name and outcome.model is not model
+            ):  # averaged: the next stage starts from what is judged
                 model.load_state_dict(outcome.model.state_dict())
         if exits:
-            assert isinstance(outcome.model, FocusModel) and plan.exit_frames is not None
-            solve_exits(outcome.model, lists[0], plan.exit_frames, job, world)
-            outcome = replace(outcome, scores=_judge(outcome.model, job, lists, world))
+            solve_exits(_video_model(outcome.model), lists[0], exit_frames, job, world)
+            outcome = replace(outcome, scores=_evaluate(outcome.model, job, lists, world))
+        if running and not running[-1].name:  # whose best weights are kept as it goes
+            return model, outcome
         if world.main:
-            recipe = job.resolution if isinstance(model, ARNet) else plan
-            training = {"videos": len(lists[0]), "plan": to_dict(recipe)}
+            training = {"videos": len(lists[0]), "plan": to_dict(job.plan) | {"only": list(job.only)}}
             save_best(training, outcome.model, _made(job.out) / "best.safetensors")
-    assert isinstance(outcome.model, VideoModel)
-    return outcome.model, replace(outcome, best=None)  # the last weights are kept, not the best
+    return _video_model(outcome.model), replace(outcome, best=None)  # the last weights are kept, not the best
 
 
-def _demand_own_numbers(model: VideoModel, job: TrainJob) -> None:
+def _video_model(model: nn.Module) -> VideoModel:
+    assert isinstance(model, VideoModel)  # the loop takes any module
+    return model
+
+
+def _check_own_numbers(recipe: Recipe, job: TrainJob) -> None:
     """UsageError for epochs and a rate of all stages, which would come to nothing: each has its own."""
-    if isinstance(model, AdaFocusV2):  # has one
-        return
-    usual = TrainConfig()
-    if (job.train.epochs, job.train.rate) != (usual.epochs, usual.rate):
-        own = ("branch-epochs", "joint-rate") if isinstance(model, ARNet) else ("patch-epochs", "tune-rate")
-        hint = f"use --{own[0]}, --{own[1]} and so on instead of --epochs and --rate"
+    usual = recipe.train
+    if recipe.own_rates and (job.train.epochs, job.train.rate) != (usual.epochs, usual.rate):
+        hint = (
+            f"use --{recipe.own_rates[0]}, --{recipe.own_rates[1]} and so on instead of --epochs and --rate"
+        )
         raise UsageError(job.model, "each of its stages has epochs and a rate of its own", hint)
 
 
-def _running(stages: Sequence[Stage], plan: FocusPlan, out: Path) -> list[Stage]:
+def _running(stages: Sequence[Stage], only: Sequence[str], out: Path) -> list[Stage]:
     """The stages that are to run; UsageError for a name that is none, or if nothing is left to do."""
-    names = [*(stage.name for stage in stages), EXITS]
-    for name in plan.only:
+    names = [*(stage.name for stage in stages if stage.name), EXITS]
+    for name in only:
         if name not in names:
             raise UsageError(name, "no such stage", f"the stages are {', '.join(names)}")
-    running = [stage for stage in stages if stage.epochs and (not plan.only or stage.name in plan.only)]
-    if not running and EXITS not in plan.only:
+    running = [stage for stage in stages if stage.epochs and (not only or stage.name in only)]
+    if not running and EXITS not in only:
         raise UsageError(out, "no stage is left to run", "give a stage some epochs")
     return running
 
 
-def _earlier(stages: Sequence[Stage], running: Sequence[Stage], plan: FocusPlan, out: Path) -> list[Stage]:
+def _earlier(
+    stages: Sequence[Stage], running: Sequence[Stage], only: Sequence[str], out: Path
+) -> list[Stage]:
     """The stages before the first that runs, if only some do, whose results are there."""
-    if not plan.only:
+    if not only:
         return []
     before = list(stages[: stages.index(running[0])] if running else stages)
     return [stage for stage in before if _checkpoint(out, stage.name).exists()]
 
 
-def _demand_order(
+def _check_order(
     stages: Sequence[Stage], running: Sequence[Stage], earlier: Sequence[Stage], exits: bool, job: TrainJob
 ) -> None:
     """UsageError for a stage whose forerunner is neither run now nor loaded, without files to start from."""
-    if not job.focus.only or weights_file(job) or (job.parts and running):
+    if not job.only or weights_file(job) or (job.parts and running):
         return
     ready = {stage.name for stage in (*running, *earlier)}
     wanted = [(stage.name, stage.needs) for stage in running if stage.needs]
@@ -165,51 +167,83 @@ def _start(model: VideoModel, job: TrainJob, stages: Sequence[Stage], heads: boo
         raise UsageError(job.videos, f"has other classes than {path}", "exits need those it was trained for")
 
 
-def _judge(model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world: World) -> dict[str, float]:
+def _evaluate(model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world: World) -> dict[str, float]:
     """The measures on the validation list; none without one."""
     if len(lists) < 2:
         return {}
-    return judge_list(model, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
+    return evaluate_list(model, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
 
 
 def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoList], world: World) -> Outcome:
-    config = _config(stage, job.train)
-    folder = job.out / stage.name
-    log.info(
-        "%s: %s learn, epochs %d", stage.name, " and ".join(part for part, _ in stage.parts), stage.epochs
-    )
-    feed = Feed(replace(job, train=config), model, lists[0], world)
-    batches: Any = feed.batches
-    if stage.play is not None:
-        if feed.part < stage.least:
-            cause = f"{feed.part} clip at once teaches a policy nothing"
-            raise UsageError(stage.name, cause, "raise batch, or lower accumulate")
-        seed = config.seed + 1_000_003 * world.rank  # processes make choices of their own
-        batches = Rollouts(feed.batches, stage.play, seed, stage.least)
-    if stage.feed is not None:
-        batches = stage.feed(batches)
-    judge = partial(_judge, job=job, lists=lists, world=world)
-    groups = focus.learn_only(model, *((model.get_submodule(part), rate) for part, rate in stage.parts))
-    resume = job.resume and (folder / "config.yaml").exists()
-    with Run(folder, to_dict(job) | {"resume": False}, resume, world.main) as run:
+    config = _config(stage, job.train) if stage.name else job.train
+    loader = TrainLoader(replace(job, train=config), model, lists[0], world)
+    with Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main) as run:
         return fit(
             model,
-            batches,
+            _batches(stage, model, loader),
             stage.objective,
             config,
             run,
-            batches_per_epoch=feed.per_epoch,
-            param_groups=groups,
-            evaluate=judge if stage.judged and len(lists) > 1 else None,
+            batches_per_epoch=loader.per_epoch,
+            param_groups=_groups(stage, job, model),
+            evaluate=partial(_evaluate, job=job, lists=lists, world=world)
+            if stage.judged and len(lists) > 1
+            else None,
+            save_best=None if stage.name else partial(save_best, _summary(job, lists)),
             fingerprint=fingerprint(lists),
-            decides=decides(job, model) | _chosen(stage),
+            decides=decides(job, model) | _chosen(stage) | _frozen(job),
+            chance=0.0 if lists[0].multi_label else 1 / lists[0].num_classes,
             world=world,
         )
 
 
+def _resumes(stage: Stage, job: TrainJob) -> bool:
+    """Of a run of several stages, those that were not begun start from the beginning."""
+    return job.resume and (not stage.name or (job.out / stage.name / "config.yaml").exists())
+
+
+def _batches(stage: Stage, model: VideoModel, loader: TrainLoader) -> Any:
+    """The batches of a stage; UsageError if they are too small for a policy."""
+    batches: Any = loader.batches
+    if stage.collect_rollout is not None:
+        if loader.part < stage.least:
+            cause = f"{loader.part} clip at once teaches a policy nothing"
+            raise UsageError(stage.name, cause, "raise batch, or lower accumulate")
+        seed = (loader.job.train.seed, loader.world.rank)  # processes make choices of their own
+        batches = Rollouts(model, batches, stage.collect_rollout, seed, stage.least)
+    return batches if stage.feed is None else stage.feed(batches)
+
+
+def _groups(stage: Stage, job: TrainJob, model: VideoModel) -> list[ParamGroup] | None:
+    """What learns in a stage and how fast, without what the job freezes; UsageError if nothing is left."""
+    if stage.parts:
+        learn_only(model, *((model.get_submodule(part), rate) for part, rate in stage.parts))
+    freeze(model, job.freeze)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        cause = f"nothing is left to learn{' in ' + stage.name if stage.name else ''}"
+        raise UsageError("--freeze", cause, "freeze less, or leave the stage out with 0 epochs")
+    if not stage.parts:
+        return list(make_groups(model, job.train.groups)) if job.freeze else None
+    log.info("%s: %s learn, epochs %d", stage.name, " and ".join(p for p, _ in stage.parts), stage.epochs)
+    named = ((part, model.get_submodule(part), rate) for part, rate in stage.parts)
+    groups = [
+        ParamGroup(part, tuple(p for p in module.parameters() if p.requires_grad), rate)
+        for part, module, rate in named
+    ]
+    return [group for group in groups if group.params]
+
+
+def _summary(job: TrainJob, lists: Sequence[VideoList]) -> dict[str, Any]:
+    return {"from": job.weights, "videos": len(lists[0]), "epochs": job.train.epochs}
+
+
+def _frozen(job: TrainJob) -> dict[str, Any]:
+    return {"freeze": list(job.freeze)} if job.freeze else {}
+
+
 def _config(stage: Stage, train: TrainConfig) -> TrainConfig:
     """The job's settings with the epochs and the rate of a stage; a policy learns by Adam, without decay."""
-    if stage.play is None:
+    if stage.collect_rollout is None:
         return replace(train, epochs=stage.epochs, rate=stage.rate)
     return replace(
         train,
@@ -225,6 +259,8 @@ def _config(stage: Stage, train: TrainConfig) -> TrainConfig:
 
 def _chosen(stage: Stage) -> dict[str, Any]:
     """What has a part in the weights of a stage, beside its epochs and its rate."""
+    if not stage.name:
+        return {}
     numbers = {name: value for name, value in vars(stage.objective).items() if isinstance(value, PLAIN)}
     chosen = {"parts": stage.parts} | numbers | stage.chosen
     return {f"{stage.name}.{name}": value for name, value in chosen.items()}

@@ -1,4 +1,4 @@
-"""From a list of videos to a trained classifier in a run folder: the job behind `foveate train`."""
+"""What a training is given, read and checked: lists, the model to start from, the batches."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 import yaml
+from typing_extensions import TypeVar
 
 from foveate.config import to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
@@ -20,12 +20,9 @@ from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.train.config import FocusPlan, ResolutionPlan, TrainConfig
-from foveate.train.distributed import ALONE, World, open_world
+from foveate.train.config import TrainConfig
+from foveate.train.distributed import ALONE, World
 from foveate.train.evaluate import Average, Ensemble, evaluate
-from foveate.train.loop import Outcome, fit
-from foveate.train.objective import Classification
-from foveate.train.run import Run
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
@@ -35,9 +32,12 @@ from foveate.weights.start import start_from, start_part
 log = logging.getLogger(__name__)
 
 
+P = TypeVar("P", default=Any)
+
+
 @dataclass(frozen=True)
-class TrainJob:
-    """What is trained, on what, from where, and where it goes."""
+class TrainJob(Generic[P]):
+    """What is trained, on what, from where, and where it goes. P: the options of its recipe."""
 
     videos: Path  # training list, or folder with one sub-folder a class
     out: Path  # run folder
@@ -59,51 +59,10 @@ class TrainJob:
     resume: bool = False  # continue the run in `out`
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: Augment = field(default_factory=Augment)
-    focus: FocusPlan = field(default_factory=FocusPlan)  # stages of the AdaFocus family
-    resolution: ResolutionPlan = field(default_factory=ResolutionPlan)  # stages of AR-Net
-
-
-def train_classifier(job: TrainJob) -> tuple[VideoModel, Outcome]:
-    """Train by the job and return the model with how it went; the run folder holds the best one.
-
-    What is bound to fail is refused before the run folder is touched: DataError for a list that cannot be
-    used, UsageError for settings that do not fit. Stopped comes after a signal, with everything saved.
-    """
-    lists = prepare(job)
-    model = build_model(job, lists[0])
-    with open_world(job.train.timeout_s) as world:
-        for note in lists[0].notes if world.main else ():
-            log.info("%s: %s", job.videos, note)
-        model = model.to(device_of(job.device, world))
-        feed = Feed(job, model, lists[0], world)
-        for videos in lists[1:]:
-            test_data(videos, model, job.clips, job.crops)
-        with Run(job.out, to_dict(job) | {"resume": False}, job.resume, world.main) as run:
-            outcome = _fit(job, model, lists, feed, run, world)
-    return model, outcome
-
-
-def _fit(
-    job: TrainJob, model: VideoModel, lists: Sequence[VideoList], feed: Feed, run: Run, world: World
-) -> Outcome:
-    def judge(judged: torch.nn.Module) -> dict[str, float]:
-        assert isinstance(judged, VideoModel)
-        return judge_list(judged, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
-
-    training = {"from": job.weights, "videos": len(lists[0]), "epochs": job.train.epochs}
-    return fit(
-        model,
-        feed.batches,
-        Classification(job.train.loss, job.train.label_smoothing),
-        job.train,
-        run,
-        batches_per_epoch=feed.per_epoch,
-        evaluate=judge if len(lists) > 1 else None,
-        save_best=partial(save_best, training),
-        fingerprint=fingerprint(lists),
-        decides=decides(job, model),
-        world=world,
-    )
+    recipe: str = ""  # how it is trained: the model's own recipe if not given; small: for few videos, a CPU
+    only: tuple[str, ...] = ()  # stages of the recipe to run now, such as stage2 stage3; none: all
+    freeze: tuple[str, ...] = ()  # parts or parameters that do not learn, such as backbone or '*.bn*'
+    plan: P = None  # type: ignore[assignment]  # options of the recipe; None: its defaults
 
 
 def decides(job: TrainJob, model: VideoModel) -> dict[str, Any]:
@@ -112,7 +71,7 @@ def decides(job: TrainJob, model: VideoModel) -> dict[str, Any]:
     return {f"{group}.{name}": value for group, fields in chosen.items() for name, value in fields.items()}
 
 
-class Feed:
+class TrainLoader:
     """The batches of a training list, for one of several processes."""
 
     def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World = ALONE) -> None:
@@ -136,15 +95,6 @@ class Feed:
         )
 
 
-def build_model(job: TrainJob, videos: VideoList) -> VideoModel:
-    """The untrained or pretrained model with a classifier for the classes of the list."""
-    model = named_model(job, videos)
-    path = weights_file(job)
-    if path:
-        start_from_file(model, path)
-    return model
-
-
 def weights_file(job: TrainJob) -> Path | None:
     """The model file that training starts from; None for released weights, or none."""
     if not job.weights or job.weights == "imagenet" or job.weights in addresses(job.model):
@@ -158,7 +108,10 @@ def weights_file(job: TrainJob) -> Path | None:
 
 
 def named_model(job: TrainJob, videos: VideoList) -> VideoModel:
-    """The same before a model file is read."""
+    """The named model, untrained or with released weights, and a classifier for the classes of the list.
+
+    A model file to start from is not read yet; the files of single parts are.
+    """
     fields = parse_settings(job.settings)
     torch.manual_seed(job.train.seed)
     if job.weights and weights_file(job) is None:
@@ -232,13 +185,13 @@ def prepare(job: TrainJob) -> list[VideoList]:
     DataError for a list that cannot be used or has no labels, UsageError for settings that do not fit it.
     """
     train = read_list(job.videos, job.format, job.root, job.classes, job.template, job.split)
-    demand_labels(train, job.videos)
-    _demand_fitting(job, train)
+    check_labels(train, job.videos)
+    _check_fitting(job, train)
     if job.val is None:
         return [train]
     classes, base = job.classes or train.class_names, 1 if train.label_base else 0
     val = read_list(job.val, job.format, job.root, classes, job.template, job.val_split, base)
-    demand_labels(val, job.val)
+    check_labels(val, job.val)
     if val.class_names != train.class_names:
         cause = f"names {val.num_classes} classes, the training list {train.num_classes}, not the same ones"
         raise UsageError(job.val, cause, "give --classes")
@@ -247,7 +200,7 @@ def prepare(job: TrainJob) -> list[VideoList]:
     return [train, val]
 
 
-def demand_labels(videos: VideoList, subject: object) -> None:
+def check_labels(videos: VideoList, subject: object) -> None:
     """DataError unless every video has a label, or some video if it may have several."""
     bare = sum(not entry.labels for entry in videos.entries)
     if bare and (not videos.multi_label or bare == len(videos)):
@@ -256,7 +209,7 @@ def demand_labels(videos: VideoList, subject: object) -> None:
         )
 
 
-def _demand_fitting(job: TrainJob, videos: VideoList) -> None:
+def _check_fitting(job: TrainJob, videos: VideoList) -> None:
     """UsageError for a loss or a measure that is not for labels of this kind."""
     several = videos.multi_label
     losses = ("bce", "soft_cross_entropy") if several else ("cross_entropy",)
@@ -271,7 +224,7 @@ def _demand_fitting(job: TrainJob, videos: VideoList) -> None:
             raise UsageError(job.videos, cause, f"use {' or '.join(fitting)}")
 
 
-def judge_list(
+def evaluate_list(
     model: VideoModel | Engine,
     videos: VideoList,
     clips: int = 1,

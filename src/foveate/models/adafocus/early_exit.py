@@ -1,0 +1,59 @@
+"""When reading may stop: conditional exit of AdaFocus and AdaFocusV2, which answer after every frame.
+
+After step k the probability of the best class is compared with a threshold T_k. The thresholds are solved on
+training data so that a wanted mean number of frames is read: the share of videos that stop at step k follows
+a geometric law q^k (Wang et al., "AdaFocus V2", CVPR 2022, section 3.4). The released code calls the largest
+logit the confidence; here it is the probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def exit_shares(steps: int, mean_steps: float) -> Tensor:
+    """Shares (steps,) of a geometric law whose mean step, counted from 1, is `mean_steps`."""
+    if not 1 <= mean_steps <= steps:
+        raise ValueError(f"a budget of {mean_steps} frames does not lie within 1 and {steps}")
+    number = torch.arange(1, steps + 1, dtype=torch.float64)
+    low, high = -20.0, 20.0  # of log q
+    for _ in range(80):
+        middle = (low + high) / 2
+        shares = (middle * (number - 1)).softmax(0)
+        low, high = (middle, high) if (shares * number).sum() < mean_steps else (low, middle)
+    return ((low + high) / 2 * (number - 1)).softmax(0)
+
+
+def solve_thresholds(step_logits: Tensor, mean_steps: float) -> tuple[float, ...]:
+    """Thresholds for each step such that the given videos read `mean_steps` frames on average.
+
+    step_logits: (N, T, classes) of training videos. The last threshold is 0: everybody stops there.
+    """
+    confidence = step_logits.softmax(-1).amax(-1).double()  # (N, T)
+    shares = exit_shares(confidence.shape[1], mean_steps)
+    reading = torch.ones(len(confidence), dtype=torch.bool)
+    thresholds = []
+    for step in range(confidence.shape[1] - 1):
+        leave = min(round(float(shares[step]) * len(confidence)), int(reading.sum()))
+        threshold = _between(confidence[reading, step].sort(descending=True).values, leave)
+        thresholds.append(threshold)
+        reading &= confidence[:, step] < threshold
+    return (*thresholds, 0.0)
+
+
+def _between(ranked: Tensor, leave: int) -> float:
+    """Half way from the last confidence that leaves to the first that stays, or beyond the end."""
+    if leave == 0:
+        return 1.01  # nobody is that sure
+    if leave == len(ranked):
+        return float(ranked[-1]) / 2
+    return float(ranked[leave - 1] + ranked[leave]) / 2
+
+
+def check_exits(thresholds: Sequence[float], frames: int) -> None:
+    """ValueError unless there is a threshold for every frame of a clip, or none at all."""
+    if thresholds and len(thresholds) != frames:
+        raise ValueError(f"{len(thresholds)} exit thresholds do not fit a clip of {frames} frames")

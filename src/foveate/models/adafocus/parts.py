@@ -1,0 +1,465 @@
+"""What the AdaFocus family shares: a glance at frames, a closer look at one patch of each, an answer.
+
+`FocusModel.focus` is the forward pass of all of it: whole clips, streams, early exits and every stage of
+training call it and differ in what they pass, such as another rule where to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
+from foveate.backbones.parts import TemporalSlot, no_slot
+from foveate.backbones.resnet2d import Strides
+from foveate.clip import ClipSpec, ShortPolicy
+from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
+from foveate.layers.fold import fold_time
+from foveate.layers.head import pool_space
+from foveate.layers.patch import crop_patches, random_corners
+from foveate.layers.shrink import shrink
+from foveate.models.adafocus.early_exit import check_exits
+from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
+
+Order = Literal["time", "coarse_to_fine"]
+Where = Literal["learned", "centre", "random"]
+StepClassifier = RecurrentClassifier | MeanClassifier | RunningMaxClassifier
+
+Place = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""(maps of the glance (B, T, C, h, w), state of the policy) -> (corners (B, T, 2), state)."""
+Look = Callable[[Tensor, Tensor | None], tuple[Tensor | None, Tensor | None]]
+"""(maps, state of the skip policy) -> (whether f_L sees each frame's patch, (B, T), None: all; state)."""
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """The fields that all models of the family have."""
+
+    glance: Backbone2D = "mobilenetv2"  # f_G
+    local: Backbone2D = "resnet50"  # f_L
+    num_classes: int = 200
+    frames: int = 16  # T
+    size: int = 224  # S, side of the frame that patches are cut from, pixels
+    resize: int = 256  # short side before the test crop, pixels
+    glance_size: int = 224  # G, side of the frame that f_G sees, pixels
+    patch: int = 128  # P, side of a patch, pixels
+    policy_squeeze: int = 32  # channels of the policy's 1x1 convolution
+    policy_width: int = 1024  # of its GRU
+    dropout: float = 0.5  # in front of the classifier
+    pool: Literal["average", "max"] = "average"  # over space, of both networks' maps
+    glance_width: float = 1.0  # multiplier of the channels
+    local_width: float = 1.0
+    glance_stem: Stem = "large"  # of a ResNet: small for images of 48 to 112 pixels
+    local_stem: Stem = "large"
+    glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
+
+    def __post_init__(self) -> None:
+        if min(self.patch, self.glance_size) < 1:
+            sizes = f"patch {self.patch} and glance_size {self.glance_size}"
+            raise ValueError(f"{sizes} must be at least one pixel")
+        if self.patch > self.size:
+            raise ValueError(f"a patch of {self.patch} pixels does not fit into a frame of {self.size}")
+        if self.glance_size > self.size:
+            raise ValueError(f"the glance, {self.glance_size} pixels, is larger than the frame, {self.size}")
+        if self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
+
+    @property
+    def room(self) -> int:
+        """S - P, pixels that a patch can move."""
+        return self.size - self.patch
+
+    @property
+    def glance_side(self) -> int:
+        """Side of the glance's last map."""
+        return map_side(self.glance_size, self.glance_stem, self.glance_strides)
+
+    def clip_spec(self, glance: FrameNet, short: ShortPolicy = "spread") -> ClipSpec:
+        """Frames of equal parts of the video, as both networks want them."""
+        return ClipSpec(
+            self.frames,
+            size=self.size,
+            resize=self.resize,
+            mean=glance.mean,
+            std=glance.std,
+            short=short,
+        )
+
+    def networks(
+        self, glance_slot: TemporalSlot = no_slot, local_slot: TemporalSlot = no_slot
+    ) -> tuple[FrameNet, FrameNet]:
+        """The untrained f_G and f_L, with something between their blocks that lets frames see each other."""
+        strides = self.glance_strides
+        return (
+            build_backbone(self.glance, self.glance_width, self.glance_stem, glance_slot, strides=strides),
+            build_backbone(self.local, self.local_width, self.local_stem, local_slot),
+        )
+
+
+class Glance(NamedTuple):
+    """What f_G found. maps: (B, T, C, h, w). features: (B, T, C), pooled over space."""
+
+    maps: Tensor
+    features: Tensor
+
+
+class FocusFeatures(Protocol):
+    """What both networks find in B stretches of T frames, computed when it is asked for."""
+
+    def glance(self) -> Glance:
+        """What f_G finds in all frames."""
+        ...
+
+    def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:
+        """What f_L finds in the patches at corners (B, T, 2): (B, T, F), zeros where not `looked` (B, T)."""
+        ...
+
+    def random_corners(self) -> Tensor:
+        """Corners (B, T, 2) drawn from all that `local` can be asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class FocusState:
+    """What a model remembers of the frames so far, each (B, ...); None: nothing yet."""
+
+    policy: Tensor | None = None
+    skip_policy: Tensor | None = None
+    classifier: Tensor | None = None
+    frames: int = 0
+
+    def of(self, videos: Tensor) -> FocusState:
+        """That of some of the videos, chosen by a mask (B,)."""
+        policy, skip, answer = (
+            None if state is None else state[videos]
+            for state in (self.policy, self.skip_policy, self.classifier)
+        )
+        return FocusState(policy, skip, answer, self.frames)
+
+
+@dataclass(frozen=True)
+class FocusPass:
+    """What happened in a stretch of T frames, in the order read."""
+
+    step_logits: Tensor  # (B, T, classes), the answer after each frame
+    corners: Tensor  # (B, T, 2), row and column of the patch in pixels of the clip
+    looked: Tensor | None  # (B, T), whether f_L saw the patch; None: all
+    glance: Glance
+    local: Tensor  # (B, T, F), what f_L found; zeros where it did not look
+    state: FocusState  # to go on from
+
+
+class FocusModel(VideoModel):
+    """A glance network f_G, a policy, a local network f_L and a classifier that answers after every frame.
+
+    Any network with maps can be f_G or f_L. The two linear heads read one network alone: they start its
+    training (stage 0) or support it (AdaFocusV2's auxiliary losses).
+    """
+
+    resizable = False  # the networks behind the glance are made for its maps
+    reports: tuple[str, ...] = ("step_logits", "steps", "boxes", "looked")
+    head_names: tuple[str, ...] = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
+    policy: Any  # None where the place of the patch is not learnt
+    skip_policy: Any  # None where f_L sees every patch
+    classifier: Any  # a StepClassifier
+
+    def __init__(
+        self,
+        glance: FrameNet,
+        policy: nn.Module | None,
+        local: FrameNet,
+        classifier: nn.Module | None,
+        skip_policy: nn.Module | None,
+        spec: ClipSpec,
+        config: Any,
+    ) -> None:
+        super().__init__()
+        self.glance = glance
+        self.policy = policy
+        self.local = local
+        self.classifier = classifier
+        self.skip_policy = skip_policy
+        self.glance_head = nn.Linear(glance.channels, config.num_classes)
+        self.local_head = nn.Linear(local.channels, config.num_classes)
+        self.spec = spec
+        self.config = config
+        learnt = ["policy"] * (policy is not None) + ["skip_policy"] * (skip_policy is not None)
+        self.parts = ("glance_at", *learnt, "local_features", "classify")
+        self.dynamic = skip_policy is not None or bool(self.exits)
+
+    @property
+    def num_classes(self) -> int:
+        return self.local_head.out_features
+
+    @property
+    def exits(self) -> tuple[float, ...]:
+        """Probability of the best class at which reading stops, after each frame; empty: never."""
+        thresholds: tuple[float, ...] = self.config.exits
+        return thresholds
+
+    def set_exits(self, exits: tuple[float, ...]) -> None:
+        """Stop reading at these probabilities of the best class, one for each frame; none: read all."""
+        self.config = replace(self.config, exits=exits)
+        self.dynamic = self.skip_policy is not None or bool(exits)
+
+    def reset_head(self, num_classes: int) -> None:
+        self.glance_head = nn.Linear(self.glance_head.in_features, num_classes)
+        self.local_head = nn.Linear(self.local_head.in_features, num_classes)
+        if self.classifier is not None:
+            self.classifier.reset(num_classes)
+        self.config = replace(self.config, num_classes=num_classes)
+
+    # ---- the forward pass, and what it is made of
+
+    def focus(
+        self,
+        features: FocusFeatures,
+        state: FocusState | None = None,
+        place: Place | None = None,
+        look: Look | None = None,
+    ) -> FocusPass:
+        """Glance, policy, local network and classifier over a stretch of frames.
+
+        state: of the frames before it. place, look: where the patch lies and whether f_L sees it, in place of
+        the model's own `choose_place` and `choose_look`.
+        """
+        state = state or FocusState()
+        glance = features.glance()
+        corners, policy = (place or self.choose_place)(glance.maps, state.policy)
+        looked, skip_policy = (look or self.choose_look)(glance.maps, state.skip_policy)
+        local = features.local(corners, looked)
+        step_logits, classifier = self.classify(glance.features, local, state.classifier, state.frames)
+        frames = state.frames + glance.maps.shape[1]
+        state = FocusState(policy, skip_policy, classifier, frames)
+        return FocusPass(step_logits, corners, looked, glance, local, state)
+
+    def glance_at(self, clip: Tensor) -> Glance:
+        """Run f_G on all frames, shrunk to the glance size. clip: (B, 3, T, S, S)."""
+        frames = shrink(fold_time(clip), self.config.glance_size)  # (B*T, 3, G, G)
+        maps = self.glance(frames, clip.shape[2])  # (B*T, C, h, w)
+        split = (clip.shape[0], clip.shape[2])
+        return Glance(maps.unflatten(0, split), self.pool(maps).unflatten(0, split))
+
+    def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Corners of the patches by the policy, and its state; see `Place`."""
+        raise NotImplementedError
+
+    def choose_look(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Whether f_L sees the patches, and the state of the skip policy; see `Look`."""
+        return None, None
+
+    def look_at(self, clip: Tensor, corners: Tensor, looked: Tensor | None = None) -> Tensor:
+        """Features (B, T, F) of f_L on the patches; zeros where it does not look, which costs nothing.
+
+        clip: (B, 3, T, S, S). corners: (B, T, 2), or (B, 1, 2) for all frames. looked: (B, T), None for all.
+        """
+        batch, frames = clip.shape[0], clip.shape[2]
+        images, places = fold_time(clip), corners.expand(batch, frames, 2).flatten(0, 1)
+        if looked is None or bool(looked.all()):
+            return self.local_features(self.cut(images, places), frames).unflatten(0, (batch, frames))
+        chosen = looked.flatten()
+        features = images.new_zeros(len(chosen), self.local.channels)
+        if bool(chosen.any()):
+            patches = self.cut(images[chosen], places[chosen])
+            features[chosen] = self.local_features(patches, frames).to(features.dtype)
+        return features.unflatten(0, (batch, frames))
+
+    def cut(self, images: Tensor, corners: Tensor) -> Tensor:
+        """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""
+        return crop_patches(images, corners, self.config.patch)
+
+    def local_features(self, images: Tensor, frames: int = 1) -> Tensor:
+        """f_L and its pool: (N, 3, h, w) of patches, or of whole frames, to (N, F).
+
+        frames: how many of them belong to one clip, where f_L lets frames see each other.
+        """
+        return self.pool(self.local(images, 1))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Over space: (N, C, h, w) to (N, C)."""
+        return pool_space(maps, self.config.pool)
+
+    def classify(
+        self, glance: Tensor, local: Tensor, state: Tensor | None = None, first: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, T, C) and (B, T, F) to logits (B, T, classes) and the state after the last frame.
+
+        state: after the `first` frames before these.
+        """
+        answer: tuple[Tensor, Tensor] = self.classifier(torch.cat([glance, local], dim=-1), state, first)
+        return answer
+
+    def random_corners(self, batch: int, frames: int) -> Tensor:
+        """Corners (B, T, 2), on the CPU, of patches anywhere."""
+        return random_corners(batch * frames, self.config.room).unflatten(0, (batch, frames))
+
+    # ---- a clip, and a stream
+
+    def order(self, frames: int) -> list[int]:
+        """The places in a clip of so many frames in the order in which they are read."""
+        return coarse_to_fine(frames) if self.config.order == "coarse_to_fine" else list(range(frames))
+
+    def see(self, clip: Tensor) -> ClipFeatures:
+        """What both networks find in a clip (B, 3, T, S, S), its frames in the order read."""
+        order = self.order(clip.shape[2])
+        return ClipFeatures(self, clip if order == sorted(order) else clip[:, :, order])
+
+    def output(self, clip: Tensor) -> ModelOutput:
+        """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""
+        everyone = torch.arange(len(clip))
+        if self.exits and not self.training:
+            passes = list(self._read_until_sure(clip))
+        else:
+            passes = [(everyone, self.focus(self.see(clip)))]
+        return self._output_of(passes, self.order(clip.shape[2]), len(clip))
+
+    def step(self, frame: Tensor, state: FocusState | None = None) -> tuple[ModelOutput, FocusState]:
+        """One frame of a stream, (B, 3, S, S), and what to pass as `state` with the next.
+
+        Frame by frame in the order read the answers are those to the clip; nothing exits.
+        """
+        seen = self.focus(ClipFeatures(self, frame.unsqueeze(2)), state)
+        return self._output_of([(torch.arange(len(frame)), seen)], [0], len(frame)), seen.state
+
+    def _read_until_sure(self, clip: Tensor) -> Iterator[tuple[Tensor, FocusPass]]:
+        """Frame by frame, the numbers of the videos that are not sure yet and the pass over their frame.
+
+        Nothing is computed for the others (conditional exit: Wang et al., CVPR 2022, section 3.4).
+        """
+        check_exits(self.exits, clip.shape[2])
+        reading, state = torch.arange(len(clip), device=clip.device), FocusState()
+        for place, threshold in zip(self.order(clip.shape[2]), self.exits, strict=True):
+            seen = self.focus(ClipFeatures(self, clip[reading, :, place].unsqueeze(2)), state)
+            yield reading.cpu(), seen
+            unsure = seen.step_logits[:, -1].softmax(-1).amax(-1) < threshold
+            reading, state = reading[unsure], seen.state.of(unsure)
+            if not len(reading):
+                return
+
+    def _output_of(
+        self, passes: Sequence[tuple[Tensor, FocusPass]], order: Sequence[int], batch: int
+    ) -> ModelOutput:
+        """Passes over the frames of `batch` videos, each over some of them, as one output."""
+        frames, patch, logits = len(order), self.config.patch, passes[0][1].step_logits
+        step_logits = logits.new_zeros(batch, frames, logits.shape[-1])
+        boxes = torch.zeros(batch, frames, 4)
+        looked, read = torch.zeros(2, batch, frames, dtype=torch.bool)
+        steps, macs = torch.zeros(2, batch, dtype=torch.int64)
+        done = 0
+        for videos, seen in passes:
+            count = seen.step_logits.shape[1]
+            rows = videos.unsqueeze(1)
+            places = torch.tensor(order[done : done + count])
+            step_logits[videos, done:] = seen.step_logits[:, -1:]  # stands until a later answer replaces it
+            step_logits[videos, done : done + count] = seen.step_logits
+            corner = seen.corners.detach().float().cpu().flip(-1)  # left, top
+            boxes[rows, places] = torch.cat([corner, corner + patch], -1)
+            looked[rows, places] = True if seen.looked is None else seen.looked.cpu()
+            read[rows, places] = True
+            done += count
+            steps[videos] = done
+            if not self.training:
+                macs[videos] += self._macs_of(seen)
+        return ModelOutput(
+            step_logits[:, -1],
+            read,
+            None if self.training else macs,
+            step_logits=step_logits,
+            steps=steps,
+            boxes=boxes,
+            looked=looked,
+        )
+
+    def _macs_of(self, seen: FocusPass) -> Tensor:
+        """Multiply-adds that a pass took for each of its videos, (B,)."""
+        size, patch = self.config.size, self.config.patch
+        maps, frames = seen.glance.maps[:1], seen.glance.maps.shape[1]
+        macs = self.part_macs("glance_at", torch.empty(1, 3, frames, size, size))
+        macs += sum(self.part_macs(part, maps) for part in ("policy", "skip_policy") if part in self.parts)
+        macs += self.part_macs("classify", seen.glance.features[:1], seen.local[:1])
+        look = self.part_macs("local_features", torch.empty(1, 3, patch, patch))
+        looks = frames if seen.looked is None else seen.looked.sum(1).cpu()
+        return same_macs(macs, len(seen.step_logits)) + look * looks
+
+
+class ClipFeatures:
+    """`FocusFeatures` of a clip (B, 3, T, S, S); the glance is computed once.
+
+    local_clip: the frames that f_L sees, where they are not those of the glance.
+    """
+
+    def __init__(self, model: FocusModel, clip: Tensor, local_clip: Tensor | None = None) -> None:
+        self._model, self._clip = model, clip
+        self._local_clip = clip if local_clip is None else local_clip
+        self._glance: Glance | None = None
+
+    def glance(self) -> Glance:
+        if self._glance is None:
+            self._glance = self._model.glance_at(self._clip)
+        return self._glance
+
+    def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:
+        return self._model.look_at(self._local_clip, corners, looked)
+
+    def random_corners(self) -> Tensor:
+        clip = self._local_clip
+        return self._model.random_corners(clip.shape[0], clip.shape[2]).to(clip.device)
+
+    def whole_frames(self) -> Tensor:
+        """What f_L finds in whole frames, (B, T, F)."""
+        clip = self._local_clip
+        features = self._model.local_features(fold_time(clip), clip.shape[2])
+        return features.unflatten(0, (clip.shape[0], clip.shape[2]))
+
+
+class GlanceAlone(VideoModel):
+    """The glance network of a model with its own head: the logits of the frames averaged."""
+
+    parts = ("frame_logits",)
+    reports = ("frame_logits",)
+    resizable = False
+
+    def __init__(self, model: FocusModel) -> None:
+        super().__init__()
+        self.model = model
+        self.spec, self.config = model.spec, model.config
+        self.labels, self.independent = model.labels, model.independent
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.num_classes
+
+    def frame_logits(self, clip: Tensor) -> Tensor:
+        """Logits (B, T, classes) of each frame of a clip (B, 3, T, S, S)."""
+        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features)
+        return logits
+
+    def output(self, clip: Tensor) -> ModelOutput:
+        """The mean over the frames. clip: (B, 3, T, S, S)."""
+        logits = self.frame_logits(clip)
+        macs = None if self.training else same_macs(self.part_macs("frame_logits", clip[:1]), len(clip))
+        return ModelOutput(logits.mean(1), all_read(clip), macs, frame_logits=logits)
+
+
+def given(value: Tensor | None) -> Callable[[Tensor, Tensor | None], tuple[Any, None]]:
+    """A `Place` at these corners, or a `Look` as this says, whatever the glance finds."""
+    return lambda maps, state: (value, None)
+
+
+def coarse_to_fine(frames: int) -> list[int]:
+    """The middle frame, the first, the last, then the middles of ever finer halves (AdaFocusV2).
+
+    Each of the early frames tells as much of the whole clip as it can, which helps who stops early.
+    """
+    order = list(dict.fromkeys([(frames - 1) // 2, 0, frames - 1]))
+    edges = sorted(order)
+    while len(order) < frames:
+        middles = [(a + b) // 2 for a, b in pairwise(edges) if b - a > 1]
+        order += middles
+        edges = sorted(edges + middles)
+    return order

@@ -1,0 +1,126 @@
+"""AdaFocus: glance at every whole frame, then look closely at one small patch of it.
+
+A cheap network f_G sees the frames, a recurrent policy pi picks a patch in each, a strong network f_L looks
+at the patch alone, and a recurrent classifier f_C reads both and answers after every frame (Wang et al.,
+"Adaptive Focus for Efficient Video Recognition", ICCV 2021, section 3). AdaFocus+ adds a second policy that
+leaves f_L out of frames that do not need it; no code of it was released, so it is built from the paper's
+words. Where this code differs: the policy sees glances only, so a clip takes three batched calls instead of
+a loop over frames; skipped frames are not computed; reading can stop once the answer is sure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution
+
+from foveate.backbones.slots import Temporal, temporal_slot
+from foveate.layers.aggregate import TAM, AggregationConfig
+from foveate.layers.anytime import MeanClassifier, RecurrentClassifier
+from foveate.layers.patch import grid_corners
+from foveate.layers.policy import RecurrentPolicy
+from foveate.models.adafocus.early_exit import check_exits
+from foveate.models.adafocus.parts import FocusConfig, FocusModel, FocusState, Order, Where
+from foveate.models.base import ModelOutput
+
+
+@dataclass(frozen=True)
+class AdaFocusConfig(FocusConfig):
+    grid: int = 7  # n, the policy chooses among n x n positions
+    policy: Where = "learned"  # the others are what it must beat; a random patch differs at every call
+    skip: bool = False  # AdaFocus+: a second policy leaves f_L out of some frames
+    skip_threshold: float = 0.5  # probability from which f_L runs; higher is cheaper
+    exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all
+    classifier: Literal["gru", "mean"] = "gru"  # f_C
+    classifier_width: int = 1024  # of f_C's GRU
+    order: Order = "time"  # in which frames are read
+    glance_temporal: Temporal = "none"  # what lets the glances at a clip see each other
+    glance_aggregation: AggregationConfig = TAM  # how, if glance_temporal says so
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_exits(self.exits, self.frames)
+        if self.grid < 2:
+            raise ValueError(f"a grid of {self.grid} x {self.grid} positions leaves nothing to choose")
+        if self.grid > self.room + 1 > 1:
+            room = self.room
+            raise ValueError(f"a grid of {self.grid} does not fit: a patch can move by {room} pixels only")
+        if self.glance_temporal != "none" and (self.exits or self.order != "time"):
+            raise ValueError(
+                "glances that see each other need all frames in the order of time, without exits"
+            )
+        if self.skip and self.policy != "learned":
+            raise ValueError("skip needs the learned policy")
+
+    def build(self) -> AdaFocus:
+        """The untrained model."""
+        slot = temporal_slot(self.glance_temporal, self.glance, aggregation=self.glance_aggregation)
+        glance, local = self.networks(slot)
+        size = (glance.channels, self.glance_side, self.policy_squeeze, self.policy_width)
+        policy = RecurrentPolicy(*size, actions=self.grid**2) if self.policy == "learned" else None
+        skip = RecurrentPolicy(*size, actions=1) if self.skip else None
+        features = glance.channels + local.channels
+        classifier: RecurrentClassifier | MeanClassifier
+        if self.classifier == "gru":
+            width = self.classifier_width
+            classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
+        else:
+            classifier = MeanClassifier(features, self.num_classes, self.dropout)
+        spec = self.clip_spec(glance, short="repeat_last")
+        return AdaFocus(glance, policy, local, classifier, skip, spec, self)
+
+
+class AdaFocus(FocusModel):
+    """Glance, policy, local network, classifier; with a skip policy, AdaFocus+."""
+
+    config: AdaFocusConfig
+
+    def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The most probable position of the grid, or the centre, or anywhere, as the configuration says."""
+        batch, frames = maps.shape[:2]
+        if self.policy is not None:
+            decision = self.policy(maps, state)
+            return self.corners_of(decision.logits.argmax(-1)), decision.state
+        if self.config.policy == "centre":
+            return torch.full((batch, frames, 2), self.config.room // 2, device=maps.device), None
+        return self.random_corners(batch, frames).to(maps.device), None
+
+    def choose_look(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """Look where the skip policy thinks so with a probability above the threshold."""
+        if self.skip_policy is None:
+            return None, None
+        decision = self.skip_policy(maps, state)
+        return decision.logits.squeeze(-1).sigmoid() > self.config.skip_threshold, decision.state
+
+    def step(self, frame: Tensor, state: FocusState | None = None) -> tuple[ModelOutput, FocusState]:
+        """As in FocusModel; ValueError if the glance sees other frames."""
+        if self.config.glance_temporal != "none":
+            raise ValueError("glances that see each other cannot stream: use glance_temporal=none")
+        return super().step(frame, state)
+
+    # ---- what reinforcement learning asks for
+
+    def place_choice(self, maps: Tensor) -> tuple[Distribution, Tensor]:
+        """The policy's distribution of actions (B, T), and the return that it expects, (B, T)."""
+        decision = self.policy(maps)
+        return Categorical(logits=decision.logits), decision.value
+
+    def look_choice(self, maps: Tensor) -> tuple[Distribution, Tensor]:
+        """The skip policy's distribution of looks (B, T), 0 or 1, and the return that it expects, (B, T)."""
+        decision = self.skip_policy(maps)
+        return Bernoulli(logits=decision.logits.squeeze(-1)), decision.value
+
+    def corners_of(self, actions: Tensor) -> Tensor:
+        """Corners (B, T, 2) of positions of the grid, (B, T)."""
+        return grid_corners(actions, self.config.grid, self.config.room)
+
+    def classify_instead(self, glance: Tensor, local: Tensor, *others: Tensor) -> list[Tensor]:
+        """The answer after each frame, (B, T, classes), if f_L had found something else in that frame alone.
+
+        glance, local: features of the clip as it was read. others: (B, T, F), what could have been found.
+        """
+        states = self.classifier.states_before(torch.cat([glance, local], dim=-1))
+        return [self.classifier.step_from(torch.cat([glance, other], dim=-1), states) for other in others]

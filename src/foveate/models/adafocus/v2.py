@@ -1,0 +1,66 @@
+"""AdaFocusV2: the patch position is a real number, so everything trains together by the gradient.
+
+The policy gives continuous positions, the patch is sampled bilinearly and carries the gradient back to them
+(Wang et al., "AdaFocus V2: End-to-End Training of Spatial Dynamic Networks for Video Recognition", CVPR
+2022, section 3). The classifier keeps the largest activation of the frames so far and has a head for each
+step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from foveate.layers.anytime import RecurrentClassifier, RunningMaxClassifier
+from foveate.layers.patch import sample_patches
+from foveate.layers.policy import SmoothPolicy
+from foveate.models.adafocus.early_exit import check_exits
+from foveate.models.adafocus.parts import FocusConfig, FocusModel, Order
+
+
+@dataclass(frozen=True)
+class AdaFocusV2Config(FocusConfig):
+    policy_squeeze: int = 64
+    policy_width: int = 2048
+    dropout: float = 0.2
+    exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all
+    classifier: Literal["max", "gru"] = "max"  # f_C: running maximum with a head a step, or V1's GRU
+    classifier_width: int = 4096  # of f_C
+    order: Order = "coarse_to_fine"  # in which frames are read
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_exits(self.exits, self.frames)
+
+    def build(self) -> AdaFocusV2:
+        """The untrained model."""
+        glance, local = self.networks()
+        policy = SmoothPolicy(glance.channels, self.glance_side, self.policy_squeeze, self.policy_width)
+        features, width = glance.channels + local.channels, self.classifier_width
+        classifier: RunningMaxClassifier | RecurrentClassifier
+        if self.classifier == "max":
+            classifier = RunningMaxClassifier(features, self.num_classes, self.frames, width, self.dropout)
+        else:
+            classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
+        spec = self.clip_spec(glance, short="repeat_last")
+        return AdaFocusV2(glance, policy, local, classifier, None, spec, self)
+
+
+class AdaFocusV2(FocusModel):
+    """Glance, smooth policy, local network on bilinear patches, classifier."""
+
+    config: AdaFocusV2Config
+
+    def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Corners (B, T, 2) in real pixels; they carry the gradient of the patches to the policy."""
+        fractions, state = self.policy(maps, state)
+        return fractions.float() * self.config.room, state
+
+    def cut(self, images: Tensor, corners: Tensor) -> Tensor:
+        return sample_patches(images, corners, self.config.patch)
+
+    def random_corners(self, batch: int, frames: int) -> Tensor:
+        return torch.rand(batch, frames, 2) * self.config.room
