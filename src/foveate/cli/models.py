@@ -15,7 +15,7 @@ from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, entry, list_models
-from foveate.train.classifier import parse_settings
+from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
 from foveate.weights.official import load_official
