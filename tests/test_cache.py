@@ -14,7 +14,7 @@ from foveate.data.dataset import VideoDataset
 from foveate.data.entry import Entry, VideoList
 from foveate.data.lists import read_list
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.video.transform import resize_short
 from make_bad_videos import encode, read_index, zeroed_middle
 

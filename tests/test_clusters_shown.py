@@ -22,8 +22,8 @@ from foveate.infer.predict import MANY, Predictor
 from foveate.models.base import VideoModel
 from foveate.report.clusters import write_clusters
 from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
+from foveate.video import open_video
 from foveate.video.base import CHUNK
-from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
 from foveate.video.transform import to_clip
 from foveate.weights.file import save_model

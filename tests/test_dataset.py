@@ -16,8 +16,8 @@ from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, mak
 from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
 from foveate.train.objective import clips_of, one_clip
+from foveate.video import open_video
 from foveate.video.base import CHUNK
-from foveate.video.decode import open_video
 from foveate.video.sample import clip_indices, segments, views
 from foveate.video.transform import Augment, train_transform
 from make_bad_videos import encode, read_index

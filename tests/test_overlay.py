@@ -21,7 +21,7 @@ from foveate.infer.result import Guess, Prediction
 from foveate.models.zoo import create_model
 from foveate.report.overlay import write_overlay, write_sheet
 from foveate.report.sheet import COLUMNS, MOST, NOTE
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.weights.file import save_model
 from foveate.weights.load import load_model
 

@@ -25,7 +25,7 @@ from foveate.data.entry import Entry, VideoList
 from foveate.data.lists import write_jsonl
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.video.decode import Video, open_video
+from foveate.video import Video, open_video
 from foveate.video.sample import every
 from foveate.video.transform import resize_short
 from foveate.whole import replacing
@@ -222,7 +222,7 @@ def _pick(video: Video, wanted: Sequence[int]) -> Iterator[np.ndarray]:
             yield picture
         elif goal == wanted[0] or not video.damage:
             raise DataError(
-                video.info.path, f"ends before frame {goal} of the {wanted[-1] + 1} it should have"
+                video.info.name, f"ends before frame {goal} of the {wanted[-1] + 1} it should have"
             )
         else:
             return

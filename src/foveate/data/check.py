@@ -18,7 +18,7 @@ from foveate.data.entry import Entry, VideoList
 from foveate.data.jsonl import entry_record, header, write_records
 from foveate.data.stamp import Stamp, fingerprint, stamp
 from foveate.errors import DataError, UsageError
-from foveate.video.decode import Scan, scan
+from foveate.video import Scan, scan
 
 ROW_KEYS = ("path", "status", "cause", "frames", "width", "height", "fps", "duration_s")
 

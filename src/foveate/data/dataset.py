@@ -22,7 +22,7 @@ from foveate.clip import ClipSpec
 from foveate.data.entry import Entry
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
-from foveate.video.decode import Video, open_video
+from foveate.video import Video, open_video
 from foveate.video.sample import clip_indices, views
 from foveate.video.transform import Augment, test_transform, train_transform
 

@@ -24,7 +24,7 @@ from foveate.infer.windows import Window, cut, join
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.models.fullvideo import FullVideo
-from foveate.video.decode import Limits, Video, open_video
+from foveate.video import Limits, Video, open_video
 from foveate.video.sample import views
 from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model

@@ -9,7 +9,7 @@ from PIL import Image
 from foveate.errors import DataError
 from foveate.infer.result import Prediction
 from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
-from foveate.video.decode import open_video
+from foveate.video import open_video
 
 
 def write_clusters(prediction: Prediction, out: Path, template: str | None = None) -> Path:

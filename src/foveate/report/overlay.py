@@ -16,7 +16,7 @@ from foveate.errors import DataError, OutputError
 from foveate.infer.looks import Look
 from foveate.infer.result import Prediction
 from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.whole import replacing
 
 GREEN, GREY = (60, 230, 90), (150, 150, 150)
