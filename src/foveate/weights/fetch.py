@@ -8,7 +8,6 @@ refused and not kept.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import socket
@@ -23,6 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -79,11 +79,10 @@ def _alone(target: Path) -> Iterator[None]:
     """Only one process at a time works on a file of the cache."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f"{target.name}.lock").open("wb")
+        lock = FileLock(target.with_name(f"{target.name}.lock")).acquire()
     except OSError as error:
         raise OutputError(target.parent, error.strerror or str(error), "set FOVEATE_CACHE") from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
