@@ -15,7 +15,7 @@ from PIL import Image
 
 import foveate
 from foveate.cli import main
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, UsageError
 from foveate.infer.chunks import Chunks
 from foveate.infer.predict import MANY, Predictor

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from foveate.cli import main
-from foveate.data.made import FiguresConfig, render_clip
-from foveate.data.made.config import ACTIONS
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic import FiguresConfig, render_clip
+from foveate.data.synthetic.config import ACTIONS
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, OutputError
 from foveate.infer.looks import Look
 from foveate.infer.predict import Predictor

@@ -19,7 +19,7 @@ from foveate.cli.inputs import (
     videos_of,
 )
 from foveate.cli.show import plain, print_json, print_line, print_table, readable, say
-from foveate.data.lists import Format, VideoList, read_list
+from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
 from foveate.infer.predict import Predictor
 from foveate.infer.result import Prediction
@@ -119,7 +119,7 @@ def evaluate(
     ensemble: Ensemble = "mean",
     batch: int = 16,
     workers: int = 2,
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
@@ -179,7 +179,12 @@ def _judge(
 
 
 def _list_for(
-    model: VideoModel, path: Path, format: Format, root: Path | None, template: str | None, split: str | None
+    model: VideoModel,
+    path: Path,
+    format: ListFormat,
+    root: Path | None,
+    template: str | None,
+    split: str | None,
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
     wanted = f"the model's classes ({_few(model.labels)})"

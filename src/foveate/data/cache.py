@@ -21,8 +21,7 @@ import torch
 from torch.utils.data import Dataset
 
 from foveate.data.dataset import BadFile, EpochSampler, cause_of, frame_range
-from foveate.data.entry import Entry, VideoList
-from foveate.data.lists import write_jsonl
+from foveate.data.lists import VideoEntry, VideoList, write_jsonl
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.video import Video, open_video
@@ -88,7 +87,7 @@ class Recipe:
     short_side: int  # pixels
     max_frames: int | None
 
-    def target(self, entry: Entry) -> Path:
+    def target(self, entry: VideoEntry) -> Path:
         """Where the copy lies: a readable name, and a digest of everything that tells two entries apart."""
         part = (entry.start, entry.end, entry.start_s, entry.end_s, entry.template)
         identity = repr((str(Path(entry.path).absolute()), part))
@@ -96,13 +95,13 @@ class Recipe:
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(entry.path).stem)[:60]
         return self.folder / f"{stem}-{digest[:16]}.npy"
 
-    def make(self, entry: Entry) -> Copy:
+    def make(self, entry: VideoEntry) -> Copy:
         """The copy, which is written unless it is there. Raises DataError and OutputError."""
         target = self.target(entry)
         origin = self._origin(entry)
         return _complete(target, origin) or self._write(entry, target, origin)
 
-    def _origin(self, entry: Entry) -> dict[str, Any]:
+    def _origin(self, entry: VideoEntry) -> dict[str, Any]:
         """What must be unchanged for a copy to be used again."""
         try:
             state = Path(entry.path).stat()
@@ -116,7 +115,7 @@ class Recipe:
             "max_frames": self.max_frames,
         }
 
-    def _write(self, entry: Entry, target: Path, origin: dict[str, Any]) -> Copy:
+    def _write(self, entry: VideoEntry, target: Path, origin: dict[str, Any]) -> Copy:
         with open_video(entry.path, entry.template) as video:
             start, total = frame_range(entry, video)
             wanted = every(total, self.max_frames)
@@ -160,7 +159,7 @@ def write_text(path: Path, text: str) -> None:
 class _Jobs(Dataset[Copy | BadFile | OutputError]):
     """The copies to make, as items of a data set: its loader is the pool of processes."""
 
-    def __init__(self, recipe: Recipe, entries: Sequence[Entry]) -> None:
+    def __init__(self, recipe: Recipe, entries: Sequence[VideoEntry]) -> None:
         self.recipe = recipe
         self.entries = entries
 
@@ -183,7 +182,7 @@ def _only(results: list[Copy | BadFile | OutputError]) -> Copy | BadFile:
 
 def _write_lists(video_list: VideoList, recipe: Recipe, results: dict[Path, Copy | BadFile]) -> VideoList:
     """Write what became of every entry; copies get the labels of their entries."""
-    entries: list[Entry] = []
+    entries: list[VideoEntry] = []
     notes = list(video_list.notes)
     refused: list[str] = []
     for entry in video_list.entries:
@@ -194,7 +193,7 @@ def _write_lists(video_list: VideoList, recipe: Recipe, results: dict[Path, Copy
         if isinstance(result, BadFile):
             refused.append(json.dumps({"path": entry.path, "cause": cause}) + "\n")
         else:
-            entries.append(Entry(str(result.path), entry.labels, result.frames))
+            entries.append(VideoEntry(str(result.path), entry.labels, result.frames))
     cached = replace(video_list, entries=tuple(entries), format="jsonl", notes=tuple(notes), label_base=0)
     write_jsonl(cached, recipe.folder / "list.jsonl")
     write_text(recipe.folder / "bad.jsonl", "".join(refused))
@@ -202,7 +201,7 @@ def _write_lists(video_list: VideoList, recipe: Recipe, results: dict[Path, Copy
 
 
 def _complete(target: Path, origin: dict[str, Any]) -> Copy | None:
-    """The copy of an earlier run, if it is whole and of the same origin."""
+    """The copy of an earlier run, if it is complete and of the same origin."""
     try:
         facts = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
         expected = {**origin, "bytes": target.stat().st_size}

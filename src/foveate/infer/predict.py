@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.dataset import cause_of, frame_range
-from foveate.data.entry import Entry
+from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.chunks import Chunks
 from foveate.infer.clusters import Cluster, clusters_of, makes_clusters
@@ -29,7 +29,7 @@ from foveate.video.sample import views
 from foveate.video.transform import test_transform, to_clip
 from foveate.weights.load import load_model
 
-Source = str | Path | Entry  # a video, or a part of one
+Source = str | Path | VideoEntry  # a video, or a part of one
 MANY = 64  # frames; more of them are not held as floats for a model that reads bytes in chunks
 
 
@@ -80,7 +80,7 @@ class Predictor:
 
     def predict(self, source: Source) -> Prediction:
         """Name what one video shows. A file that cannot be used raises DataError; damage is in the status."""
-        entry = source if isinstance(source, Entry) else Entry(str(source))
+        entry = source if isinstance(source, VideoEntry) else VideoEntry(str(source))
         watch = _Watch()
         with watch("decode"):
             video = open_video(entry.path, entry.template, self.limits)
@@ -108,10 +108,10 @@ class Predictor:
             try:
                 yield self.predict(source)
             except (DataError, OSError) as error:
-                path = source.path if isinstance(source, Entry) else str(source)
+                path = source.path if isinstance(source, VideoEntry) else str(source)
                 yield Prediction(path, self.model.name, status="refused", cause=cause_of(error))
 
-    def _look_until_settled(self, entry: Entry, video: Video, watch: _Watch) -> _Seen:
+    def _look_until_settled(self, entry: VideoEntry, video: Video, watch: _Watch) -> _Seen:
         """Look, and look again where reading has shown that the video has fewer frames than it promised."""
         promised = video.info.frames
         try:
@@ -125,7 +125,7 @@ class Predictor:
         return self._look(entry, video, watch)
 
     @torch.inference_mode()
-    def _look(self, entry: Entry, video: Video, watch: _Watch) -> _Seen:
+    def _look(self, entry: VideoEntry, video: Video, watch: _Watch) -> _Seen:
         """Every window through the model."""
         first, total = _part(entry, video)
         times, end = video.times, first + total
@@ -199,7 +199,7 @@ def predict(model: VideoModel | str | Path, path: str | Path, top: int = 5) -> P
     return Predictor(model, top).predict(path)
 
 
-def _part(entry: Entry, video: Video) -> tuple[int, int]:
+def _part(entry: VideoEntry, video: Video) -> tuple[int, int]:
     """First frame and number of frames to look at; where a damaged video ends early, those that are left.
 
     Raises DataError if none is, or if a whole video has not the frames that the entry names.

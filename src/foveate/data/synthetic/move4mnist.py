@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.data.made.encode import encode_h264
-from foveate.data.made.folder import SPLITS, Made, Progress, Recipe, make_folder
-from foveate.data.made.texture import smooth_texture
+from foveate.data.synthetic.encode import encode_h264
+from foveate.data.synthetic.folder import SPLITS, Made, Progress, Recipe, make_folder
+from foveate.data.synthetic.texture import smooth_texture
 from foveate.errors import UsageError
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -188,8 +188,8 @@ def _place(canvas: int, path: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _paste(frame: np.ndarray, digit: np.ndarray, place: Sequence[int] | np.ndarray) -> None:
-    window = frame[place[1] : place[1] + _DIGIT, place[0] : place[0] + _DIGIT]
-    np.maximum(window, digit, out=window)
+    area = frame[place[1] : place[1] + _DIGIT, place[0] : place[0] + _DIGIT]
+    np.maximum(area, digit, out=area)
 
 
 def _background(config: Move4MnistConfig, seed: int) -> np.ndarray:
