@@ -1,6 +1,7 @@
 """The cache of shrunk videos: right pixels, resumable, nothing half written, bad files listed."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -174,12 +175,27 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(videos, tmp_path, co
     with pytest.raises(OutputError):
         cache_videos(videos, tmp_path / "file", 32, workers=count)
     folder = tmp_path / "cache"
-    recipe = cache.Recipe(folder, 32, None)
-    target = recipe.target(videos.entries[0])
+    settings = cache.CacheSettings(folder, 32, None)
+    target = settings.target(videos.entries[0])
     target.with_name(f".{target.name}.part").mkdir(parents=True)
     with pytest.raises(OutputError, match="directory") as caught:
         cache_videos(videos, folder, 32, workers=count)
     assert caught.value.subject.endswith(".npy")
+
+
+def test_a_video_that_kills_its_process_is_left_out(videos, tmp_path, monkeypatch):
+    losses = [cache.Lost("killed by SIGSEGV")]
+
+    def one_lost(function, items, *others):
+        return chain(losses, map(function, items[1:]))
+
+    monkeypatch.setattr(cache, "map_in_processes", one_lost)
+    cached = cache_videos(videos, tmp_path / "cache", 32, workers=2)
+    assert [entry.labels for entry in cached.entries] == [(2,)]
+    bad = [json.loads(line) for line in (tmp_path / "cache" / "bad.jsonl").read_text().splitlines()]
+    assert bad[0] == {
+        "path": videos.entries[0].path, "cause": "copying came to no end: killed by SIGSEGV",
+    }  # fmt: skip
 
 
 def test_impossible_sizes_are_refused(videos, tmp_path):

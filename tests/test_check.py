@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,8 +20,8 @@ import pytest
 from PIL import Image
 
 from foveate.data.check import ROW_KEYS, cause_table, check_videos, write_manifest
-from foveate.data.children import Died, map_in_children
 from foveate.data.lists import VideoEntry, read_list
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, UsageError
 
 
@@ -143,15 +145,57 @@ def fate(item: str) -> str:
 
 def test_children_that_die_cost_their_own_item_only():
     items = ["a", "abort", "b", "leave", "hang", "c"]
-    a, abort, b, leave, hang, c = map_in_children(fate, items, 2, timeout_s=2)
+    a, abort, b, leave, hang, c = map_in_processes(fate, items, 2, timeout_s=2)
     assert (a, b, c) == ("A", "B", "C")
-    assert [abort, leave] == [Died("killed by SIGABRT"), Died("exit code 3")]
-    assert hang == Died("no result within 2 s")
+    assert [abort, leave] == [Lost("killed by SIGABRT"), Lost("exit code 3")]
+    assert hang == Lost("no result within 2 s")
 
 
 def test_an_exception_in_a_child_is_raised_here_and_ends_the_children():
     with pytest.raises(DataError, match=r"x\.mp4: broken \(mend it\)"):
-        list(map_in_children(fate, ["a", "raise", "b"], 2, timeout_s=60))
+        list(map_in_processes(fate, ["a", "raise", "b"], 2, timeout_s=60))
+    assert not multiprocessing.active_children()
+
+
+UNGUARDED = """
+import multiprocessing, sys
+import torch
+from foveate.data.pool import map_in_processes
+from foveate.data.workers import WatchedLoader
+from foveate.errors import FoveateError
+
+if __name__ != "__main__":
+    print("imported again", file=sys.stderr)
+multiprocessing.set_start_method("spawn", force=True)
+try:
+    if sys.argv[1] == "pool":
+        print(list(map_in_processes(abs, [-1, 2], 2)))
+    else:
+        numbers = torch.utils.data.TensorDataset(torch.arange(4))
+        print(list(WatchedLoader(numbers, ["a"] * 4, [(0, i) for i in range(4)], len, workers=2)))
+except FoveateError as error:
+    print(f"error: {error}", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("path", ["pool", "loader"])
+def test_a_script_without_a_guard_is_told_so_in_one_line(path, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, script, path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    lines = [line for line in done.stderr.splitlines() if line != "imported again"]
+    assert len(lines) == 1 and done.stdout == "", done.stderr
+    assert lines[0].startswith("error: workers: a worker process cannot start")
+    assert 'if __name__ == "__main__":' in lines[0]
+
+
+def test_many_items_go_through_a_few_processes_in_order():
+    assert list(map_in_processes(abs, range(-500, 0), 2)) == list(range(500, 0, -1))
+    assert list(map_in_processes(abs, [], 2)) == []
+    first = map_in_processes(abs, range(-500, 0), 2)
+    assert next(first) == 500
+    first.close()  # a caller that stops leaves no process behind
     assert not multiprocessing.active_children()
 
 

@@ -266,6 +266,11 @@ def test_whole_videos_are_tested_one_by_one(entries):
     assert [batch.frames.shape[:3] for batch in found] == [(1, 1, length) for length in LENGTHS]
 
 
+class Unpicklable(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
 class Hostile(VideoDataset):
     """A data set whose third video does to its process what a broken decoder can do."""
 
@@ -279,6 +284,8 @@ class Hostile(VideoDataset):
                 time.sleep(60)
             if self.harm == "bug":
                 raise RuntimeError("a bug, not a file")
+            if self.harm == "unpicklable":
+                raise Unpicklable(1, 2)
         return super().__getitem__(item)
 
 
@@ -299,7 +306,11 @@ def test_a_lost_worker_is_an_error_that_names_its_file(entries, harm, cause):
 def test_a_bug_in_a_worker_stays_a_bug(entries):
     dataset = Hostile(entries, SPEC, 3)
     dataset.harm = "bug"
-    with pytest.raises(RuntimeError, match="a bug, not a file"):
+    with pytest.raises(RuntimeError, match="a bug, not a file") as caught:
+        batches(dataset, workers=1)
+    assert "in __getitem__" in caught.value.__notes__[0]  # where it happened
+    dataset.harm = "unpicklable"
+    with pytest.raises(RuntimeError, match="Unpicklable: 1 and 2"):
         batches(dataset, workers=1)
 
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from foveate.data.children import Died, map_in_children
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.data.lists.jsonl import entry_record, header, write_records
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, UsageError
 from foveate.video import Scan, scan
 
@@ -64,7 +64,7 @@ def check_videos(
 ) -> Iterator[Checked]:
     """What decoding shows about each video of a list or of paths, in order, every source decoded once.
 
-    With more than one worker, child processes decode, and a file that crashes the decoder, or keeps it for
+    With more than one worker, processes decode, and a file that crashes the decoder, or keeps it for
     more than `timeout_s` seconds, is refused like any other bad file. With one, this process decodes, and
     would crash or wait itself. Fewer raise UsageError.
     """
@@ -74,7 +74,7 @@ def check_videos(
         jobs = dict.fromkeys(Job(entry.path, entry.template) for entry in videos.entries)
     else:
         jobs = dict.fromkeys(Job(str(path)) for path in videos)
-    return map(check_video, jobs) if workers == 1 else _in_children(list(jobs), workers, timeout_s)
+    return _results(list(jobs), workers, timeout_s)
 
 
 def check_video(job: Job) -> Checked:
@@ -90,10 +90,10 @@ def check_video(job: Job) -> Checked:
     return Checked(job.path, **asdict(found), **_version_fields(before), fingerprint=fingerprint(path))
 
 
-def _in_children(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
-    results = map_in_children(check_video, jobs, workers, timeout_s)
+def _results(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
+    results = map_in_processes(check_video, jobs, workers, timeout_s)
     for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, Died):
+        if isinstance(result, Lost):
             cause = f"decoding came to no end: {result.cause}"
             yield Checked(job.path, "refused", cause, **_version_fields(file_version(Path(job.path))))
         else:

@@ -16,7 +16,7 @@ import numpy as np
 
 from foveate.data.synthetic.config import FiguresConfig
 from foveate.data.synthetic.encode import encode_h264
-from foveate.data.synthetic.folder import Made, Progress, Recipe, make_folder
+from foveate.data.synthetic.folder import FolderSettings, Made, Progress, make_folder
 from foveate.data.synthetic.person import Outfit, make_person
 from foveate.data.synthetic.scene import make_scene
 
@@ -83,9 +83,9 @@ def make_figures(
     A rerun keeps what is finished. `progress(done, total)` is called after each video. Raises UsageError if
     the folder was made with another seed or configuration, OutputError if it cannot be written.
     """
-    recipe = Recipe("figures", seed, config.actions, config.frames, config)
+    settings = FolderSettings("figures", seed, config.actions, config.frames, config)
     counts = {"train": train, "val": val, "test": test}
-    return make_folder(Path(folder), recipe, partial(_make, config, seed), counts, workers, progress)
+    return make_folder(Path(folder), settings, partial(_make, config, seed), counts, workers, progress)
 
 
 def _make(config: FiguresConfig, seed: int, split: int, index: int) -> Made:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from foveate.data.synthetic.encode import encode_h264
-from foveate.data.synthetic.folder import SPLITS, Made, Progress, Recipe, make_folder
+from foveate.data.synthetic.folder import SPLITS, FolderSettings, Made, Progress, make_folder
 from foveate.data.synthetic.texture import smooth_texture
 from foveate.errors import UsageError
 
@@ -98,9 +98,9 @@ def make_move4mnist(
     A rerun keeps what is finished. `progress(done, total)` is called after each video. Raises UsageError if
     the folder was made with another seed or configuration, OutputError if it cannot be written.
     """
-    recipe = Recipe("move4mnist", seed, DIRECTIONS, config.frames, config)
+    settings = FolderSettings("move4mnist", seed, DIRECTIONS, config.frames, config)
     counts = {"train": train, "val": val, "test": test}
-    return make_folder(Path(folder), recipe, partial(_make, config, seed), counts, workers, progress)
+    return make_folder(Path(folder), settings, partial(_make, config, seed), counts, workers, progress)
 
 
 def render_move4mnist(config: Move4MnistConfig, seed: int, split: str, index: int) -> Move4MnistVideo:
