@@ -101,8 +101,7 @@ def _open_path(path: Path, template: str | None, limits: Limits, fps: float | No
     if stat.S_ISDIR(file_status(path).st_mode):
         return ImageVideo(path, template, fps or sidecar_fps(path.absolute()), limits)
     if path.suffix.lower() == ".npy":
-        file = FileOnDisk(path)
-        return open_npy(file.path, fps or sidecar_fps(path.absolute()), limits)
+        return open_npy(path, fps or sidecar_fps(path.absolute()), limits)
     _refuse_fps(str(path), fps)
     return ContainerVideo(FileOnDisk(path), limits)
 
