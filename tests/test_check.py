@@ -151,6 +151,17 @@ def test_children_that_die_cost_their_own_item_only():
     assert hang == Lost("no result within 2 s")
 
 
+def killed_at_once(item: int) -> int:
+    if item % 3 == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_processes_that_die_the_moment_they_have_an_item_break_nothing():
+    found = list(map_in_processes(killed_at_once, range(9), 3))
+    assert found == [Lost("killed by SIGKILL") if item % 3 == 0 else item for item in range(9)]
+
+
 def test_an_exception_in_a_child_is_raised_here_and_ends_the_children():
     with pytest.raises(DataError, match=r"x\.mp4: broken \(mend it\)"):
         list(map_in_processes(fate, ["a", "raise", "b"], 2, timeout_s=60))
