@@ -13,7 +13,7 @@ from PIL import Image
 
 import foveate
 from foveate.cli import main
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, UsageError
 from foveate.infer.predict import Predictor
 from foveate.infer.read import MANY, Chunks
@@ -22,8 +22,8 @@ from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters
 from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
+from foveate.video import open_video
 from foveate.video.base import CHUNK
-from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
 from foveate.weights.file import save_model
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from foveate.data.dataset import Batch
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import UsageError
 from foveate.layers.normalise import to_clip
 from foveate.layers.temporal import TemporalShift

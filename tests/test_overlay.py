@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 
 from foveate.cli import main
-from foveate.data.made import FiguresConfig, render_clip
-from foveate.data.made.config import ACTIONS
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic import FiguresConfig, render_clip
+from foveate.data.synthetic.config import ACTIONS
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, OutputError
 from foveate.infer.output import ClassScore, PatchBox, Prediction
 from foveate.infer.predict import Predictor
 from foveate.models.zoo import create_model
 from foveate.report.overlay import write_overlay, write_sheet
 from foveate.report.sheet import COLUMNS, MOST, NOTE
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.weights.file import save_model
 from foveate.weights.load import load_model
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 import foveate
 from foveate.clip import ClipSpec
-from foveate.data.entry import Entry
-from foveate.data.made.encode import encode_h264
+from foveate.data.lists import VideoEntry
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.output import Prediction, join
 from foveate.infer.predict import Predictor
@@ -158,15 +158,15 @@ class TestOneVideo:
 
     def test_a_part_of_a_video_is_named_alone(self, night_day_night: Path) -> None:
         predictor = Predictor(Brightness())
-        part = predictor.predict(Entry(str(night_day_night), start=10 * FPS, end=20 * FPS))
+        part = predictor.predict(VideoEntry(str(night_day_night), start=10 * FPS, end=20 * FPS))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("bright", 10.0, 20.0)]
-        part = predictor.predict(Entry(str(night_day_night), start_s=21.0, end_s=29.0))
+        part = predictor.predict(VideoEntry(str(night_day_night), start_s=21.0, end_s=29.0))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("dark", 21.0, 29.0)]
         with pytest.raises(DataError, match="frames 0 to 999 are asked for, and it has 240"):
-            predictor.predict(Entry(str(night_day_night), start=0, end=999))
+            predictor.predict(VideoEntry(str(night_day_night), start=0, end=999))
 
     def test_the_number_of_frames_in_a_list_does_not_matter(self, night_day_night: Path) -> None:
-        result = Predictor(Brightness()).predict(Entry(str(night_day_night), frames=5000))
+        result = Predictor(Brightness()).predict(VideoEntry(str(night_day_night), frames=5000))
         assert result.duration_s == 30.0
 
     def test_guesses_are_ranked_probabilities(self, clips: dict[str, Path]) -> None:
@@ -221,7 +221,7 @@ class TestOneVideo:
         np.save(tmp_path / "array.npy", np.full((5, 30, 40, 3), 10, np.uint8))
         predictor = Predictor(Brightness())
         assert predictor.predict(folder).predictions[0].label == "bright"
-        assert predictor.predict(Entry(str(folder), template="img_{:05d}.png")).status == "ok"
+        assert predictor.predict(VideoEntry(str(folder), template="img_{:05d}.png")).status == "ok"
         assert predictor.predict(tmp_path / "array.npy").predictions[0].label == "dark"
 
 

@@ -9,9 +9,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveate.data.entry import Entry
-from foveate.data.folders import find_videos, has_suffix
-from foveate.data.lists import read_list
+from foveate.data.lists import VideoEntry, read_list
+from foveate.data.lists.folder import find_videos, has_suffix
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
 
 
-def videos_of(paths: Sequence[Path], template: str | None = None) -> list[Entry]:
+def videos_of(paths: Sequence[Path], template: str | None = None) -> list[VideoEntry]:
     """Every video that the paths name: files as such, those below a folder, those of a list.
 
     A list or a folder that gives none raises DataError; a file is not looked at.
@@ -33,13 +32,13 @@ def videos_of(paths: Sequence[Path], template: str | None = None) -> list[Entry]
     return [entry for path in paths for entry in _videos_of(path, template)]
 
 
-def _videos_of(path: Path, template: str | None) -> Iterator[Entry]:
+def _videos_of(path: Path, template: str | None) -> Iterator[VideoEntry]:
     if is_list(path):
         yield from read_list(path, template=template).entries
     elif path.is_dir():
-        yield from (Entry(found, template=template) for found in _below(path))
+        yield from (VideoEntry(found, template=template) for found in _below(path))
     else:
-        yield Entry(str(path), template=template)
+        yield VideoEntry(str(path), template=template)
 
 
 def is_list(path: Path) -> bool:
@@ -121,7 +120,7 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
         raise UsageError(out, "is the input itself", "name another file")
 
 
-def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
+def overlay_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
     """Where the overlay of each video goes. UsageError for a model that chooses nothing by frame."""
     if not {"boxes", "sizes", "pathways"} & {*model.reports}:
         hint = "use an AdaFocus model, AR-Net or SlowFast"
@@ -129,7 +128,7 @@ def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> li
     return places_for("--overlay", out, sources, ".overlay.mp4")
 
 
-def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
+def cluster_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
     """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
     if "clusters" not in model.reports:
         hint = "use a full-video model with eval_mode=cluster"
@@ -137,7 +136,7 @@ def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> li
     return places_for("--clusters", out, sources, ".clusters.png")
 
 
-def places_for(option: str, out: Path, sources: Sequence[Entry], ending: str) -> list[Path | None]:
+def places_for(option: str, out: Path, sources: Sequence[VideoEntry], ending: str) -> list[Path | None]:
     """`out` itself for one video, files named after the videos in a folder. Refused before the work begins.
 
     ending: of the names in a folder, such that none is that of a video itself; `out` must end as it does.

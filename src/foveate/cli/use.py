@@ -27,7 +27,7 @@ from foveate.cli.show import (
     readable,
     say,
 )
-from foveate.data.lists import Format, VideoList, read_list
+from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Precision, open_engine
 from foveate.infer.features import check_features_path, extract_features, save_features
@@ -198,7 +198,7 @@ def evaluate(
     ensemble: Ensemble = "mean",
     batch: int = 16,
     workers: int = 2,
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
@@ -249,7 +249,12 @@ def evaluate(
 
 
 def _list_for(
-    model: VideoModel, path: Path, format: Format, root: Path | None, template: str | None, split: str | None
+    model: VideoModel,
+    path: Path,
+    format: ListFormat,
+    root: Path | None,
+    template: str | None,
+    split: str | None,
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
     wanted = f"the model's classes ({_few(model.labels)})"

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from foveate.data.dataset import cause_of
-from foveate.data.entry import Entry
+from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine
-from foveate.infer.read import ClipReader
+from foveate.infer.read import ClipReader, name_of
 from foveate.whole import replacing
 
 
@@ -38,7 +38,7 @@ def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any])
     sources: whatever `open_video` takes, or lines of a list. A bad file has a cause in place of features.
     """
     for source in sources:
-        name, labels = (source.path, source.labels) if isinstance(source, Entry) else (str(source), ())
+        name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
             with reader.open(source) as video:
                 rows = [output.features for _, output in video.map(engine.run) if output.features is not None]

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 
 from foveate.data.dataset import cause_of
-from foveate.data.entry import Entry
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine, open_engine
 from foveate.infer.output import Prediction, describe
-from foveate.infer.read import ClipReader
+from foveate.infer.read import ClipReader, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
-from foveate.video.decode import Limits
+from foveate.video import Limits
 from foveate.weights.load import load_model
 
 
@@ -75,8 +74,9 @@ class Predictor:
             try:
                 yield self.predict(source)
             except (DataError, OSError) as error:
-                path = source.path if isinstance(source, Entry) else str(source)
-                yield Prediction(path, self.engine.model.name, status="refused", cause=cause_of(error))
+                yield Prediction(
+                    name_of(source), self.engine.model.name, status="refused", cause=cause_of(error)
+                )
 
 
 def predict(source: Any, model: VideoModel | str | Path, top: int = 5) -> Prediction:

@@ -6,6 +6,7 @@ and another run. Long videos are read in windows, each answered by itself, so me
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,10 +20,10 @@ from torch import Tensor
 
 from foveate.clip import ClipSpec
 from foveate.data.dataset import frame_range, read_cut
-from foveate.data.entry import Entry
+from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
-from foveate.video.decode import Limits, Video, open_video
+from foveate.video import Limits, Video, open_video
 from foveate.video.sample import views
 from foveate.video.transform import test_transform
 
@@ -129,13 +130,16 @@ class ClipReader:
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> OpenedVideo:
         """Open a source and find out what there is to read.
 
-        source: whatever `open_video` takes, or a line of a list. fps: of frames in memory. DataError, which
-        names the source, for one that cannot be read.
+        source: whatever `open_video` takes, or a line of a list. fps: frames a second of frames in memory.
+        DataError, which names the source, for one that cannot be read.
         """
         watch = watch or Stopwatch("decode", "transform")
-        entry = source if isinstance(source, Entry) else Entry(str(source))
         with watch("decode"):
-            video = open_video(entry.path, entry.template, self.limits)
+            if isinstance(source, VideoEntry):
+                entry, video = source, open_video(source.path, source.template, self.limits)
+            else:
+                video = open_video(source, limits=self.limits, fps=fps)
+                entry = VideoEntry(video.info.name)
         return OpenedVideo(self, entry, video, watch)
 
     def read(self, source: Any, fps: float | None = None) -> VideoClips:
@@ -153,7 +157,7 @@ class ClipReader:
 class OpenedVideo:
     """A video that is being read; close it or use it in a `with` block."""
 
-    def __init__(self, reader: ClipReader, entry: Entry, video: Video, watch: Stopwatch) -> None:
+    def __init__(self, reader: ClipReader, entry: VideoEntry, video: Video, watch: Stopwatch) -> None:
         self.reader = reader
         self.entry = entry
         self.video = video
@@ -254,3 +258,10 @@ def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list
 
 def _in_memory(frames: Tensor | Chunks) -> Tensor:
     return frames if isinstance(frames, Tensor) else torch.cat(list(frames)).unsqueeze(0)
+
+
+def name_of(source: Any) -> str:
+    """How a source is called in results: its path or address, or what it is."""
+    if isinstance(source, VideoEntry):
+        return source.path
+    return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"

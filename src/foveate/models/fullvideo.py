@@ -155,29 +155,36 @@ class FullVideo(VideoModel):
         """Bytes as they are: floats are made of a chunk of frames at a time, where it is used."""
         return list(frames) if isinstance(frames, Tensor) else frames
 
-    def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
-        """The answer, the logits of every cluster and which frames it holds.
+    def forward(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> Tensor:
+        """Logits (B, classes).
 
         clip: (B, 3, T, H, W) floats, any T; a list or tuple of videos as `cluster_videos` takes them; or
         another iterable, the chunks of one video as `cluster_chunks` takes them.
         """
-        if isinstance(clip, Tensor):
-            clip = clip.unbind(0)
+        return self._answer_to(clip).logits
+
+    def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
+        """The answer, the logits of every cluster and which frames it holds. clip: as in `forward`."""
+        answer = self._answer_to(clip)
         side: Sequence[int] = (self.spec.size, self.spec.size)  # that of chunks: they are cut for this model
-        if isinstance(clip, Sequence):
+        if isinstance(clip, Tensor):
+            side = clip.shape[3:]
+        elif isinstance(clip, Sequence):
             side = clip[0].shape[1:3] if clip[0].dtype == torch.uint8 else clip[0].shape[2:]
-            result = self.cluster_videos(clip)
-        else:
-            result = self.cluster_chunks(clip)
-        read = result.assignment.cpu() >= 0
+        clusters = answer.assignment.cpu()
         return ModelOutput(
-            logits=result.logits,
-            frames_read=read,
-            macs=None if self.training else self._macs(read, side, result),
-            features=result.features,
-            frame_logits=result.step_logits,
-            clusters=result.assignment.cpu() if self._mode == "cluster" else None,
+            logits=answer.logits,
+            frames_read=clusters >= 0,
+            macs=None if self.training else self._macs(clusters >= 0, side, answer),
+            features=answer.features,
+            frame_logits=answer.step_logits,
+            clusters=clusters if self._mode == "cluster" else None,
         )
+
+    def _answer_to(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ClusterAnswer:
+        if isinstance(clip, Tensor):
+            return self.cluster_videos(clip.unbind(0))
+        return self.cluster_videos(clip) if isinstance(clip, Sequence) else self.cluster_chunks(clip)
 
     def cluster_videos(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Answer videos of any lengths, without a frame of padding: each as if it were alone.

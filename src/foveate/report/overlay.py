@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from foveate.errors import DataError, OutputError
 from foveate.infer.output import Prediction
 from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.whole import replacing
 
 GREEN, BLUE, GREY = (60, 230, 90), (80, 150, 255), (150, 150, 150)

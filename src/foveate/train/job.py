@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from foveate.config import to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
-from foveate.data.lists import Format, VideoList, read_list
+from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
@@ -46,7 +46,7 @@ class TrainJob(Generic[P]):
     weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
     parts: tuple[str, ...] = ()  # of a model of several networks, their files: nets.0=FILE glance=FILE
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
-    format: Format = "auto"  # of the lists; auto looks
+    format: ListFormat = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
     classes: Path | None = None  # class names: a file, or kinetics400 and the like; none: the list's own
     template: str | None = None  # names of extracted frames, such as img_{:05d}.jpg

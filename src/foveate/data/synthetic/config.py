@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foveate.data.made.actions import POSES
+from foveate.data.synthetic.actions import POSES
 from foveate.errors import UsageError
 
 ACTIONS = ("walk", "run", "jump", "wave", "clap", "squat", "kick", "fall", "punch", "bow")

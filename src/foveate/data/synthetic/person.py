@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.data.made.actions import POSES, Pose
-from foveate.data.made.body import LEFT, RIGHT, SHIRT, TROUSERS, body_parts, mirrored
-from foveate.data.made.config import FiguresConfig
-from foveate.data.made.draw import capsule
+from foveate.data.synthetic.actions import POSES, Pose
+from foveate.data.synthetic.body import LEFT, RIGHT, SHIRT, TROUSERS, body_parts, mirrored
+from foveate.data.synthetic.config import FiguresConfig
+from foveate.data.synthetic.draw import capsule
 
 Outfit = Literal["red over blue", "blue over red"]
 OUTFITS: dict[Outfit, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
@@ -70,8 +70,8 @@ def make_person(
     pose = POSES[action](2 * np.pi * (cycles * times + rng.uniform()))
     pose = _jittered(pose if handed > 0 else mirrored(pose), times, config.jitter, rng)
     parts = body_parts(pose, limb, len(times))
-    seen, depth = _view(parts.ends * stature, heading, facing)
-    ends = seen + _drift(times, config.drift, rng)[:, None, None]
+    places, depth = _view(parts.ends * stature, heading, facing)
+    ends = places + _drift(times, config.drift, rng)[:, None, None]
     far = parts.side == (LEFT if facing > 0 else RIGHT)
     colours = clothes[parts.cloth] * np.where(far, _FAR_LIGHT, 1)[:, None]
     order = np.argsort(-depth.mean(axis=2), axis=1, kind="stable")

@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from foveate.data import made
+from foveate.data import synthetic
 from foveate.data.lists import read_list
-from foveate.data.made import (
+from foveate.data.synthetic import (
     ACTIONS,
     HAND_ACTIONS,
     FiguresConfig,
@@ -23,11 +23,11 @@ from foveate.data.made import (
     render_clip,
     render_move4mnist,
 )
-from foveate.data.made.move4mnist import BLACK, DIRECTIONS, KINDS, MOVER, PLAIN, STILL, digits_of
-from foveate.data.made.person import make_person
+from foveate.data.synthetic.move4mnist import BLACK, DIRECTIONS, KINDS, MOVER, PLAIN, STILL, digits_of
+from foveate.data.synthetic.person import make_person
 from foveate.errors import DataError, OutputError, UsageError
 
-with np.load(Path(made.__file__).with_name("mnist_digits.npz")) as stored:
+with np.load(Path(synthetic.__file__).with_name("mnist_digits.npz")) as stored:
     IMAGES, LABELS = stored["images"], stored["labels"]
 SMALL = FiguresConfig(width=96, height=72, frames=6)
 EMPTY = replace(SMALL, clutter=(0, 0), scenery=(0, 0), texture_light=(0, 0), noise=0)

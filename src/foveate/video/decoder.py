@@ -1,15 +1,14 @@
 """One pass over a container file through PyAV, with FFmpeg kept on a short lead.
 
 FFmpeg opens playlists, scripts and pictures under any name and allocates whatever a header asks for.
-Here only listed containers and codecs are tried, only the file itself is read, its path is absolute so
-that no part of it is taken for a protocol, and pictures above the limit are never allocated.
+Here only listed containers and codecs are tried, only the file itself is read, and pictures above the limit
+are never allocated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from foveate.video.base import DecodeError, Limits
 from foveate.video.content import ALONE, STILL, name_content
-from foveate.video.files import explain
+from foveate.video.source import VideoBytes
 
 FORMATS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "obu"),
@@ -40,17 +39,18 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryErro
 class Decoder:
     """An open file and its first video stream; counts packets that cannot be decoded and passes over them."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.path = path
+    def __init__(self, file: VideoBytes, limits: Limits) -> None:
+        self.name = file.name
+        self._file = file
         self.errors: list[str] = []  # what each undecodable packet said
         self.decoded = 0  # frames
         self._limits = limits
-        self.container = _open(path, limits)
+        self.container = _open(file, limits)
         try:
             self.stream = self._video_stream()
             context = self.stream.codec_context
             context.thread_count = limits.threads
-            context.options = {"max_pixels": _roof(limits)}
+            context.options = {"max_pixels": _ffmpeg_max_pixels(limits)}
         except BaseException:
             self.container.close()
             raise
@@ -58,15 +58,15 @@ class Decoder:
     def _video_stream(self) -> av.VideoStream:
         container = self.container
         if container.metadata.get("major_brand") in PICTURE_BRANDS:
-            raise DecodeError(self.path, *STILL)
+            raise DecodeError(self.name, *STILL)
         moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not moving:
             cover = ", only a cover picture" if container.streams.video else ""
-            raise DecodeError(self.path, f"no video stream{cover}", ALONE)
+            raise DecodeError(self.name, f"no video stream{cover}", ALONE)
         context = moving[0].codec_context
         if context is None or context.name not in CODECS:
             codec = f"the codec {context.name}" if context else "an unknown codec"
-            raise DecodeError(self.path, f"{codec} is not accepted", "convert it to H.264")
+            raise DecodeError(self.name, f"{codec} is not accepted", "convert it to H.264")
         return moving[0]
 
     @property
@@ -86,7 +86,7 @@ class Decoder:
         except IndexError:  # PyAV, when a stream appears in mid-file; it comes after our closing packet
             return
         except FAILURES as error:
-            raise DecodeError(self.path, *explain(self.path, error)) from error
+            raise DecodeError(self.name, *self._file.explain(error)) from error
 
     def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
         """Return the frames that a packet completes; none for a damaged packet, which is counted."""
@@ -110,11 +110,11 @@ class Decoder:
         cause = "0 frames: the picture data is missing"
         if packets:
             cause = ": ".join([f"0 of {packets} frames can be decoded", *self.errors[:1]]).lower()
-        return DecodeError(self.path, cause, "copy the file again")
+        return DecodeError(self.name, cause, "copy the file again")
 
     def _too_large(self) -> DecodeError:
         cause = f"a picture is larger than {self._limits.max_pixels} pixels, or claims to be"
-        return DecodeError(self.path, cause, "shrink the video")
+        return DecodeError(self.name, cause, "shrink the video")
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame from here to the end."""
@@ -136,7 +136,7 @@ class Decoder:
         self.container.close()
 
 
-class Canvas:
+class RGBConverter:
     """Turns decoded frames of any format, size and rotation into RGB arrays of one size."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -160,21 +160,22 @@ def _quarters(frame: av.VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _roof(limits: Limits) -> str:
+def _ffmpeg_max_pixels(limits: Limits) -> str:
     """FFmpeg's own limit: above ours, because it counts the margin that a codec puts round a picture."""
     return str(limits.max_pixels + limits.max_pixels // 4 + (1 << 16))
 
 
-def _open(path: Path, limits: Limits) -> av.container.InputContainer:
+def _open(file: VideoBytes, limits: Limits) -> av.container.InputContainer:
     options = {
         "format_whitelist": ",".join(FORMATS),
         "codec_whitelist": ",".join(CODECS),
         "protocol_whitelist": "file",
-        "max_pixels": _roof(limits),
+        "max_pixels": _ffmpeg_max_pixels(limits),
     }
+    target: Any = file.for_ffmpeg()  # a path or a file object: PyAV declares a result for each
     try:
-        return av.open(str(path.absolute()), options=options, metadata_errors="replace")
+        return av.open(target, options=options, metadata_errors="replace")
     except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
-        raise DecodeError(path, *name_content(path)) from error
+        raise DecodeError(file.name, *name_content(file.open)) from error
     except FAILURES as error:
-        raise DecodeError(path, *explain(path, error)) from error
+        raise DecodeError(file.name, *file.explain(error)) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from foveate.data.made.actions import Angles, Pose
+from foveate.data.synthetic.actions import Angles, Pose
 
 _THIGH, _SHIN, _FOOT, _TRUNK, _NECK, _ARM, _FORE = 0.25, 0.24, 0.075, 0.29, 0.115, 0.165, 0.15
 _HIPS, _SHOULDERS = 0.055, 0.10  # half widths

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 
-from foveate.data.table import Row, Source, Table, like_number, whole_number
+from foveate.data.lists.rows import ListSource, ParsedList, Row
+from foveate.data.text import like_number, whole_number
 from foveate.errors import DataError, UsageError
 
 PATH_COLUMNS = ("path", "video", "video_path", "file", "filename")
@@ -27,7 +28,7 @@ def is_table(lines: Sequence[str]) -> bool:
     return len(columns) > 1 and _first(PATH_COLUMNS, columns) is not None
 
 
-def read_kinetics(source: Source) -> Table:
+def read_kinetics(source: ListSource) -> ParsedList:
     """Rows of label, YouTube id, start and end in seconds: the file `id_SSSSSS_EEEEEE.mp4`."""
     if not is_kinetics(source.lines):
         raise DataError(source.at(1), f"is no header with {', '.join(KINETICS_COLUMNS)}")
@@ -38,10 +39,10 @@ def read_kinetics(source: Source) -> Table:
         label = record.get("label")
         path = f"{record['youtube_id']}_{start:06d}_{end:06d}.mp4"
         rows.append(Row(line, path, () if label is None else (label,)))
-    return Table(rows, "names", known=("kinetics400", "kinetics600", "kinetics700"))
+    return ParsedList(rows, "names", known=("kinetics400", "kinetics600", "kinetics700"))
 
 
-def read_table(source: Source) -> Table:
+def read_table(source: ListSource) -> ParsedList:
     """Rows with a column `path` and, but for test lists, `label`, either of which has a few usual names.
 
     Labels that are all whole numbers are class numbers, else they are class names.
@@ -58,25 +59,25 @@ def read_table(source: Source) -> Table:
     labels = {row.labels[0] for row in rows if row.labels}
     named = labels and not any(like_number(label) for label in labels)
     notes = [] if label_column else ["no column label: videos without labels"]
-    return Table(rows, "names" if named else "numbers", notes=notes)
+    return ParsedList(rows, "names" if named else "numbers", notes=notes)
 
 
-def _chosen(source: Source) -> Iterator[tuple[int, Record]]:
+def _chosen(source: ListSource) -> Iterator[tuple[int, Record]]:
     """Line number and record of every row of the chosen split."""
-    seen = set()
+    splits = set()
     for line, record in _records(source):
         if source.split and "split" not in record:
             raise UsageError(source.path, "has no column split")
-        seen.add(record.get("split", ""))
+        splits.add(record.get("split", ""))
         if not source.split or record["split"] == source.split:
             yield line, record
-    if source.split and source.split not in seen:
+    if source.split and source.split not in splits:
         raise UsageError(
-            source.path, f"has no split '{source.split}'", f"there are {', '.join(sorted(seen))}"
+            source.path, f"has no split '{source.split}'", f"there are {', '.join(sorted(splits))}"
         )
 
 
-def _records(source: Source) -> Iterator[tuple[int, Record]]:
+def _records(source: ListSource) -> Iterator[tuple[int, Record]]:
     columns = _columns(source.lines[0])
     text, delimiter = StringIO("\n".join(source.lines)), _delimiter(source.lines[0])
     reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -105,7 +106,7 @@ def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
     return next((name for name in names if name in columns), None)
 
 
-def _second(record: Record, column: str, line: int, source: Source) -> int:
+def _second(record: Record, column: str, line: int, source: ListSource) -> int:
     second = whole_number(record[column])
     if second is None:
         raise DataError(source.at(line), f"{column} '{record[column]}' is not a whole number")

@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.data.made.encode import encode_h264
-from foveate.data.made.folder import SPLITS, Made, Progress, Recipe, make_folder
-from foveate.data.made.texture import smooth_texture
+from foveate.data.synthetic.encode import encode_h264
+from foveate.data.synthetic.folder import SPLITS, FolderSettings, Made, Progress, make_folder
+from foveate.data.synthetic.texture import smooth_texture
 from foveate.errors import UsageError
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -98,9 +98,9 @@ def make_move4mnist(
     A rerun keeps what is finished. `progress(done, total)` is called after each video. Raises UsageError if
     the folder was made with another seed or configuration, OutputError if it cannot be written.
     """
-    recipe = Recipe("move4mnist", seed, DIRECTIONS, config.frames, config)
+    settings = FolderSettings("move4mnist", seed, DIRECTIONS, config.frames, config)
     counts = {"train": train, "val": val, "test": test}
-    return make_folder(Path(folder), recipe, partial(_make, config, seed), counts, workers, progress)
+    return make_folder(Path(folder), settings, partial(_make, config, seed), counts, workers, progress)
 
 
 def render_move4mnist(config: Move4MnistConfig, seed: int, split: str, index: int) -> Move4MnistVideo:
@@ -188,8 +188,8 @@ def _place(canvas: int, path: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _paste(frame: np.ndarray, digit: np.ndarray, place: Sequence[int] | np.ndarray) -> None:
-    window = frame[place[1] : place[1] + _DIGIT, place[0] : place[0] + _DIGIT]
-    np.maximum(window, digit, out=window)
+    area = frame[place[1] : place[1] + _DIGIT, place[0] : place[0] + _DIGIT]
+    np.maximum(area, digit, out=area)
 
 
 def _background(config: Move4MnistConfig, seed: int) -> np.ndarray:

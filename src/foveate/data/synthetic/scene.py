@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.data.made.config import FiguresConfig
-from foveate.data.made.draw import capsule, rectangle
-from foveate.data.made.texture import smooth_texture
+from foveate.data.synthetic.config import FiguresConfig
+from foveate.data.synthetic.draw import capsule, rectangle
+from foveate.data.synthetic.texture import smooth_texture
 
 _Shape = Literal["rectangle", "disc", "bar", "cross"]
 _SHAPES: tuple[_Shape, ...] = ("rectangle", "disc", "bar", "cross")

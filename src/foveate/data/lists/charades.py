@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from foveate.data.class_names import known_class_names
-from foveate.data.table import Row, Source, Table
+from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
 
 COLUMNS = "original_vido_id video_id frame_id path labels"
@@ -32,7 +32,7 @@ def is_charades(lines: Sequence[str]) -> bool:
     return lines[0].split() == COLUMNS.split()
 
 
-def read_charades(source: Source) -> Table:
+def read_charades(source: ListSource) -> ParsedList:
     """A row for each video: the folder of its frames, their number, and the labels of all of them together.
 
     The release trains with the labels of the frames in a clip and tests with those of the whole video.
@@ -53,10 +53,10 @@ def read_charades(source: Source) -> Table:
     rows = [Row(v.line, v.folder, tuple(v.labels), v.frames) for v in videos.values()]
     labelled = any(row.labels for row in rows)
     notes = ["a video has the labels of all its frames"] if labelled else []
-    return Table(rows, class_names=_names(rows), base=0, multi_label=labelled, notes=notes)
+    return ParsedList(rows, class_names=_names(rows), base=0, multi_label=labelled, notes=notes)
 
 
-def _fields(line: str, number: int, source: Source) -> tuple[str, str, list[str]]:
+def _fields(line: str, number: int, source: ListSource) -> tuple[str, str, list[str]]:
     """Video, path of the frame, labels as text. The path may hold blanks."""
     fields = line.split(None, 3)
     ends = fields[-1].rsplit(None, 1)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.made.config import FiguresConfig
-from foveate.data.made.encode import encode_h264
-from foveate.data.made.folder import Made, Progress, Recipe, make_folder
-from foveate.data.made.person import Outfit, make_person
-from foveate.data.made.scene import make_scene
+from foveate.data.synthetic.config import FiguresConfig
+from foveate.data.synthetic.encode import encode_h264
+from foveate.data.synthetic.folder import FolderSettings, Made, Progress, make_folder
+from foveate.data.synthetic.person import Outfit, make_person
+from foveate.data.synthetic.scene import make_scene
 
 _DEFAULT = FiguresConfig()
 
@@ -83,9 +83,9 @@ def make_figures(
     A rerun keeps what is finished. `progress(done, total)` is called after each video. Raises UsageError if
     the folder was made with another seed or configuration, OutputError if it cannot be written.
     """
-    recipe = Recipe("figures", seed, config.actions, config.frames, config)
+    settings = FolderSettings("figures", seed, config.actions, config.frames, config)
     counts = {"train": train, "val": val, "test": test}
-    return make_folder(Path(folder), recipe, partial(_make, config, seed), counts, workers, progress)
+    return make_folder(Path(folder), settings, partial(_make, config, seed), counts, workers, progress)
 
 
 def _make(config: FiguresConfig, seed: int, split: int, index: int) -> Made:
@@ -120,5 +120,5 @@ class _Grain:
 
 def _pixel_boxes(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Whole pixels that hold the boxes (T, 4), cut to the frame."""
-    whole = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
-    return np.clip(whole, 0, [width, height, width, height]).astype(int)
+    outer = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+    return np.clip(outer, 0, [width, height, width, height]).astype(int)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foveate.data.table import Row, Source, Table
+from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError, UsageError
 from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
 
@@ -36,7 +36,7 @@ def find_videos(folder: Path) -> list[str]:
     return paths
 
 
-def read_folder(source: Source) -> Table:
+def read_folder(source: ListSource) -> ParsedList:
     """The videos of `folder/class/..`, or of `folder/split/class/..` for the chosen split.
 
     Class names are those of all splits together, so that training and validation agree. A folder with no
@@ -53,11 +53,11 @@ def read_folder(source: Source) -> Table:
         rows.append(Row(0, str(prefix / video), (name,) if inner and name in names else ()))
     notes = walk.notes()
     if not any(row.labels for row in rows):
-        return Table(rows, "names", notes=[*notes, "no subfolders of videos: videos without labels"])
-    return Table(rows, "names", tuple(sorted(names)), notes=[f"{len(names)} class folders", *notes])
+        return ParsedList(rows, "names", notes=[*notes, "no subfolders of videos: videos without labels"])
+    return ParsedList(rows, "names", tuple(sorted(names)), notes=[f"{len(names)} class folders", *notes])
 
 
-def _chosen_split(source: Source) -> tuple[Path, list[Path]]:
+def _chosen_split(source: ListSource) -> tuple[Path, list[Path]]:
     """The folder to read and the folders that hold class folders."""
     inside = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
     splits = [path for path in inside if path.name.lower() in SPLITS]

@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from foveate.data.entry import Entry, VideoList
-from foveate.data.table import Row, Source, Table
+from foveate.data.lists.entries import VideoEntry, VideoList
+from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
 from foveate.whole import replacing
 
@@ -31,7 +31,7 @@ def is_jsonl(lines: Sequence[str]) -> bool:
     return next(filter(str.strip, lines), "").lstrip().startswith("{")
 
 
-def read_jsonl(source: Source) -> Table:
+def read_jsonl(source: ListSource) -> ParsedList:
     """The videos of an own list; a line that is no object, or a value of the wrong kind, raises DataError."""
     records = read_records(source)
     _, first = next(records)
@@ -41,10 +41,12 @@ def read_jsonl(source: Source) -> Table:
     if source.names and tuple(classes) != source.names[: len(classes)]:
         raise DataError(source.at(1), "its classes are others than those given", "leave the given ones out")
     rows = [_row(record, line, source) for line, record in records]
-    return Table(rows, class_names=tuple(classes) or None, base=0, multi_label=bool(first.get("multi_label")))
+    return ParsedList(
+        rows, class_names=tuple(classes) or None, base=0, multi_label=bool(first.get("multi_label"))
+    )
 
 
-def read_records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_records(source: ListSource) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and object of every line, the header first."""
     lines = ((number, line) for number, line in enumerate(source.lines, 1) if line.strip())
     for position, (number, line) in enumerate(lines):
@@ -61,7 +63,7 @@ def read_records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_jsonl(videos: VideoList, path: str | Path) -> None:
-    """Write a list so that `read_list` gives the same videos back, whole or not at all.
+    """Write a list so that `read_list` gives the same videos back; the file appears when it is complete.
 
     Paths below the folder of the list are written relative to it, so both can move together.
     """
@@ -75,10 +77,10 @@ def header(videos: VideoList) -> dict[str, Any]:
     return {"foveate": VERSION, "classes": list(videos.class_names), "multi_label": videos.multi_label}
 
 
-def entry_record(entry: Entry, folder: Path) -> dict[str, Any]:
+def entry_record(entry: VideoEntry, folder: Path) -> dict[str, Any]:
     """The line of one video in a list that lies in `folder`, an absolute path."""
-    whole, base = os.path.abspath(entry.path), f"{folder}{os.sep}"  # noqa: PTH100 (a Path a line is slow)
-    record = {"path": whole.removeprefix(base), "labels": entry.labels}
+    full, base = os.path.abspath(entry.path), f"{folder}{os.sep}"  # noqa: PTH100 (a Path a line is slow)
+    record = {"path": full.removeprefix(base), "labels": entry.labels}
     for key in _ROW_KEYS:
         if (value := getattr(entry, key)) is not None:
             record[key] = value
@@ -92,7 +94,7 @@ def write_records(path: Path, first: Mapping[str, Any], rest: Iterable[Mapping[s
             file.write(json.dumps(record) + "\n")  # whose escapes keep even names that are not UTF-8
 
 
-def _row(record: Mapping[str, Any], line: int, source: Source) -> Row:
+def _row(record: Mapping[str, Any], line: int, source: ListSource) -> Row:
     path, labels = record.get("path"), record.get("labels", [])
     if not isinstance(path, str) or not path or "\0" in path:
         raise DataError(source.at(line), f"its path is {path!r}")

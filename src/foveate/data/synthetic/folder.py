@@ -8,15 +8,12 @@ folder from mixing two seeds or configurations.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.whole import replacing
 
@@ -27,7 +24,7 @@ Progress = Callable[[int, int], None]  # (videos that exist, videos asked for)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FolderSettings:
     """What decides the content of a folder."""
 
     kind: str
@@ -68,7 +65,7 @@ class _Job:
 
 def make_folder(
     folder: Path,
-    recipe: Recipe,
+    settings: FolderSettings,
     make: Maker,
     counts: Mapping[str, int],
     workers: int,
@@ -81,16 +78,16 @@ def make_folder(
     """
     if wrong := [name for name, count in counts.items() if count < 0]:
         raise UsageError(wrong[0], f"{counts[wrong[0]]} videos asked for", "give 0 or more")
-    if recipe.seed < 0:
-        raise UsageError("seed", f"is {recipe.seed}", "give 0 or more")
-    _claim(folder, recipe)
-    jobs = {split: _jobs(folder / split, recipe, make, count) for split, count in counts.items() if count}
+    if settings.seed < 0:
+        raise UsageError("seed", f"is {settings.seed}", "give 0 or more")
+    _claim(folder, settings)
+    jobs = {split: _jobs(folder / split, settings, make, count) for split, count in counts.items() if count}
     total = sum(map(len, jobs.values()))
     missing = [job for split in jobs.values() for job in split if not job.finished()]
-    for number, _ in enumerate(_run(folder, missing, workers), start=total - len(missing) + 1):
+    for number, _ in enumerate(_run(missing, workers), start=total - len(missing) + 1):
         if progress:
             progress(number, total)
-    return {split: _write_list(folder, split, recipe, made) for split, made in jobs.items()}
+    return {split: _write_list(folder, split, settings, made) for split, made in jobs.items()}
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -100,34 +97,25 @@ def write_whole(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def _jobs(folder: Path, recipe: Recipe, make: Maker, count: int) -> list[_Job]:
-    classes = recipe.classes
+def _jobs(folder: Path, settings: FolderSettings, make: Maker, count: int) -> list[_Job]:
+    classes = settings.classes
     return [
         _Job(folder.name, index, folder / classes[index % len(classes)] / f"{index:05d}.mp4", make)
         for index in range(count)
     ]
 
 
-def _run(folder: Path, jobs: Sequence[_Job], workers: int) -> Iterator[None]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_Job.run, jobs)
-        return
-    # Spawned rather than forked: the caller may already hold PyTorch's threads and their locks.
-    # They leave Ctrl-C to the caller, who then drops what has not begun.
-    quiet = (signal.SIGINT, signal.SIG_IGN)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, signal.signal, quiet) as pool:
-        try:
-            yield from pool.map(_Job.run, jobs, chunksize=4)
-        except BrokenProcessPool as error:
-            hint = 'run again with workers=1 to continue; a script needs an `if __name__ == "__main__"` guard'
-            raise OutputError(folder, "a worker process died", hint) from error
+def _run(jobs: Sequence[_Job], workers: int) -> Iterator[None]:
+    for job, result in zip(jobs, map_in_processes(_Job.run, jobs, workers), strict=True):
+        if isinstance(result, Lost):
+            raise OutputError(job.video, f"its process ended: {result.cause}", "run again to continue")
+        yield
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Write `made.json` into a new folder; check that an old one was made by the same recipe."""
+def _claim(folder: Path, settings: FolderSettings) -> None:
+    """Write `made.json` into a new folder; check that an old one was made by the same settings."""
     path = folder / "made.json"
-    wanted = {"version": VERSION} | json.loads(json.dumps(asdict(recipe)))
+    wanted = {"version": VERSION} | json.loads(json.dumps(asdict(settings)))
     if not path.exists():
         if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
             raise UsageError(folder, "holds other files and no made.json", "name a new or empty folder")
@@ -145,20 +133,20 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 def _differences(found: object, wanted: dict[str, Any]) -> list[str]:
     """Names of what differs, the weightiest first."""
     old, new = _flat(found), _flat(wanted)
-    return [name for name in new if old.get(name) != new[name]] or ["recipe"]
+    return [name for name in new if old.get(name) != new[name]] or ["setting"]
 
 
-def _flat(recipe: object) -> dict[str, object]:
-    fields = dict(recipe) if isinstance(recipe, dict) else {}
+def _flat(settings: object) -> dict[str, object]:
+    fields = dict(settings) if isinstance(settings, dict) else {}
     config = fields.pop("config", None)
     return fields | (config if isinstance(config, dict) else {})
 
 
-def _write_list(folder: Path, split: str, recipe: Recipe, jobs: Sequence[_Job]) -> Path:
-    lines: list[dict[str, object]] = [{"foveate": 1, "classes": recipe.classes}]
+def _write_list(folder: Path, split: str, settings: FolderSettings, jobs: Sequence[_Job]) -> Path:
+    lines: list[dict[str, object]] = [{"foveate": 1, "classes": settings.classes}]
     for job in jobs:
         path = job.video.relative_to(folder).as_posix()
-        lines.append({"path": path, "labels": [job.index % len(recipe.classes)], "frames": recipe.frames})
+        lines.append({"path": path, "labels": [job.index % len(settings.classes)], "frames": settings.frames})
     file = folder / f"{split}.jsonl"
     write_whole(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return file

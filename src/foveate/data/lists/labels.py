@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from foveate.data.class_names import MAX_CLASSES, known_class_names, suggest
-from foveate.data.table import Source, Table, like_number, whole_number
+from foveate.data.lists.rows import ListSource, ParsedList
+from foveate.data.text import like_number, whole_number
 from foveate.errors import DataError
 
 Labels = tuple[str, ...]
@@ -26,35 +27,35 @@ class Classes:
     notes: tuple[str, ...]
 
 
-def resolve_labels(table: Table, source: Source, base: int | None) -> Classes:
-    """Indices for all labels of a table; `base` is what its numbers count from, None to find out.
+def resolve_labels(parsed: ParsedList, source: ListSource, base: int | None) -> Classes:
+    """Indices for all labels of a parsed; `base` is what its numbers count from, None to find out.
 
     A label that is missing in some rows only, empty, negative, out of range, no whole number or of no known
     name raises DataError with its line.
     """
-    return _Resolver(table, source, source.names or table.class_names).classes(base)
+    return _Resolver(parsed, source, source.names or parsed.class_names).classes(base)
 
 
 @dataclass(frozen=True)
 class _Resolver:
-    table: Table
-    source: Source
+    parsed: ParsedList
+    source: ListSource
     names: tuple[str, ...] | None
 
     def classes(self, base: int | None) -> Classes:
         # in the order of the lines, so that the first bad one is named
-        distinct = list(dict.fromkeys(row.labels for row in self.table.rows))
+        distinct = list(dict.fromkeys(row.labels for row in self.parsed.rows))
         if distinct == [()]:
             return Classes({(): ()}, self.names or (), 0, ("the list has no labels",))
-        if () in distinct and not self.table.multi_label:
+        if () in distinct and not self.parsed.multi_label:
             raise self._error((), "has no label, others have")
         texts = {text for labels in distinct for text in labels}
-        found = self._indices(distinct, texts, self.table.base if base is None else base)
-        alone = ("all videos have the same labels",) if len(distinct) == 1 < len(self.table.rows) else ()
+        found = self._indices(distinct, texts, self.parsed.base if base is None else base)
+        alone = ("all videos have the same labels",) if len(distinct) == 1 < len(self.parsed.rows) else ()
         return replace(found, notes=found.notes + alone)
 
     def _indices(self, distinct: list[Labels], texts: set[str], base: int | None) -> Classes:
-        if self.table.labels == "names" or self._are_names(texts, base):
+        if self.parsed.labels == "names" or self._are_names(texts, base):
             return self._by_name(distinct, texts)
         return self._by_number(distinct, base)
 
@@ -72,10 +73,10 @@ class _Resolver:
                 if text not in index:
                     raise self._error(labels, f"unknown class name '{text}'", suggest(text, names))
         indices = {labels: _unique(index[text] for text in labels) for labels in distinct}
-        return Classes(indices, names, self.table.base or 0, (note,))
+        return Classes(indices, names, self.parsed.base or 0, (note,))
 
     def _find_names(self, texts: set[str]) -> tuple[tuple[str, ...], str]:
-        for data_set in self.table.known:
+        for data_set in self.parsed.known:
             names = known_class_names(data_set)
             if texts <= set(names):
                 return names, f"class order of {data_set}"
@@ -111,12 +112,12 @@ class _Resolver:
         raise self._error(labels, cause, hint)
 
     def _error(self, labels: Labels, cause: str, hint: str = "") -> DataError:
-        row = next(row for row in self.table.rows if row.labels == labels)
+        row = next(row for row in self.parsed.rows if row.labels == labels)
         return DataError(self.source.at(row.line), f"{row.path}: {cause}", hint)
 
 
 def _guess_base(used: set[int], names: tuple[str, ...] | None) -> tuple[int, tuple[str, ...]]:
-    """Labels count from 1 if they run from 1 to exactly the number of classes, given or else seen."""
+    """Labels count from 1 if they run from 1 to exactly the number of classes, given or else used."""
     lowest, highest = min(used), max(used)
     if lowest == 0:
         return 0, ()

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from foveate.data.table import Row, Source, Table, read_lines
+from foveate.data.lists.rows import ListSource, ParsedList, Row
+from foveate.data.text import read_lines
 from foveate.errors import DataError, UsageError
 
 _ID_LINE = re.compile(r"[^;./\\]+;[^;]*[A-Za-z][^;]*")
@@ -25,7 +26,7 @@ def is_something_v2(lines: Sequence[str]) -> bool:
     return next(filter(str.strip, lines), "").lstrip().startswith("[")
 
 
-def read_something_v2(source: Source) -> Table:
+def read_something_v2(source: ListSource) -> ParsedList:
     """A JSON list of {"id", "template", ..}: `id.webm`, or the folder `id` when images have a template."""
     try:
         items = json.loads("\n".join(source.lines))
@@ -34,10 +35,10 @@ def read_something_v2(source: Source) -> Table:
     if not isinstance(items, list):
         raise DataError(source.path, "is not a JSON list of videos")
     rows = [_something_item(item, number, source) for number, item in enumerate(items, 1)]
-    return Table(rows, "names", known=("something_v2",))
+    return ParsedList(rows, "names", known=("something_v2",))
 
 
-def _something_item(item: object, number: int, source: Source) -> Row:
+def _something_item(item: object, number: int, source: ListSource) -> Row:
     if not isinstance(item, dict) or "id" not in item:
         raise DataError(source.path, f"item {number} has no id")
     label = item.get("template") or item.get("label")
@@ -50,14 +51,14 @@ def is_something_v1(lines: Sequence[str]) -> bool:
     return _most_match(_ID_LINE, lines)
 
 
-def read_something_v1(source: Source) -> Table:
+def read_something_v1(source: ListSource) -> ParsedList:
     """Lines of `id;class name`, test lists of `id` alone; a video is the folder `id` of images."""
     rows = []
     for number, line in enumerate(source.lines, 1):
         video, separator, label = line.strip().partition(";")
         if video:
             rows.append(Row(number, video.strip(), (label.strip(),) if separator else ()))
-    return Table(rows, "names", known=("something_v1", "jester27"))
+    return ParsedList(rows, "names", known=("something_v1", "jester27"))
 
 
 def is_ucf101(lines: Sequence[str]) -> bool:
@@ -70,7 +71,7 @@ def _most_match(pattern: re.Pattern[str], lines: Sequence[str]) -> bool:
     return 2 * sum(pattern.fullmatch(line) is not None for line in sample) > len(sample)
 
 
-def read_ucf101(source: Source) -> Table:
+def read_ucf101(source: ListSource) -> ParsedList:
     """Lines of `Class/video.avi number`, test lists without number; numbers count from 1.
 
     The folder of a video is the name of its class, so number and name must agree.
@@ -86,10 +87,10 @@ def read_ucf101(source: Source) -> Table:
         if number and numbers.setdefault(name, int(number)) != int(number):
             raise DataError(source.at(line_number), f"class {number} is {numbers[name]} in lines above")
         rows.append(Row(line_number, f"{name}/{match[2]}", (name,)))
-    return Table(rows, "names", _ucf_names(numbers, source), base=1)
+    return ParsedList(rows, "names", _ucf_names(numbers, source), base=1)
 
 
-def _ucf_names(numbers: dict[str, int], source: Source) -> tuple[str, ...] | None:
+def _ucf_names(numbers: dict[str, int], source: ListSource) -> tuple[str, ...] | None:
     """Class names in the order of the list's numbers, which must agree with the names from outside."""
     if source.names is None:
         if not numbers or sorted(numbers.values()) != list(range(1, len(numbers) + 1)):
@@ -107,7 +108,7 @@ def is_hmdb51(folder: Path) -> bool:
     return any(_HMDB_FILE.fullmatch(path.name) for path in folder.glob("*_test_split*.txt"))
 
 
-def read_hmdb51(source: Source) -> Table:
+def read_hmdb51(source: ListSource) -> ParsedList:
     """The files `class_test_splitN.txt` of one split: lines of `video.avi 1` (train), 2 (test), 0 (unused).
 
     `split` is train1, test1, train2 ..; without a number it is the first. Videos lie in a folder per class
@@ -124,10 +125,10 @@ def read_hmdb51(source: Source) -> Table:
         for video, given in _hmdb_lines(files[name])
         if given == mark
     ]
-    return Table(rows, "names", tuple(sorted(files)), notes=[f"split {number}, videos marked {mark}"])
+    return ParsedList(rows, "names", tuple(sorted(files)), notes=[f"split {number}, videos marked {mark}"])
 
 
-def _hmdb_split(source: Source) -> tuple[str, str]:
+def _hmdb_split(source: ListSource) -> tuple[str, str]:
     match = re.fullmatch(r"([a-z]+)(\d*)", source.split or "")
     if not match or match[1] not in _HMDB_MARKS:
         raise UsageError(source.path, f"split is '{source.split or ''}'", "choose train1, test1, train2 ..")

@@ -1,7 +1,7 @@
 """Anti-aliased shapes on a float picture, from signed distances.
 
 A pixel's cover falls from one to zero over the pixel that the outline crosses. Distances are worked out only
-in the small window around a shape, so a picture full of small shapes stays cheap.
+in the small area around a shape, so a picture full of small shapes stays cheap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 Point = Sequence[float]  # x to the right, y down, in pixels; (0, 0) is the first pixel's centre
 Colour = np.ndarray  # (3,) float32, RGB in 0..255
-_Window = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Area = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def capsule(
@@ -23,10 +23,10 @@ def capsule(
 
     `picture` is float32 (3, H, W) and is painted in place; what lies outside is cut off.
     """
-    window = _window(picture, a, b, max(radius_a, radius_b) + 1)
-    if window is None:
+    area = _area(picture, a, b, max(radius_a, radius_b) + 1)
+    if area is None:
         return
-    patch, x, y = window
+    patch, x, y = area
     along_x, along_y = b[0] - a[0], b[1] - a[1]
     from_x, from_y = x - np.float32(a[0]), y - np.float32(a[1])
     length = max(along_x * along_x + along_y * along_y, 1e-6)
@@ -37,10 +37,10 @@ def capsule(
 
 def rectangle(picture: np.ndarray, centre: Point, half: Point, angle: float, colour: Colour) -> None:
     """Paint a rectangle of half sides `half`, turned by `angle` radians, on float32 (3, H, W) in place."""
-    window = _window(picture, centre, centre, math.hypot(*half) + 1)
-    if window is None:
+    area = _area(picture, centre, centre, math.hypot(*half) + 1)
+    if area is None:
         return
-    patch, x, y = window
+    patch, x, y = area
     x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
     cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     beyond_x = np.abs(cos * x + sin * y) - np.float32(half[0])
@@ -48,7 +48,7 @@ def rectangle(picture: np.ndarray, centre: Point, half: Point, angle: float, col
     _paint(patch, np.maximum(beyond_x, beyond_y), colour)
 
 
-def _window(picture: np.ndarray, a: Point, b: Point, reach: float) -> _Window | None:
+def _area(picture: np.ndarray, a: Point, b: Point, reach: float) -> _Area | None:
     """The part of the picture within `reach` of two points, its x (1, w) and its y (h, 1); None if empty."""
     # Plain numbers: arrays of two would cost more than the painting of a small shape.
     height, width = picture.shape[1:]
