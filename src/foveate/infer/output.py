@@ -89,6 +89,7 @@ class Prediction:
 
     video: str
     model: str
+    trained_on: str = ""  # the data that the model has learnt from, in words
     duration_s: float = 0.0
     fps: float = 0.0
     status: Literal["ok", "partial", "refused"] = "ok"
@@ -107,12 +108,40 @@ class Prediction:
 
         choices: with boxes, sizes and pathways, which have an entry for each frame.
         """
-        data = dataclasses.asdict(self)
+        data = {each.name: _plain(getattr(self, each.name)) for each in dataclasses.fields(Prediction)}
         for name in ("clusters", "boxes", "sizes", "pathways"):
             if not data[name] or (name != "clusters" and not choices):
                 del data[name]
         data["video"] = self.video.encode("utf-8", "backslashreplace").decode()
         return data
+
+    @property
+    def label(self) -> str:
+        """The best class; empty for a video that was refused."""
+        return self.predictions[0].label if self.predictions else ""
+
+    @property
+    def top(self) -> tuple[ClassScore, ...]:
+        """The best classes, the likeliest first."""
+        return self.predictions
+
+    def csv_row(self, top: int) -> list[str]:
+        """The cells below `csv_header(top)`."""
+        named = [cell for each in self.predictions[:top] for cell in (each.label, f"{each.score:.6f}")]
+        facts = [
+            self.model,
+            self.status,
+            self.cause or "",
+            f"{self.duration_s:.3f}",
+            f"{self.cost.gmacs:.6f}",
+        ]
+        return [self.to_dict()["video"], *facts, *named, *[""] * (2 * top - len(named))]
+
+
+def csv_header(top: int) -> list[str]:
+    """Names of the columns of predictions with so many classes."""
+    ranks = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("label", "score")]
+    return ["video", "model", "status", "cause", "duration_s", "gmacs", *ranks]
 
 
 def describe(
@@ -131,6 +160,7 @@ def describe(
     return Prediction(
         video=video.name,
         model=model.name,
+        trained_on=model.trained_on,
         duration_s=video.duration_s,
         fps=video.fps,
         status="partial" if video.damage else "ok",
@@ -233,3 +263,12 @@ def _pathways(answers: Sequence[tuple[Window, ModelOutput]]) -> dict[str, tuple[
         for name, places in output.pathways.items():
             found.setdefault(name, set()).update(window.clips[0][place] for place in places)
     return {name: tuple(sorted(frames)) for name, frames in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON takes it."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]

@@ -77,8 +77,3 @@ class Predictor:
                 yield Prediction(
                     name_of(source), self.engine.model.name, status="refused", cause=cause_of(error)
                 )
-
-
-def predict(source: Any, model: VideoModel | str | Path, top: int = 5) -> Prediction:
-    """What one video shows: `predict("video.mp4", "model.safetensors").predictions[0].label`."""
-    return Predictor(model, top).predict(source)

@@ -71,6 +71,7 @@ class VideoModel(nn.Module):
     config: Any  # the frozen dataclass that it was built from
     name: str = ""  # its line in the zoo
     labels: tuple[str, ...] = ()  # class names in the order of the logits; empty if unknown
+    trained_on: str = ""  # the data that it has learnt from, in words; empty if unknown or untrained
     independent: bool = False  # several classes may be true at once, each with a probability of its own
     dynamic: bool = False  # what is computed depends on the pixels
     resizable: bool = True  # a crop of another size can be read
