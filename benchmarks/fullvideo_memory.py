@@ -97,7 +97,7 @@ def measure_answer(name: str) -> dict[str, float]:
     """What the logits of a long video take."""
     model, long = _model(name, "streamed").eval(), video(LONG)
     with torch.inference_mode():
-        taken = seconds(lambda: model.trace_videos([long]))
+        taken = seconds(lambda: model.cluster_videos([long]))
     return {**_memory(long), "seconds": taken}
 
 
@@ -137,7 +137,7 @@ def measure_share(name: str, frames: int = CLUSTERED) -> dict[str, float]:
 
 def step(model: FullVideo, frames: Tensor) -> None:
     """Forward and backward of one video."""
-    logits = model.trace_videos([frames]).logits
+    logits = model.cluster_videos([frames]).logits
     F.cross_entropy(logits, torch.tensor([0])).backward()
 
 

@@ -12,7 +12,7 @@ from benchmarks.record import WORK, Spread, Table, Value, in_turns, seconds
 from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset, make_loader
 from foveate.data.lists import read_list
-from foveate.data.made import make_figures
+from foveate.data.synthetic import make_figures
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob, parse_settings

@@ -18,8 +18,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foveate.data.made import FiguresConfig, make_figures
 from foveate.train.classifier import TrainJob, train_classifier
+
+from foveate.data.synthetic import FiguresConfig, make_figures
 from foveate.train.config import TrainConfig
 from foveate.video.transform import Augment
 

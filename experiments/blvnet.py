@@ -18,7 +18,7 @@ import torch
 from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import Lesson, race, step_race, training_memory
-from foveate.data.made import FiguresConfig, render_clip
+from foveate.data.synthetic import FiguresConfig, render_clip
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel

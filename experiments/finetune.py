@@ -19,7 +19,7 @@ import torch
 from experiments.runner import Column, Experiment, Numbers
 from foveate.data.cache import cache_videos
 from foveate.data.lists import VideoList, read_list
-from foveate.data.made import FiguresConfig, Move4MnistConfig, make_figures, make_move4mnist
+from foveate.data.synthetic import FiguresConfig, Move4MnistConfig, make_figures, make_move4mnist
 from foveate.measure.cost import count_macs, measure_latency
 from foveate.models.base import VideoModel
 from foveate.train.config import TrainConfig
@@ -33,7 +33,7 @@ SHORT_SIDE = 128  # pixels of the small copies; what is smaller stays as it is
 
 @dataclass(frozen=True)
 class Task:
-    """Videos to make, and how a model sees them. make: of `foveate.data.made`; train, test: videos."""
+    """Videos to make, and how a model sees them. make: of `foveate.data.synthetic`; train, test: videos."""
 
     make: Callable[..., dict[str, Path]]
     config: FiguresConfig | Move4MnistConfig

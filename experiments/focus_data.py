@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.clips import Arrays, Split, drawn
-from foveate.data.made import FiguresConfig, render_clip
+from foveate.data.synthetic import FiguresConfig, render_clip
 
 SIDE, FRAMES = 160, 8
 COUNTS = {"train": 1600, "val": 400, "test": 600}

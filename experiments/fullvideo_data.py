@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from experiments.clips import ClipBatch
-from foveate.data.made import Move4MnistConfig, render_move4mnist
-from foveate.data.made.move4mnist import digits_of, mnist_digits
-from foveate.data.made.texture import smooth_texture
+from foveate.data.synthetic import Move4MnistConfig, render_move4mnist
+from foveate.data.synthetic.move4mnist import digits_of, mnist_digits
+from foveate.data.synthetic.texture import smooth_texture
 
 STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # rows and columns: left, right, up, down
 DIGIT = 14  # side of a digit, pixels

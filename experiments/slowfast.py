@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from experiments.clips import Arrays, Batches, Split, drawn, in_order
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, race
-from foveate.data.made import FiguresConfig, render_clip
-from foveate.data.made.person import OUTFITS, Outfit
+from foveate.data.synthetic import FiguresConfig, render_clip
+from foveate.data.synthetic.person import OUTFITS, Outfit
 from foveate.layers.lateral import slow_indices
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs, count_parameters

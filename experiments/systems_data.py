@@ -17,7 +17,7 @@ from experiments import focus_data
 from experiments.clips import Arrays, Split, drawn
 from experiments.focus_data import ACTIONS, CONFIG, COUNTS
 from foveate.clip import ClipSpec
-from foveate.data.made import render_clip
+from foveate.data.synthetic import render_clip
 from foveate.video.transform import resize
 
 SIDE, FRAMES = 112, 24

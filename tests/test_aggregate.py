@@ -147,7 +147,7 @@ def test_behind_the_clusters_of_a_full_video_they_see_each_other() -> None:
     assert {len(part.weights) for parts in late for part in parts} == {5}
     clip = torch.randn(1, 3, 12, 64, 64, generator=torch.Generator().manual_seed(0))
     maps = model.early(clip[0].transpose(0, 1)[:8])
-    assert torch.allclose(model.trace(clip).logits, model(clip))
+    assert torch.allclose(model.output(clip).logits, model(clip))
     forward, backward = model.late(maps, 8).mean(0), model.late(maps.flip(0), 8).mean(0)
     assert (forward - backward).norm() > 1e-3 * forward.norm()
 

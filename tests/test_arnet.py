@@ -59,21 +59,21 @@ def clip(batch: int = 5, frames: int = FRAMES) -> Tensor:
 @torch.inference_mode()
 def test_a_batch_is_its_videos_one_by_one(remember: bool) -> None:
     model, videos = small(remember_skipped=remember), clip()
-    together = model.trace(videos)
-    assert len(set(map(tuple, together.actions.tolist()))) > 1
+    together = model.output(videos)
+    assert len(set(map(tuple, together.sizes.tolist()))) > 1
     for row in range(len(videos)):
-        alone = model.trace(videos[row : row + 1])
-        assert torch.equal(alone.actions[0], together.actions[row])
+        alone = model.output(videos[row : row + 1])
+        assert torch.equal(alone.sizes[0], together.sizes[row]) and alone.macs[0] == together.macs[row]
         assert torch.allclose(alone.logits[0], together.logits[row], atol=1e-6)
 
 
 @torch.inference_mode()
 def test_decisions_are_the_same_every_time_in_any_mode() -> None:
     model, videos = small(), clip()
-    first = model.trace(videos)
+    first = model.output(videos)
     torch.manual_seed(7)
-    again = model.trace(videos)
-    assert torch.equal(first.actions, again.actions) and torch.equal(first.logits, again.logits)
+    again = model.output(videos)
+    assert torch.equal(first.sizes, again.sizes) and torch.equal(first.logits, again.logits)
 
 
 @pytest.mark.parametrize("remember", [False, True])
@@ -81,22 +81,22 @@ def test_decisions_are_the_same_every_time_in_any_mode() -> None:
 def test_sparse_is_dense_with_masks(remember: bool) -> None:
     """The released arithmetic: all networks on all frames, then the chosen answers averaged."""
     model, videos = small(remember_skipped=remember), clip()
-    trace = model.trace(videos)
+    readings = model.read_frames(model.resized(videos), len(videos), FRAMES)
     logits, actions = model.branches(model.resized(videos), len(videos), FRAMES)
-    assert torch.equal(actions.argmax(-1), trace.actions)
-    assert torch.allclose(fuse(actions, logits), trace.logits, atol=1e-6)
+    assert torch.equal(actions.argmax(-1), readings.actions)
+    assert torch.allclose(fuse(actions, logits), model.output_of(readings).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize(("skip", "length"), [(SKIP1, 1), (SKIP2, 2), (SKIP4, 4)])
 @torch.inference_mode()
 def test_skipped_frames_cost_nothing(skip: int, length: int) -> None:
     model, videos = always(skip), clip(2, 8)
-    trace = model.trace(videos)
+    output = model.output(videos)
     looks = 2 * math.ceil(8 / length)
-    assert int(trace.glanced.sum()) == looks and not trace.sides.any() and not trace.logits.any()
+    assert int(output.frames_read.sum()) == looks and not output.sizes.any() and not output.logits.any()
     image = torch.zeros(1, 3, 16, 16)
     look = count_macs(model.glance, image).total + 4 * 8 * (model.glance.channels + 8) + 8 * 7
-    assert count_macs(model, videos).total == looks * look
+    assert count_macs(model, videos).total == looks * look == int(output.macs.sum())
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
@@ -107,27 +107,27 @@ def test_a_frame_costs_its_glance_and_its_network(size: int) -> None:
     answer = count_macs(model.nets[size], torch.zeros(1, 3, side, side)).total
     answer += model.heads[size].in_features * CLASSES
     spent, looks = count_macs(model, videos).total, count_macs(always(SKIP1), videos).total
-    assert spent - looks == 2 * FRAMES * answer
-    assert (model.trace(videos).sides == side).all()
+    assert spent - looks == 2 * FRAMES * answer and spent == int(model.output(videos).macs.sum())
+    assert (model.output(videos).sizes == side).all()
 
 
 @torch.inference_mode()
 def test_frames_that_are_left_out_may_hold_anything() -> None:
     model, videos = small(), clip()
-    trace = model.trace(videos)
-    unseen = ~trace.glanced
+    output = model.output(videos)
+    unseen = ~output.frames_read
     assert unseen.any()
     videos = videos.transpose(1, 2)
     videos[unseen] = float("nan")
-    assert torch.equal(model(videos.transpose(1, 2)), trace.logits)
+    assert torch.equal(model(videos.transpose(1, 2)), output.logits)
 
 
 @torch.inference_mode()
 def test_the_answer_is_the_mean_over_the_frames_that_were_read() -> None:
-    trace = small().trace(clip())
-    read = trace.sides > 0
+    output = small().output(clip())
+    read = output.sizes > 0
     assert 0 < int(read.sum()) < read.numel()
-    for logits, frames, mask in zip(trace.logits, trace.frame_logits, read, strict=True):
+    for logits, frames, mask in zip(output.logits, output.frame_logits, read, strict=True):
         expected = frames[mask].mean(0) if mask.any() else torch.zeros(CLASSES)
         assert torch.allclose(logits, expected, atol=1e-6)
 

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import make_bad_videos
-from foveate.video.decode import DecodeError, Limits, open_video, scan
+from foveate.video import DecodeError, Limits, open_video, scan
 from make_bad_videos import KINDS, encode, encode_bytes, picture, png, read_index
 
 PARTIAL = [name for name, (entry, _) in KINDS.items() if entry.policy == "partial"]
@@ -275,7 +275,7 @@ def bombs(corpus, tmp_path_factory) -> list[Path]:
 def test_bombs_are_refused_before_they_unfold(corpus, bombs):
     program = """
 import resource, sys
-from foveate.video.decode import scan
+from foveate.video import scan
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 scan(sys.argv[1])
 before = peak()

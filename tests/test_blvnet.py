@@ -19,7 +19,7 @@ from foveate.measure.cost import count_macs, count_parameters
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights import convert, load_official
-from foveate.weights.load import start_from
+from foveate.weights.start import start_from
 
 
 def net(depth: int = 50, taps: int = 3, method: str = "sum", **fields: int) -> PairBLResNet:
@@ -150,11 +150,11 @@ def test_odd_frames_are_one_clear_line() -> None:
 
 
 @torch.inference_mode()
-def test_trace_answers_for_every_pair() -> None:
+def test_output_answers_for_every_pair() -> None:
     model, clip = small(), torch.randn(2, 3, 6, 64, 64)
-    trace = model.trace(clip)
-    assert trace.frame_logits.shape == (2, 3, 5)
-    assert torch.allclose(trace.logits, model(clip), atol=1e-6)
+    output = model.output(clip)
+    assert output.frame_logits.shape == (2, 3, 5)
+    assert torch.allclose(output.logits, model(clip), atol=1e-6)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """The cache of shrunk videos: right pixels, resumable, nothing half written, bad files listed."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ from foveate.clip import ClipSpec
 from foveate.data import cache
 from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
-from foveate.data.entry import Entry, VideoList
-from foveate.data.lists import read_list
+from foveate.data.lists import VideoEntry, VideoList, read_list
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.video.transform import resize_short
 from make_bad_videos import encode, read_index, zeroed_middle
 
@@ -28,7 +28,7 @@ def videos(tmp_path) -> VideoList:
     encode(folder / "odd, name é.mkv", n=10)
     (folder / "page.mp4").write_text("<html>not a video</html>")
     names = ("walk.mp4", "page.mp4", "odd, name é.mkv")
-    entries = tuple(Entry(str(folder / name), (label,)) for label, name in enumerate(names))
+    entries = tuple(VideoEntry(str(folder / name), (label,)) for label, name in enumerate(names))
     return VideoList(entries, ("walk", "page", "odd"), "folder", ("a note",))
 
 
@@ -117,7 +117,7 @@ def test_another_setting_or_source_makes_the_copy_again(videos, tmp_path):
 
 def test_parts_and_limits(videos, tmp_path):
     path = videos.entries[0].path
-    parts = (Entry(path, (0,), start=5, end=15), Entry(path, (1,)), Entry(path, (2,)))
+    parts = (VideoEntry(path, (0,), start=5, end=15), VideoEntry(path, (1,)), VideoEntry(path, (2,)))
     cached = cache_videos(VideoList(parts, ("a", "b", "c"), "jsonl"), tmp_path / "cache", 64, 9, workers=0)
     codes = [[read_index(frame) for frame in copy] for copy in arrays(cached)]
     assert codes == [list(range(5, 15, 2)), list(range(0, 24, 3)), list(range(0, 24, 3))]
@@ -131,7 +131,9 @@ def test_of_a_damaged_video_the_frames_that_are_there_are_kept(videos, tmp_path)
     path = Path(videos.entries[0].path)
     zeroed_middle(path)
     for _ in range(2):  # the second time from the copy of the first
-        cached = cache_videos(VideoList((Entry(str(path), (0,)),), ("a",), "jsonl"), tmp_path / "cache", 32)
+        cached = cache_videos(
+            VideoList((VideoEntry(str(path), (0,)),), ("a",), "jsonl"), tmp_path / "cache", 32
+        )
         (copy,) = arrays(cached)
         assert 0 < len(copy) < 24
         assert cached.entries[0].frames == len(copy)
@@ -140,7 +142,7 @@ def test_of_a_damaged_video_the_frames_that_are_there_are_kept(videos, tmp_path)
 
 def test_small_videos_are_not_enlarged_and_false_counts_are_bad(videos, tmp_path):
     entry = videos.entries[0]
-    both = VideoList((entry, Entry(entry.path, (0,), start=0, end=99)), ("a",), "jsonl")
+    both = VideoList((entry, VideoEntry(entry.path, (0,), start=0, end=99)), ("a",), "jsonl")
     cached = cache_videos(both, tmp_path / "cache", 500, workers=0)
     assert [copy.shape for copy in arrays(cached)] == [(24, 64, 96, 3)]
     assert "ends before frame 24" in cached.notes[0]
@@ -173,12 +175,27 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(videos, tmp_path, co
     with pytest.raises(OutputError):
         cache_videos(videos, tmp_path / "file", 32, workers=count)
     folder = tmp_path / "cache"
-    recipe = cache.Recipe(folder, 32, None)
-    target = recipe.target(videos.entries[0])
+    settings = cache.CacheSettings(folder, 32, None)
+    target = settings.target(videos.entries[0])
     target.with_name(f".{target.name}.part").mkdir(parents=True)
     with pytest.raises(OutputError, match="directory") as caught:
         cache_videos(videos, folder, 32, workers=count)
     assert caught.value.subject.endswith(".npy")
+
+
+def test_a_video_that_kills_its_process_is_left_out(videos, tmp_path, monkeypatch):
+    losses = [cache.Lost("killed by SIGSEGV")]
+
+    def one_lost(function, items, *others):
+        return chain(losses, map(function, items[1:]))
+
+    monkeypatch.setattr(cache, "map_in_processes", one_lost)
+    cached = cache_videos(videos, tmp_path / "cache", 32, workers=2)
+    assert [entry.labels for entry in cached.entries] == [(2,)]
+    bad = [json.loads(line) for line in (tmp_path / "cache" / "bad.jsonl").read_text().splitlines()]
+    assert bad[0] == {
+        "path": videos.entries[0].path, "cause": "copying came to no end: killed by SIGSEGV",
+    }  # fmt: skip
 
 
 def test_impossible_sizes_are_refused(videos, tmp_path):

@@ -15,9 +15,9 @@ import torch
 from foveate.errors import ModelFileError
 from foveate.models.zoo import create_model
 from foveate.weights import load_official
-from foveate.weights.caffe2 import TO_PYSLOWFAST
 from foveate.weights.container import read_container
-from foveate.weights.official import TABLES, find_origin
+from foveate.weights.origins import find_origin, get_origin
+from foveate.weights.origins.caffe2 import TO_PYSLOWFAST
 from foveate.weights.rename import rename
 from parity_cases import FOLDER
 
@@ -36,8 +36,9 @@ def test_every_blob_has_its_place(which: str) -> None:
     assert list(rename(blobs, TO_PYSLOWFAST, which)) == [name for _, name in pairs(which)]
     with torch.device("meta"):
         ours = create_model(LISTS[which]).state_dict().keys()
-    assert find_origin(blobs, Path(which)) == "caffe2"
-    theirs = rename(blobs | {"lr": nothing, "conv1_w_momentum": nothing}, TABLES["caffe2"], which).keys()
+    assert find_origin(blobs, Path(which)).name == "caffe2"
+    unused = {"lr": nothing, "conv1_w_momentum": nothing}
+    theirs = get_origin("caffe2").rename(blobs | unused, which).keys()
     assert theirs == {key for key in ours if not key.endswith("num_batches_tracked")}
 
 
@@ -50,8 +51,8 @@ def model() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def blobs(model: torch.nn.Module) -> dict[str, np.ndarray]:
     """The weights of the model as the zoo would call them."""
-    names = rename({blob: torch.tensor(i) for i, (blob, _) in enumerate(pairs("slowfast_r50"))},
-                   TABLES["caffe2"], "names")  # fmt: skip
+    places = {blob: torch.tensor(i) for i, (blob, _) in enumerate(pairs("slowfast_r50"))}
+    names = get_origin("caffe2").rename(places, "names")
     state = model.state_dict()
     order = [blob for blob, _ in pairs("slowfast_r50")]
     return {order[int(place)]: state[key].numpy() for key, place in names.items()} | {"lr": np.float32(0.1)}
@@ -99,7 +100,7 @@ def test_a_torch_file_may_be_called_pkl(legacy: bool, model: Any, tmp_path: Path
 
 def as_pyslowfast(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     names = [name for _, name in pairs("slowfast_r50")]
-    ours = rename({name: torch.tensor(i) for i, name in enumerate(names)}, TABLES["pyslowfast"], "names")
+    ours = get_origin("pyslowfast").rename({name: torch.tensor(i) for i, name in enumerate(names)}, "names")
     state = model.state_dict()
     return {names[int(place)]: state[key] for key, place in ours.items()}
 

@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,10 +20,8 @@ import pytest
 from PIL import Image
 
 from foveate.data.check import ROW_KEYS, cause_table, check_videos, write_manifest
-from foveate.data.children import Died, map_in_children
-from foveate.data.entry import Entry
-from foveate.data.lists import read_list
-from foveate.data.manifest import changed_since, with_status
+from foveate.data.lists import VideoEntry, read_list
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, UsageError
 
 
@@ -74,7 +74,7 @@ def test_fingerprints_are_those_of_the_contents(videos):
 
 def test_every_source_is_decoded_once(videos):
     path = str(videos / "good/real.mp4")
-    parts = [Entry(path, (0,), start=0, end=9), Entry(path, (1,), start=9, end=20)]
+    parts = [VideoEntry(path, (0,), start=0, end=9), VideoEntry(path, (1,), start=9, end=20)]
     listed = dataclasses.replace(read_list(videos), entries=tuple(parts))
     assert [row.path for row in check_videos(listed)] == [path]
 
@@ -145,15 +145,68 @@ def fate(item: str) -> str:
 
 def test_children_that_die_cost_their_own_item_only():
     items = ["a", "abort", "b", "leave", "hang", "c"]
-    a, abort, b, leave, hang, c = map_in_children(fate, items, 2, timeout_s=2)
+    a, abort, b, leave, hang, c = map_in_processes(fate, items, 2, timeout_s=2)
     assert (a, b, c) == ("A", "B", "C")
-    assert [abort, leave] == [Died("killed by SIGABRT"), Died("exit code 3")]
-    assert hang == Died("no result within 2 s")
+    assert [abort, leave] == [Lost("killed by SIGABRT"), Lost("exit code 3")]
+    assert hang == Lost("no result within 2 s")
+
+
+def killed_at_once(item: int) -> int:
+    if item % 3 == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_processes_that_die_the_moment_they_have_an_item_break_nothing():
+    found = list(map_in_processes(killed_at_once, range(9), 3))
+    assert found == [Lost("killed by SIGKILL") if item % 3 == 0 else item for item in range(9)]
 
 
 def test_an_exception_in_a_child_is_raised_here_and_ends_the_children():
     with pytest.raises(DataError, match=r"x\.mp4: broken \(mend it\)"):
-        list(map_in_children(fate, ["a", "raise", "b"], 2, timeout_s=60))
+        list(map_in_processes(fate, ["a", "raise", "b"], 2, timeout_s=60))
+    assert not multiprocessing.active_children()
+
+
+UNGUARDED = """
+import multiprocessing, sys
+import torch
+from foveate.data.pool import map_in_processes
+from foveate.data.workers import WatchedLoader
+from foveate.errors import FoveateError
+
+if __name__ != "__main__":
+    print("imported again", file=sys.stderr)
+multiprocessing.set_start_method("spawn", force=True)
+try:
+    if sys.argv[1] == "pool":
+        print(list(map_in_processes(abs, [-1, 2], 2)))
+    else:
+        numbers = torch.utils.data.TensorDataset(torch.arange(4))
+        print(list(WatchedLoader(numbers, ["a"] * 4, [(0, i) for i in range(4)], len, workers=2)))
+except FoveateError as error:
+    print(f"error: {error}", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("path", ["pool", "loader"])
+def test_a_script_without_a_guard_is_told_so_in_one_line(path, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, script, path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    lines = [line for line in done.stderr.splitlines() if line != "imported again"]
+    assert len(lines) == 1 and done.stdout == "", done.stderr
+    assert lines[0].startswith("error: workers: a worker process cannot start")
+    assert 'if __name__ == "__main__":' in lines[0]
+
+
+def test_many_items_go_through_a_few_processes_in_order():
+    assert list(map_in_processes(abs, range(-500, 0), 2)) == list(range(500, 0, -1))
+    assert list(map_in_processes(abs, [], 2)) == []
+    first = map_in_processes(abs, range(-500, 0), 2)
+    assert next(first) == 500
+    first.close()  # a caller that stops leaves no process behind
     assert not multiprocessing.active_children()
 
 
@@ -175,14 +228,11 @@ def test_a_manifest_is_a_list_to_train_from(videos, tmp_path):
     again = read_list(tmp_path / "manifest.jsonl")
     assert [(e.path, e.labels) for e in again.entries] == [(e.path, e.labels) for e in listed.entries]
     assert again.class_names == listed.class_names
-    parted = with_status(tmp_path / "manifest.jsonl")
-    assert [row for row in rows if row.status == "refused"] == list(parted.refused)
-    assert len(parted.videos) + len(parted.refused) == len(listed)
-    assert {e.path: e.frames for e in parted.videos.entries} == {
-        row.path: row.frames for row in rows if row.status != "refused"
-    }
-    whole = with_status(tmp_path / "manifest.jsonl", accept=("ok",))
-    assert {Path(e.path).parent.name for e in whole.videos.entries} == {"good"}
+    assert {e.path: e.frames for e in again.entries} == {row.path: row.frames for row in rows}
+    records = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()[1:]]
+    assert [(record["status"], record["cause"]) for record in records] == [
+        (row.status, row.cause) for row in rows
+    ]
 
 
 def test_a_manifest_keeps_what_the_list_said(videos, tmp_path):
@@ -191,9 +241,6 @@ def test_a_manifest_keeps_what_the_list_said(videos, tmp_path):
     write_manifest(check_videos(listed), tmp_path / "m.jsonl", listed)
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()[1:]]
     assert [(record["frames"], record.get("listed_frames")) for record in records] == [(2, 9), (3, None)]
-    assert any(
-        "1 videos have another number" in note for note in with_status(tmp_path / "m.jsonl").videos.notes
-    )
 
 
 def test_a_manifest_of_paths_and_an_incomplete_one(videos, tmp_path):
@@ -204,36 +251,6 @@ def test_a_manifest_of_paths_and_an_incomplete_one(videos, tmp_path):
     ]
     with pytest.raises(UsageError, match="was not checked"):
         write_manifest(rows, tmp_path / "m.jsonl", read_list(videos))
-
-
-def test_nothing_usable_and_nothing_checked_are_errors(videos, tmp_path):
-    rows = list(check_videos([videos / "other/text.mp4", videos / "other/gone.mp4"]))
-    write_manifest(rows, tmp_path / "m.jsonl")
-    with pytest.raises(DataError, match="none of 2 videos is usable"):
-        with_status(tmp_path / "m.jsonl")
-    (tmp_path / "m.jsonl").write_text('{"foveate": 1}\n{"path": "a.mp4"}\n')
-    with pytest.raises(DataError, match=r"m\.jsonl:2: has no status"):
-        with_status(tmp_path / "m.jsonl")
-
-
-def test_files_that_changed_since_are_named(videos, tmp_path):
-    listed = read_list(videos)
-    write_manifest(check_videos(listed), tmp_path / "m.jsonl", listed)
-    assert changed_since(tmp_path / "m.jsonl") == {}
-    (videos / "good/real.mp4").unlink()
-    (videos / "good/images/00002.jpg").unlink()
-    os.utime(videos / "good/array.npy", (1, 1))
-    (videos / "other/text.mp4").write_text("grown text")
-    changes = {
-        os.path.relpath(path, videos): cause for path, cause in changed_since(tmp_path / "m.jsonl").items()
-    }
-    assert changes == {
-        "good/real.mp4": "is gone since it was checked",
-        "good/images": changes["good/images"],
-        "good/array.npy": "changed since it was checked: modified",
-        "other/text.mp4": "changed since it was checked: 8 bytes became 10",
-    }
-    assert "bytes became" in changes["good/images"]
 
 
 def test_names_that_are_not_utf8_are_checked_and_kept(videos, clips, tmp_path):

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from foveate.cli.training import read_job
-from foveate.data.entry import Entry, VideoList
-from foveate.data.lists import read_list, write_jsonl
-from foveate.data.made import make_move4mnist
+from foveate.data.lists import VideoEntry, VideoList, read_list, write_jsonl
+from foveate.data.synthetic import make_move4mnist
 from foveate.errors import DataError, FoveateError, ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -115,7 +114,7 @@ class TestRefused:
             assert word in str(refusal.value)
 
     def test_a_list_without_labels(self, job: TrainJob, tmp_path: Path) -> None:
-        entries = tuple(Entry(entry.path) for entry in read_list(job.videos).entries)
+        entries = tuple(VideoEntry(entry.path) for entry in read_list(job.videos).entries)
         bare = write_list(tmp_path / "bare.jsonl", VideoList(entries, (), "jsonl"))
         self.refuse(replace(job, videos=bare), DataError, "bare.jsonl", "8 of 8 videos have no label")
         self.refuse(replace(job, val=bare), DataError, "bare.jsonl", "have no label")
@@ -193,7 +192,7 @@ def test_a_fingerprint_tells_lists_apart_wherever_they_lie(lists: dict[str, Path
 
 def test_files_that_cannot_be_read_are_listed_beside_the_run(job: TrainJob, tmp_path: Path) -> None:
     videos = read_list(job.videos)
-    gone = Entry(str(tmp_path / "gone.mp4"), (0,))
+    gone = VideoEntry(str(tmp_path / "gone.mp4"), (0,))
     mixed = write_list(tmp_path / "mixed.jsonl", videos, entries=(*videos.entries, gone))
     config = replace(CONFIG, batch=3, epochs=1, max_bad_fraction=0.2)
     train_model(replace(job, videos=mixed, val=None, train=config))

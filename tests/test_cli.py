@@ -22,13 +22,13 @@ import pytest
 import torch
 
 from foveate.cli import VERBS, main
-from foveate.data.made import make_move4mnist
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic import make_move4mnist
+from foveate.data.synthetic.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
-from foveate.weights.efficientnet_lite import packaged_file
 from foveate.weights.file import read_card, save_model
+from foveate.weights.origins.efficientnet_lite import packaged_file
 from make_bad_videos import KINDS
 
 PROGRAM = Path(sys.executable).with_name("foveate")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,25 +13,21 @@ from PIL import Image
 
 import foveate
 from foveate.cli import main
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, UsageError
-from foveate.infer.chunks import Chunks
-from foveate.infer.predict import MANY, Predictor
+from foveate.infer.predict import Predictor
+from foveate.infer.read import MANY, Chunks
 from foveate.layers.normalise import to_clip
+from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
-from foveate.report.clusters import write_clusters
+from foveate.report.overlay import write_clusters
 from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
+from foveate.video import open_video
 from foveate.video.base import CHUNK
-from foveate.video.decode import open_video
 from foveate.video.transform import test_transform as centre_crops
 from foveate.weights.file import save_model
 
 FPS, SCENES = 10, (30, 6, 54)  # frames of three scenes
-
-
-@contextmanager
-def unwatched(part: str) -> Iterator[None]:
-    yield
 
 
 def exit_code(*words: str) -> object:
@@ -114,7 +108,7 @@ def test_a_long_clip_in_chunks_says_the_same(film: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr("foveate.models.fullvideo.HELD", 0)
         twice = Predictor(model, window=0).predict(film)
-    monkeypatch.setattr("foveate.infer.predict.MANY", 1000)
+    monkeypatch.setattr("foveate.infer.read.MANY", 1000)
     whole = Predictor(model, window=0).predict(film)
     assert twice.clusters == chunked.clusters == whole.clusters
     for ours, theirs in zip(twice.predictions, whole.predictions, strict=True):
@@ -128,17 +122,17 @@ def test_a_long_clip_in_chunks_says_the_same(film: Path, monkeypatch: pytest.Mon
 def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
     model = full_video()
     with open_video(film) as video:
-        chunks = Chunks(video, range(5, 60, 2), model.spec, unwatched)
+        chunks = Chunks(video, range(5, 60, 2), model.spec, Stopwatch())
         first, second = (torch.cat(list(chunks)) for _ in range(2))
         assert torch.equal(first, second) and first.shape == (28, 32, 32, 3)
         assert [len(chunk) for chunk in chunks] == [CHUNK, 28 - CHUNK]
         with pytest.raises(DataError, match="frame 200 does not exist"):
-            list(Chunks(video, [3, 200], model.spec, unwatched))
+            list(Chunks(video, [3, 200], model.spec, Stopwatch()))
 
 
 def test_windows_decode_their_own_frames(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, with those after the key frame before it and those that a decoder holds back: not the file."""
-    monkeypatch.setattr("foveate.infer.predict.MANY", 8)
+    monkeypatch.setattr("foveate.infer.read.MANY", 8)
     monkeypatch.setattr("foveate.models.fullvideo.HELD", 0)
     cost = Predictor(full_video(sampling="all", frames=10_000), window=3).predict(film).cost
     assert cost.frames_used == sum(SCENES)

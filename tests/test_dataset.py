@@ -13,12 +13,12 @@ import torch
 from foveate.clip import ClipSpec
 from foveate.data import workers
 from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader
-from foveate.data.entry import Entry
+from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.models.zoo import create_model
 from foveate.train.objective import clips_of
+from foveate.video import open_video
 from foveate.video.base import CHUNK
-from foveate.video.decode import open_video
 from foveate.video.sample import clip_indices, segments, views
 from foveate.video.transform import Augment, train_transform
 from make_bad_videos import encode, read_index
@@ -38,19 +38,19 @@ def bars(index: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def entries(tmp_path_factory) -> list[Entry]:
+def entries(tmp_path_factory) -> list[VideoEntry]:
     """Six H.264 videos of 24 to 3 frames and three classes."""
     folder = tmp_path_factory.mktemp("videos")
     for number, length in enumerate(LENGTHS):
         encode(folder / f"{number}.mp4", size=(64, 64), n=length, image=bars)
-    return [Entry(str(folder / f"{number}.mp4"), (number % 3,)) for number in range(len(LENGTHS))]
+    return [VideoEntry(str(folder / f"{number}.mp4"), (number % 3,)) for number in range(len(LENGTHS))]
 
 
 @pytest.fixture
-def broken(tmp_path) -> Entry:
+def broken(tmp_path) -> VideoEntry:
     path = tmp_path / "page.mp4"
     path.write_text("<html>not a video</html>")
-    return Entry(str(path), (0,))
+    return VideoEntry(str(path), (0,))
 
 
 def numbers(clip: torch.Tensor) -> list[int]:
@@ -106,11 +106,11 @@ def test_shared_jitter_reaches_the_sampling(entries):
 def test_a_part_of_a_video_shifts_its_frames(entries):
     path = entries[0].path
     parts = [
-        Entry(path, (0,), start=4, end=12),
-        Entry(path, (0,), start=20),
-        Entry(path, (0,), frames=8),
-        Entry(path, (0,), start_s=1.0, end_s=1.5),  # 12 frames a second
-        Entry(path, (0,), start_s=1.5, end_s=99.0),
+        VideoEntry(path, (0,), start=4, end=12),
+        VideoEntry(path, (0,), start=20),
+        VideoEntry(path, (0,), frames=8),
+        VideoEntry(path, (0,), start_s=1.0, end_s=1.5),  # 12 frames a second
+        VideoEntry(path, (0,), start_s=1.5, end_s=99.0),
     ]
     dataset = VideoDataset(parts, SPEC, 1)
     got = [numbers(dataset[0, index].frames[0]) for index in range(5)]
@@ -140,7 +140,7 @@ def test_impossible_views_are_refused_before_reading(entries):
 
 
 def test_bad_files_are_named_and_nothing_takes_their_place(entries, broken):
-    missing = Entry(str(Path(broken.path).with_name("gone.mp4")), (1,))
+    missing = VideoEntry(str(Path(broken.path).with_name("gone.mp4")), (1,))
     too_long = replace(entries[1], frames=40)  # 20 in truth
     empty = replace(entries[1], start=20)
     dataset = VideoDataset([entries[0], broken, entries[2], missing, too_long, empty], SPEC, 3)
@@ -155,7 +155,7 @@ def test_bad_files_are_named_and_nothing_takes_their_place(entries, broken):
 def test_a_file_that_vanishes_between_two_epochs_is_bad(entries, tmp_path):
     path = tmp_path / "short-lived.mp4"
     path.write_bytes(Path(entries[0].path).read_bytes())
-    dataset = training([Entry(str(path), (0,))])
+    dataset = training([VideoEntry(str(path), (0,))])
     assert dataset[0, 0].bad is None
     path.unlink()
     assert "no such file" in dataset[1, 0].bad.cause.lower()
@@ -267,6 +267,11 @@ def test_whole_videos_are_tested_one_by_one(entries):
     assert [batch.frames.shape[:3] for batch in found] == [(1, 1, length) for length in LENGTHS]
 
 
+class Unpicklable(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
 class Hostile(VideoDataset):
     """A data set whose third video does to its process what a broken decoder can do."""
 
@@ -280,6 +285,8 @@ class Hostile(VideoDataset):
                 time.sleep(60)
             if self.harm == "bug":
                 raise RuntimeError("a bug, not a file")
+            if self.harm == "unpicklable":
+                raise Unpicklable(1, 2)
         return super().__getitem__(item)
 
 
@@ -300,7 +307,11 @@ def test_a_lost_worker_is_an_error_that_names_its_file(entries, harm, cause):
 def test_a_bug_in_a_worker_stays_a_bug(entries):
     dataset = Hostile(entries, SPEC, 3)
     dataset.harm = "bug"
-    with pytest.raises(RuntimeError, match="a bug, not a file"):
+    with pytest.raises(RuntimeError, match="a bug, not a file") as caught:
+        batches(dataset, workers=1)
+    assert "in __getitem__" in caught.value.__notes__[0]  # where it happened
+    dataset.harm = "unpicklable"
+    with pytest.raises(RuntimeError, match="Unpicklable: 1 and 2"):
         batches(dataset, workers=1)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from foveate.cli import main
 from foveate.data.lists import read_list
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import UsageError
 from foveate.infer.engine import EagerEngine
 from foveate.models.adafocus.parts import FocusModel

@@ -11,6 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from foveate.models.zoo import MODELS, create_model
 from foveate.weights import fetch as fetching
 from foveate.weights.addresses import all_addresses, find_address
 from foveate.weights.fetch import fetch
-from foveate.weights.official import TABLES
+from foveate.weights.origins import ORIGINS
 
 URL = "https://weights.example/zoo/kinetics/M.pyth"
 
@@ -116,6 +117,12 @@ def test_a_file_is_downloaded_once(server: type[Server], tmp_path: Path) -> None
     digest = hashlib.sha256(server.content).hexdigest()
     assert path.with_name("M.pyth.sha256").read_text().split() == [digest, "M.pyth"]
     assert kept(tmp_path) == {"M.pyth", "M.pyth.sha256"}
+
+
+def test_of_several_at_a_time_one_downloads(server: type[Server]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(fetch, [URL] * 4))) == 1
+    assert server.asked == [None]
 
 
 def test_a_broken_download_goes_on_where_it_was(server: type[Server]) -> None:
@@ -325,9 +332,10 @@ def pytorchvideo_name(key: str) -> str:
 def test_addresses_are_of_the_zoo() -> None:
     known = all_addresses()
     assert {"slowfast_r50_8x8", "x3d_s", "tsm_r50_8"} <= {address.model for address in known} <= MODELS.keys()
-    assert {address.origin for address in known} <= TABLES.keys()
+    assert {address.origin for address in known} <= {origin.name for origin in ORIGINS}
     assert len({(address.model, address.weights) for address in known}) == len(known)
     assert all(address.url.startswith("https://") for address in known)
+    assert all(address.labels for address in known)
     kinetics = find_address("slowfast_r50_8x8", "kinetics400_caffe2")
     assert (kinetics.origin, len(kinetics.labels)) == ("caffe2", 400)
     charades = find_address("slowfast_r50_8x8", "charades")

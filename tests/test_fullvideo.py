@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from foveate.data.dataset import Batch
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import UsageError
 from foveate.layers.normalise import to_clip
 from foveate.layers.temporal import TemporalShift
@@ -29,7 +29,7 @@ from foveate.train.job import TrainJob
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_mode
 from foveate.train.stages import train_model
-from foveate.weights.official import find_origin
+from foveate.weights.origins import find_origin
 
 SIDE, CLASSES = 32, 3
 TINY = FullVideoConfig(
@@ -62,7 +62,7 @@ def still_norms(model: FullVideo) -> FullVideo:
 def learn(model: FullVideo, videos: list[Tensor], bf16: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """The logits of some videos, and the gradient of a loss of theirs."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        logits = model.trace_videos(videos).logits
+        logits = model.cluster_videos(videos).logits
         loss = F.cross_entropy(logits.float(), torch.arange(len(videos)) % CLASSES)
     loss.backward()
     return logits.detach(), {name: own.grad for name, own in model.named_parameters()}
@@ -121,7 +121,7 @@ def test_streaming_holds_no_activations() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            model.trace_videos([video(frames)]).logits.sum()
+            model.cluster_videos([video(frames)]).logits.sum()
         return sum(kept.values())
 
     short, long = (saved(build(early="streamed").train(), frames) for frames in (16, 64))
@@ -178,9 +178,9 @@ def test_a_batch_of_different_lengths_is_each_alone(mode: str, fields: dict[str,
     model = build(eval_mode=mode, **fields)
     videos = [video(length, seed) for seed, length in enumerate((9, 1, 20, 3))]
     with torch.no_grad():
-        together = model.trace_videos(videos)
+        together = model.cluster_videos(videos)
         for number, each in enumerate(videos):
-            alone = model.trace(each.unsqueeze(0))
+            alone = model.cluster_videos(each.unsqueeze(0))
             length = each.shape[1]
             assert torch.allclose(together.logits[number], alone.logits[0], atol=1e-5)
             assert torch.equal(together.assignment[number, :length], alone.assignment[0])
@@ -191,8 +191,8 @@ def test_a_batch_of_different_lengths_is_each_alone(mode: str, fields: dict[str,
 def test_logits_are_the_mean_of_the_steps_of_each_video(mode: str) -> None:
     model, lengths = build(eval_mode=mode), (9, 2)
     with torch.no_grad():
-        trace = model.trace_videos([video(length) for length in lengths])
-    for length, logits, steps in zip(lengths, trace.logits, trace.step_logits, strict=True):
+        answer = model.cluster_videos([video(length) for length in lengths])
+    for length, logits, steps in zip(lengths, answer.logits, answer.step_logits, strict=True):
         own = length if mode == "all" else 4
         assert torch.allclose(logits, steps[:own].mean(0), atol=1e-6) and not steps[own:].any()
 
@@ -216,25 +216,25 @@ def test_a_constant_video_says_what_one_frame_says() -> None:
     frame = video(1)
     model = build()
     with torch.no_grad():
-        trace = model.trace(frame.expand(-1, 11, -1, -1).unsqueeze(0))
-        assert trace.assignment[0].tolist() == [t * 4 // 11 for t in range(11)]
-        assert torch.allclose(trace.logits, model(frame.unsqueeze(0)), atol=1e-5)  # four times the one frame
+        answer = model.cluster_videos(frame.expand(-1, 11, -1, -1).unsqueeze(0))
+        assert answer.assignment[0].tolist() == [t * 4 // 11 for t in range(11)]
+        assert torch.allclose(answer.logits, model(frame.unsqueeze(0)), atol=1e-5)  # four times the one frame
 
 
 def test_fewer_frames_than_clusters_repeat_the_last_one() -> None:
     model, short = build(), video(2)
     repeated = short[:, [0, 1, 1, 1]].unsqueeze(0)
     with torch.no_grad():
-        trace = model.trace(short.unsqueeze(0))
-        assert trace.sizes.tolist() == [[1, 1, 0, 0]]
-        assert torch.allclose(trace.logits, build(eval_mode="all")(repeated), atol=1e-5)
+        answer = model.cluster_videos(short.unsqueeze(0))
+        assert answer.sizes.tolist() == [[1, 1, 0, 0]]
+        assert torch.allclose(answer.logits, build(eval_mode="all")(repeated), atol=1e-5)
 
 
 def test_as_many_clusters_as_frames_are_all_frames() -> None:
     clip = torch.stack([video(8), video(8, 1)])
     with torch.no_grad():
-        clustered = build(clusters=8, rule="slope").trace(clip)
-        every = build(eval_mode="all").trace(clip)
+        clustered = build(clusters=8, rule="slope").cluster_videos(clip)
+        every = build(eval_mode="all").cluster_videos(clip)
     assert torch.equal(clustered.assignment, every.assignment)
     assert torch.allclose(clustered.logits, every.logits, atol=1e-5)
 
@@ -242,17 +242,17 @@ def test_as_many_clusters_as_frames_are_all_frames() -> None:
 def test_uniform_evaluation_looks_at_g_frames() -> None:
     model, clip = build(eval_mode="uniform"), video(20).unsqueeze(0)
     with torch.no_grad():
-        trace = model.trace(clip)
-        assert trace.assignment[0, [2, 7, 12, 17]].tolist() == [0, 1, 2, 3]
-        assert (trace.assignment[0] >= 0).sum() == 4
+        answer = model.cluster_videos(clip)
+        assert answer.assignment[0, [2, 7, 12, 17]].tolist() == [0, 1, 2, 3]
+        assert (answer.assignment[0] >= 0).sum() == 4
         few = build(eval_mode="all")(clip[:, :, [2, 7, 12, 17]])
-    assert torch.allclose(trace.logits, few, atol=1e-5)
+    assert torch.allclose(answer.logits, few, atol=1e-5)
 
 
 def test_uniform_evaluation_needs_no_other_frame() -> None:
     model, clip = build(eval_mode="uniform"), video(20).unsqueeze(0)
-    places = model.looked_at(20)
-    assert places == [2, 7, 12, 17] and build().looked_at(3) == [0, 1, 2]
+    places = model.eval().frames_needed(20)
+    assert places == [2, 7, 12, 17] and build().eval().frames_needed(3) == [0, 1, 2]
     with torch.no_grad():
         assert torch.allclose(model(clip), model(clip[:, :, places]), atol=1e-6)
 
@@ -263,8 +263,8 @@ def test_a_model_in_half_precision_answers(mode: str, early: str) -> None:
     model = build(eval_mode=mode, early=early, size=16, resize=16).bfloat16()
     frames = torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        assert model.trace_videos([frames]).logits.dtype == torch.bfloat16
-        assert model.trace_chunks([frames]).logits.isfinite().all()
+        assert model.cluster_videos([frames]).logits.dtype == torch.bfloat16
+        assert model.cluster_chunks([frames]).logits.isfinite().all()
 
 
 def test_the_cost_of_every_frame_depends_on_the_video() -> None:
@@ -274,8 +274,8 @@ def test_the_cost_of_every_frame_depends_on_the_video() -> None:
 def test_training_has_a_mode_of_its_own() -> None:
     model = build(train_mode="uniform")
     clip = video(12).unsqueeze(0)
-    assert model.train().trace(clip).assignment.min() == -1
-    assert model.eval().trace(clip).assignment.min() == 0
+    assert model.train().cluster_videos(clip).assignment.min() == -1
+    assert model.eval().cluster_videos(clip).assignment.min() == 0
 
 
 class Recorded:
@@ -300,9 +300,9 @@ def test_maps_are_held_while_they_are_few(
     chunks = Recorded(frames, [7, 33])
     model = build(early=early)
     with torch.no_grad():
-        expected = model.trace_videos([frames]).logits
+        expected = model.cluster_videos([frames]).logits
         monkeypatch.setattr("foveate.models.fullvideo.HELD", held)
-        assert torch.allclose(model.trace_chunks(chunks).logits, expected, atol=1e-5)
+        assert torch.allclose(model.cluster_chunks(chunks).logits, expected, atol=1e-5)
     assert chunks.rounds == rounds
 
 
@@ -314,21 +314,21 @@ def test_a_long_video_comes_as_bytes_in_chunks(mode: str) -> None:
     clip = (frames.permute(3, 0, 1, 2) / 255 - mean) / std
     chunks = Recorded(frames, [10, 1, 14])
     with torch.no_grad():
-        trace = model.trace_chunks(chunks)
-        assert torch.allclose(trace.logits, model(clip.unsqueeze(0)), atol=1e-4)
-        assert torch.allclose(trace.logits, model.trace_videos([frames]).logits, atol=1e-5)
+        answer = model.cluster_chunks(chunks)
+        assert torch.allclose(answer.logits, model(clip.unsqueeze(0)), atol=1e-4)
+        assert torch.allclose(answer.logits, model.cluster_videos([frames]).logits, atol=1e-5)
     assert chunks.rounds == (2 if mode == "cluster" else 1)
 
 
 def test_chunks_teach_as_the_whole_video_does() -> None:
     frames = torch.randint(0, 256, (9, SIDE, SIDE, 3), dtype=torch.uint8)
     in_chunks, at_once = build(early="streamed").train(), build(early="streamed").train()
-    in_chunks.trace_chunks(list(frames.split(4))).logits.square().sum().backward()
-    at_once.trace_videos([frames]).logits.square().sum().backward()
+    in_chunks.cluster_chunks(list(frames.split(4))).logits.square().sum().backward()
+    at_once.cluster_videos([frames]).logits.square().sum().backward()
     ours, theirs = ({k: p.grad for k, p in m.named_parameters()} for m in (in_chunks, at_once))
     assert difference(ours, theirs) < 1e-5
     with pytest.raises(ValueError, match="early"):
-        build().train().trace_chunks([frames])
+        build().train().cluster_chunks([frames])
 
 
 @pytest.fixture(scope="module")
@@ -412,8 +412,8 @@ def test_the_papers_count_of_multiply_adds() -> None:
 def test_a_release_is_told_from_tsm_by_its_first_stage() -> None:
     early, late = "module.base_model.layer1.0.conv1", "module.base_model.layer2.0.conv1.net.weight"
     weight = torch.zeros(1)
-    assert find_origin({f"{early}.weight": weight, late: weight}, Path("x")) == "fullvideo"
-    assert find_origin({f"{early}.net.weight": weight, late: weight}, Path("x")) == "tsm"
+    assert find_origin({f"{early}.weight": weight, late: weight}, Path("x")).name == "fullvideo"
+    assert find_origin({f"{early}.net.weight": weight, late: weight}, Path("x")).name == "tsm"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def test_known_frames(bikes: list[torch.Tensor], frame: int, label: int) -> None
     model = load_model("tsn_lite0_8", weights="imagenet")
     views = test_transform(bikes[frame][None], model.spec)  # (1, T=1, H, W, C)
     assert int(model(to_clip(views, model.spec)).argmax()) == label
+    assert model.labels[label] == {MOUNTAIN_BIKE: "mountain bike", SUIT: "suit"}[label]
 
 
 def test_aggregation_starts_untrained_between_trained_layers() -> None:

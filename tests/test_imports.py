@@ -51,3 +51,35 @@ def test_imports_run_one_way(path: Path) -> None:
         return
     wrong = imported_parts(path) - FREE - {"__version__", here} - ALLOWED.get(here, set())
     assert not wrong, f"{path.relative_to(SOURCE)} may not import {sorted(wrong)}"
+
+
+NEED_TORCH = {"video/transform.py", "data/cache.py", "data/dataset.py", "data/workers.py"}
+READING = [path for name in ("video", "data") for path in sorted((SOURCE / name).rglob("*.py"))]
+
+
+def imported_at_the_top(path: Path) -> set[str]:
+    """Modules that importing a file imports, by their full names; those of functions are not among them."""
+    body = ast.parse(path.read_text()).body
+    plain = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize("path", READING, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_decoding_and_lists_start_without_torch(path: Path) -> None:
+    here = path.relative_to(SOURCE).as_posix()
+    found = imported_at_the_top(path)
+    assert any(name.split(".")[0] == "torch" for name in found) == (here in NEED_TORCH)
+    if here not in NEED_TORCH:
+        needing = {f"foveate.{name.removesuffix('.py').replace('/', '.')}" for name in NEED_TORCH}
+        assert not found & needing
+
+
+def test_lists_know_nothing_of_data_sets() -> None:
+    """Reading a list, making videos and decoding are apart: none of the packages knows its users."""
+    for folder, strangers in (
+        ("data/lists", ("synthetic", "dataset", "check")),
+        ("data/synthetic", ("lists",)),
+    ):
+        for path in (SOURCE / folder).glob("*.py"):
+            wrong = {f"foveate.data.{name}" for name in strangers} & imported_at_the_top(path)
+            assert not wrong, f"{path.relative_to(SOURCE)} may not import {sorted(wrong)}"

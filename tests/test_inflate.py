@@ -11,7 +11,7 @@ from foveate.errors import ModelFileError
 from foveate.layers.fold import fold_time, unfold_time
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
-from foveate.weights.load import start_from
+from foveate.weights.start import start_from
 
 SMALL: dict[str, Any] = {"width": 0.125, "size": 64, "resize": 64}
 RADIUS = {

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate.data.class_names import KNOWN, read_class_names
-from foveate.data.entry import Entry, VideoList
-from foveate.data.folders import find_videos
-from foveate.data.lists import read_list, write_jsonl
+from foveate.data.lists import VideoEntry, VideoList, read_list, write_jsonl
+from foveate.data.lists.folder import find_videos
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.whole import replacing
 
@@ -143,7 +142,7 @@ def test_something_v2_takes_names_from_the_file_beside_it(tmp_path):
     assert facts(found, tmp_path) == [("7.webm", (1,), None), ("8.webm", (0,), None)]
     assert found.class_names == ("Moving something up", "Holding something")
     frames = listed(tmp_path, json.dumps(items), "train.json", template="%06d.jpg")
-    assert frames.entries[0] == Entry(str(tmp_path / "7"), (1,), template="{:06d}.jpg")
+    assert frames.entries[0] == VideoEntry(str(tmp_path / "7"), (1,), template="{:06d}.jpg")
     test = listed(tmp_path, '[{"id": "9"}]', "test.json")
     assert facts(test, tmp_path) == [("9.webm", (), None)]
 
@@ -293,10 +292,10 @@ ODD_NAMES = [
 
 
 def test_jsonl_gives_back_what_was_written(tmp_path):
-    entries = [Entry(str(tmp_path / "in" / name), (index % 2,)) for index, name in enumerate(ODD_NAMES)]
+    entries = [VideoEntry(str(tmp_path / "in" / name), (index % 2,)) for index, name in enumerate(ODD_NAMES)]
     entries += [
-        Entry("/far/x.mp4", (0, 1), 40, 3, 9, template="{:05d}.jpg"),
-        Entry("/far/x.mp4", (), start_s=1.25),
+        VideoEntry("/far/x.mp4", (0, 1), 40, 3, 9, template="{:05d}.jpg"),
+        VideoEntry("/far/x.mp4", (), start_s=1.25),
     ]
     videos = VideoList(tuple(entries), ("a", "b"), "jsonl", multi_label=True)
     path = tmp_path / "list.jsonl"

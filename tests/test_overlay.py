@@ -11,26 +11,25 @@ import torch
 from PIL import Image
 
 from foveate.cli import main
-from foveate.data.made import FiguresConfig, render_clip
-from foveate.data.made.config import ACTIONS
-from foveate.data.made.encode import encode_h264
+from foveate.data.synthetic import FiguresConfig, render_clip
+from foveate.data.synthetic.config import ACTIONS
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, OutputError
-from foveate.infer.looks import Look
+from foveate.infer.output import ClassScore, PatchBox, Prediction
 from foveate.infer.predict import Predictor
-from foveate.infer.result import Guess, Prediction
 from foveate.models.zoo import create_model
 from foveate.report.overlay import write_overlay, write_sheet
 from foveate.report.sheet import COLUMNS, MOST, NOTE
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.weights.file import save_model
 from foveate.weights.load import load_model
 
 BOX = (40, 60, 100, 120)
 
 
-def seen(path: Path, looks: list[Look]) -> Prediction:
+def seen(path: Path, boxes: list[PatchBox]) -> Prediction:
     return Prediction(
-        str(path), "adafocus_small", predictions=(Guess(1, "ride", 0, 0.5),), looks=tuple(looks)
+        str(path), "adafocus_small", predictions=(ClassScore(1, "ride", 0, 0.5),), boxes=tuple(boxes)
     )
 
 
@@ -68,8 +67,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_box_of_the_nearest_look_is_on_every_frame(bikes: Path, tmp_path: Path) -> None:
-    looks = [Look(10, BOX, True), Look(200, BOX, False)]
-    write_overlay(seen(bikes, looks), tmp_path / "out.mp4")
+    boxes = [PatchBox(10, 0.0, BOX, True), PatchBox(200, 0.0, BOX, False)]
+    write_overlay(seen(bikes, boxes), tmp_path / "out.mp4")
     drawn = pictures(tmp_path / "out.mp4")
     with open_video(bikes) as video:
         assert len(drawn) == video.info.frames
@@ -83,8 +82,8 @@ def test_the_box_of_the_nearest_look_is_on_every_frame(bikes: Path, tmp_path: Pa
 
 
 def test_the_sheet_has_a_picture_for_each_look(bikes: Path, tmp_path: Path) -> None:
-    looks = [Look(frame, BOX, True) for frame in (0, 40, 80, 120, 160)]
-    sheet = np.asarray(Image.open(write_sheet(seen(bikes, looks), tmp_path / "sheet.png")))
+    boxes = [PatchBox(frame, 0.0, BOX, True) for frame in (0, 40, 80, 120, 160)]
+    sheet = np.asarray(Image.open(write_sheet(seen(bikes, boxes), tmp_path / "sheet.png")))
     height = sheet.shape[0] // 2
     found = [
         bool(green(sheet[row * height :][:height, column * 320 :][:, :320]).any())
@@ -95,8 +94,8 @@ def test_the_sheet_has_a_picture_for_each_look(bikes: Path, tmp_path: Path) -> N
 
 
 def test_a_long_video_gets_a_sheet_of_bounded_size(bikes: Path, tmp_path: Path) -> None:
-    looks = [Look(frame, BOX, True) for frame in range(200)]
-    sheet = Image.open(write_sheet(seen(bikes, looks), tmp_path / "sheet.png"))
+    boxes = [PatchBox(frame, 0.0, BOX, True) for frame in range(200)]
+    sheet = Image.open(write_sheet(seen(bikes, boxes), tmp_path / "sheet.png"))
     assert sheet.height == NOTE + MOST // COLUMNS * round(320 * 272 / 640)
 
 
@@ -104,16 +103,16 @@ def test_what_cannot_be_drawn_or_written(bikes: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="chooses no patches"):
         write_overlay(seen(bikes, []), tmp_path / "out.mp4")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_overlay(seen(bikes, [Look(0, BOX, True)]), tmp_path / "nowhere" / "out.mp4")
+        write_overlay(seen(bikes, [PatchBox(0, 0.0, BOX, True)]), tmp_path / "nowhere" / "out.mp4")
     assert not list(tmp_path.iterdir())
 
 
 def test_boxes_lie_where_the_patches_were_cut(bikes: Path, model: Path) -> None:
     """The crop of 160 from 640x272 shows the middle 272x272, so a patch of 64 is 109 pixels wide there."""
     result = Predictor(model, window=0).predict(bikes)
-    assert len(result.looks) == 8
-    for look in result.looks:
-        left, top, right, bottom = look.box
+    assert len(result.boxes) == 8
+    for box in result.boxes:
+        left, top, right, bottom = box.box
         assert 184 <= left < right <= 456
         assert abs((right - left) - 108.8) <= 1
         assert abs((bottom - top) - 108.8) <= 1
@@ -128,7 +127,7 @@ def test_the_model_of_the_package_reads_figures_and_looks_at_them(tmp_path: Path
         path.write_bytes(encode_h264(figure.frames, 16, 23))
         result = Predictor(load_model("adafocus_small", "figures"), window=0).predict(path)
         right += result.predictions[0].label == action
-        shares += [_share(look.box, figure.boxes[look.frame]) for look in result.looks]
+        shares += [_share(box.box, figure.boxes[box.frame]) for box in result.boxes]
     assert right >= 6
     assert np.mean(shares) > 0.6
 
@@ -170,7 +169,7 @@ class TestCommand:
 
 def test_with_three_crops_the_boxes_are_those_of_the_middle_one(bikes: Path, model: Path) -> None:
     one, three = (Predictor(model, window=0, crops=crops).predict(bikes) for crops in (1, 3))
-    assert [look.box for look in three.looks] == [look.box for look in one.looks]
+    assert [box.box for box in three.boxes] == [box.box for box in one.boxes]
 
 
 def test_a_frame_that_only_the_overlay_needs_is_broken(model: Path, tmp_path: Path) -> None:
@@ -179,7 +178,7 @@ def test_a_frame_that_only_the_overlay_needs_is_broken(model: Path, tmp_path: Pa
     folder.mkdir()
     for number in range(24):
         Image.new("RGB", (64, 48), (9 * number, 90, 90)).save(folder / f"{number:03d}.png")
-    used = {look.frame for look in Predictor(model).predict(folder).looks}
+    used = {box.frame for box in Predictor(model).predict(folder).boxes}
     unused = next(number for number in range(24) if number not in used)
     (folder / f"{unused:03d}.png").write_bytes(b"no picture")
     assert run(folder, "--model", model, "--overlay", tmp_path / "out.mp4") == 3
@@ -192,7 +191,7 @@ def test_the_clip_form_shows_the_frames_that_its_local_network_saw(bikes: Path, 
     torch.manual_seed(0)
     net = create_model("adafocus_tsm_144", 4, **small, **sizes)
     result = Predictor(net.eval(), window=0).predict(bikes)
-    assert [len(result.looks), sum(look.looked for look in result.looks)] == [24, 12]
+    assert [len(result.boxes), sum(box.looked for box in result.boxes)] == [24, 12]
     assert result.cost.patches == 12
     save_model(net, tmp_path / "tsm.safetensors")
     assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.mp4") == 0

@@ -18,8 +18,7 @@ from foveate.models.arnet import fuse
 from foveate.models.zoo import create_model
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 from foveate.weights import convert
-from foveate.weights.official import TABLES
-from foveate.weights.rename import rename
+from foveate.weights.origins import get_origin
 from parity_cases import CASES, ParityCase, drifting_maps, drifting_video, relative_error
 
 TOLERANCE = 1e-4
@@ -83,7 +82,7 @@ def run_layer(case: ParityCase) -> dict[str, torch.Tensor]:
 def run_aggregation(case: ParityCase) -> dict[str, torch.Tensor]:
     stem = {f"tam.{key}": value for key, value in case.state_dict().items()}  # it stands alone in the case
     part = AggregationConfig(**case.how["fields"]).build(case.input().shape[1])
-    renamed = rename(stem, TABLES["blvnet"], "aggregation")
+    renamed = get_origin("blvnet").rename(stem, "aggregation")
     part.load_state_dict({key.removeprefix("backbone.temporal."): value for key, value in renamed.items()})
     return {"y": part(case.input(), case.how["num_frames"])}
 
@@ -92,7 +91,7 @@ def part_of(case: ParityCase) -> torch.nn.Module:
     """The named model with the weights of the case in the part that it is about."""
     how = case.how
     model = create_model(how["name"], how["num_classes"], **how.get("fields", {})).eval()
-    renamed = rename(case.state_dict(), TABLES[how["origin"]], how["name"])
+    renamed = get_origin(how["origin"]).rename(case.state_dict(), how["name"])
     assert renamed.keys() <= model.state_dict().keys()
     model.load_state_dict(renamed, strict=False)
     return model
@@ -232,15 +231,16 @@ def run_clusters(case: ParityCase) -> dict[str, torch.Tensor]:
 
 def run_full_video(case: ParityCase) -> dict[str, torch.Tensor]:
     model, clip = converted(case), drifting_video(case)
-    trace = model.trace(clip)
+    answer = model.cluster_videos(clip)
     if "assign" not in case.arrays:  # no clustering
-        return {"logits": trace.logits}
-    assert torch.equal(trace.assignment, case.expected("assign").long())
-    assert torch.equal(trace.distances, case.expected("hamming").long())
+        return {"logits": answer.logits}
+    assert torch.equal(answer.assignment, case.expected("assign").long())
+    # signs of activations next to zero hang on the order in which a processor adds: one bit of a million
+    assert (answer.distances - case.expected("hamming").long()).abs().max() <= 2
     if "logits_repaired" not in case.arrays:
-        return {"logits": trace.logits}
+        return {"logits": answer.logits}
     model.clustering.lose_last = True
-    return {"logits": model(clip), "logits_repaired": trace.logits}
+    return {"logits": model(clip), "logits_repaired": answer.logits}
 
 
 def run_clip(case: ParityCase) -> dict[str, torch.Tensor]:
@@ -248,19 +248,22 @@ def run_clip(case: ParityCase) -> dict[str, torch.Tensor]:
     model, clip = converted(case), case.input()
     for _, _, _, indices in case.info.get("derived_inputs", []):
         assert slow_indices(clip.shape[2], model.config.alpha) == indices
-    trace = model.trace(clip)
-    logits_map = trace.logits_map.reshape(case.expected("logits_map").shape)
-    found = {"logits": trace.logits, "logits_map": logits_map, "scores": trace.scores}
+    output = model.output(clip)
+    windows = output.window_logits
+    scores = windows.softmax(-1).mean(1)  # as PySlowFast averages them: a softmax at each window first
+    found = {"logits": output.logits, "scores": scores}
+    if "logits_map" in case.info["outputs"]:
+        found["logits_map"] = windows.reshape(case.expected("logits_map").shape)
     return {name: found[name] for name in case.info["outputs"]}
 
 
 def run_resolutions(case: ParityCase) -> dict[str, torch.Tensor]:
     model, batch, frames = converted(case), case.input().shape[0], case.info["frames"]
     sizes = [fold_time(clip_input(case, size)) for size in range(4)]
-    trace = model.trace_frames(lambda size, places: sizes[size][places], batch, frames)
+    readings = model.read_frames(lambda size, places: sizes[size][places], batch, frames)
     base_logits, actions = model.branches(lambda size, places: sizes[size][places], batch, frames)
-    assert torch.equal(trace.actions, case.expected("decisions").argmax(-1))
-    return {"decisions": actions, "base_logits": base_logits, "logits": trace.logits}
+    assert torch.equal(readings.actions, case.expected("decisions").argmax(-1))
+    return {"decisions": actions, "base_logits": base_logits, "logits": model.output_of(readings).logits}
 
 
 def run_all_resolutions(case: ParityCase) -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,14 +17,14 @@ from PIL import Image
 
 import foveate
 from foveate.clip import ClipSpec
-from foveate.data.entry import Entry
-from foveate.data.made.encode import encode_h264
+from foveate.data.lists import VideoEntry
+from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, ModelFileError, UsageError
+from foveate.infer.output import Prediction, join
 from foveate.infer.predict import Predictor
-from foveate.infer.result import Prediction
-from foveate.infer.windows import Window, cut, join
+from foveate.infer.read import Window, cut
 from foveate.measure.cost import count_macs
-from foveate.models.base import VideoModel
+from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
 from foveate.weights.file import save_model
 from make_bad_videos import KINDS
 
@@ -40,11 +39,6 @@ ODD_NAMES = [
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@dataclass(frozen=True)
-class Answer:
-    logits: torch.Tensor
-
-
 class Brightness(VideoModel):
     """Says how bright a clip is: "dark" below the middle grey, "bright" above."""
 
@@ -57,13 +51,12 @@ class Brightness(VideoModel):
         super().__init__()
         self.asked: list[tuple[int, ...]] = []
 
-    def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        self.asked.append(tuple(clip.shape))
-        level = clip.mean((1, 2, 3, 4))
-        return torch.stack([-level, level], 1)
+        self.scale = torch.nn.Parameter(torch.ones(()))  # an engine asks where the weights are
 
-    def trace(self, clip: torch.Tensor) -> Answer:
-        return Answer(self(clip))
+    def output(self, clip: torch.Tensor) -> ModelOutput:
+        self.asked.append(tuple(clip.shape))
+        level = self.scale * clip.mean((1, 2, 3, 4))
+        return ModelOutput(torch.stack([-level, level], 1), all_read(clip), same_macs(7, len(clip)))
 
 
 def small_tsm(**fields: object) -> VideoModel:
@@ -165,15 +158,15 @@ class TestOneVideo:
 
     def test_a_part_of_a_video_is_named_alone(self, night_day_night: Path) -> None:
         predictor = Predictor(Brightness())
-        part = predictor.predict(Entry(str(night_day_night), start=10 * FPS, end=20 * FPS))
+        part = predictor.predict(VideoEntry(str(night_day_night), start=10 * FPS, end=20 * FPS))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("bright", 10.0, 20.0)]
-        part = predictor.predict(Entry(str(night_day_night), start_s=21.0, end_s=29.0))
+        part = predictor.predict(VideoEntry(str(night_day_night), start_s=21.0, end_s=29.0))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("dark", 21.0, 29.0)]
         with pytest.raises(DataError, match="frames 0 to 999 are asked for, and it has 240"):
-            predictor.predict(Entry(str(night_day_night), start=0, end=999))
+            predictor.predict(VideoEntry(str(night_day_night), start=0, end=999))
 
     def test_the_number_of_frames_in_a_list_does_not_matter(self, night_day_night: Path) -> None:
-        result = Predictor(Brightness()).predict(Entry(str(night_day_night), frames=5000))
+        result = Predictor(Brightness()).predict(VideoEntry(str(night_day_night), frames=5000))
         assert result.duration_s == 30.0
 
     def test_guesses_are_ranked_probabilities(self, clips: dict[str, Path]) -> None:
@@ -186,7 +179,7 @@ class TestOneVideo:
     def test_all_views_have_a_say(self, clips: dict[str, Path]) -> None:
         model, path = Brightness(), clips["carphone_pristine.mp4"]
         result = Predictor(model, clips=2, crops=3, window=2).predict(path)
-        assert model.asked[1:] == [(6, 3, 4, 16, 16)] * 2  # after the rehearsal, one call a window
+        assert model.asked == [(6, 3, 4, 16, 16)] * 2  # one call a window, none before
         assert result.cost.frames_used == 16
 
     def test_a_second_look_gives_the_same_answer(self, clips: dict[str, Path]) -> None:
@@ -215,10 +208,10 @@ class TestOneVideo:
         few, many = (Predictor(model).predict(clips["bikes.mp4"]) for model in (lazy, eager))
         assert (few.cost.patches, many.cost.patches) == (0, 4)
         assert few.cost.gmacs < many.cost.gmacs
-        assert [look.looked for look in many.looks] == [True] * 4
-        left, top, right, bottom = many.looks[0].box
+        assert [box.looked for box in many.boxes] == [True] * 4
+        left, top, right, bottom = many.boxes[0].box
         assert right - left == pytest.approx(bottom - top, abs=1)
-        assert "looks" not in many.to_dict()
+        assert "boxes" not in many.to_dict() and len(many.to_dict(choices=True)["boxes"]) == 4
 
     def test_pictures_and_arrays_are_videos_too(self, tmp_path: Path) -> None:
         folder = tmp_path / "pictures"
@@ -228,7 +221,7 @@ class TestOneVideo:
         np.save(tmp_path / "array.npy", np.full((5, 30, 40, 3), 10, np.uint8))
         predictor = Predictor(Brightness())
         assert predictor.predict(folder).predictions[0].label == "bright"
-        assert predictor.predict(Entry(str(folder), template="img_{:05d}.png")).status == "ok"
+        assert predictor.predict(VideoEntry(str(folder), template="img_{:05d}.png")).status == "ok"
         assert predictor.predict(tmp_path / "array.npy").predictions[0].label == "dark"
 
 
@@ -290,8 +283,8 @@ class TestUse:
     def test_as_the_readme_shows(self, tmp_path: Path, clips: dict[str, Path]) -> None:
         model = small_tsm()
         save_model(model, tmp_path / "best.safetensors")
-        result = foveate.predict(tmp_path / "best.safetensors", clips["bikes.mp4"])
-        again = foveate.predict(str(tmp_path / "best.safetensors"), str(clips["bikes.mp4"]), top=1)
+        result = foveate.predict(clips["bikes.mp4"], tmp_path / "best.safetensors")
+        again = foveate.predict(str(clips["bikes.mp4"]), str(tmp_path / "best.safetensors"), top=1)
         assert result.predictions[0].label == again.predictions[0].label in model.labels
         assert result == Prediction(
             **{**vars(Predictor(model).predict(clips["bikes.mp4"])), "timing_ms": result.timing_ms}
@@ -301,7 +294,7 @@ class TestUse:
 
     def test_a_model_file_that_is_not_there(self, clips: dict[str, Path]) -> None:
         with pytest.raises(ModelFileError, match="is the path right"):
-            foveate.predict("none.safetensors", clips["bikes.mp4"])
+            foveate.predict(clips["bikes.mp4"], "none.safetensors")
 
     def test_classes_without_names_are_numbered(self, clips: dict[str, Path]) -> None:
         model = small_tsm()

@@ -11,6 +11,7 @@ import torch
 from foveate.errors import UsageError
 from foveate.layers.fast_input import CHANNELS, fast_view
 from foveate.layers.flow import optical_flow
+from foveate.layers.lateral import slow_indices
 from foveate.measure.cost import count_macs, count_parameters
 from foveate.models.zoo import create_model
 from foveate.weights.file import read_model, save_model
@@ -156,19 +157,26 @@ def test_features_are_what_is_classified() -> None:
     )
 
 
+@torch.inference_mode()
+def test_the_output_says_which_frames_each_pathway_read() -> None:
+    model, seen = small("slowfast_small").eval(), clip()
+    frames = seen.shape[2]
+    slow = tuple(slow_indices(frames, model.config.alpha))
+    assert model.output(seen).pathways == {"slow": slow, "fast": tuple(range(frames))}
+
+
 @pytest.mark.parametrize("name", ["slowfast_small", "slow_small"])
 def test_a_larger_crop_is_windows_of_the_training_crop(name: str) -> None:
     model = small(name).eval()
     with torch.inference_mode():
-        plain, wide = model.trace(clip()), model.trace(clip(side=80))
-        assert plain.logits_map.shape == (2, 1, 5)
-        assert torch.allclose(plain.scores, plain.logits.softmax(1))
-        assert wide.logits_map.shape == (2, 4, 5)
-        assert torch.allclose(wide.logits, wide.logits_map.mean(1), atol=1e-6)
-        assert torch.equal(wide.scores, wide.logits_map.softmax(2).mean(1))
+        plain, wide = model.output(clip()), model.output(clip(side=80))
+        assert plain.window_logits.shape == (2, 1, 5)
+        assert torch.allclose(plain.window_logits[:, 0], plain.logits)
+        assert wide.window_logits.shape == (2, 4, 5)
+        assert torch.allclose(wide.logits, wide.window_logits.mean(1), atol=1e-6)
         maps = model.maps(clip(side=80))
         corner = torch.cat([x[..., :4, :4].mean((2, 3, 4)) for x in maps], dim=1)
-        assert torch.allclose(model.head.linear(corner), wide.logits_map[:, 0], atol=1e-5)
+        assert torch.allclose(model.head.linear(corner), wide.window_logits[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [3, 6, 15])

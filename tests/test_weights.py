@@ -15,9 +15,8 @@ from foveate.errors import ModelFileError, UsageError
 from foveate.models.zoo import create_model
 from foveate.weights import convert, load_official
 from foveate.weights.file import read_model
-from foveate.weights.load import start_from, start_part
-from foveate.weights.official import TABLES, find_origin
-from foveate.weights.rename import rename
+from foveate.weights.origins import find_origin
+from foveate.weights.start import start_from, start_part
 from parity_cases import CASES, ParityCase
 
 
@@ -49,9 +48,9 @@ def test_the_origin_is_told_by_the_keys(name: str) -> None:
     case = ParityCase(name)
     state = dict.fromkeys((key for key, _, _ in case.info["state_dict"]), torch.zeros(()))
     origin = find_origin(state, Path("x"))
-    assert origin == case.how["origin"] or {origin, case.how["origin"]} == {"torchvision", "ibm"}
+    assert origin.name == case.how["origin"] or {origin.name, case.how["origin"]} == {"torchvision", "ibm"}
     ours = create_model(case.how["name"], case.how["num_classes"], **case.how.get("fields", {}))
-    assert rename(state, TABLES[origin], "x").keys() <= ours.state_dict().keys()
+    assert origin.rename(state, "x").keys() <= ours.state_dict().keys()
 
 
 def test_missing_left_over_and_misshapen_keys_are_named() -> None:
@@ -205,6 +204,6 @@ def test_ibm_names_three_taps_and_numbers_others(taps: int, tmp_path: Path) -> N
         return key.replace("head.linear.", "fc.").removeprefix("backbone.")
 
     torch.save({theirs(key): value for key, value in model.state_dict().items()}, tmp_path / "m.pth")
-    assert find_origin(torch.load(tmp_path / "m.pth"), tmp_path) == "ibm"
+    assert find_origin(torch.load(tmp_path / "m.pth"), tmp_path).name == "ibm"
     read = load_official(tmp_path / "m.pth", "tam_r18_8", **fields).state_dict()
     assert all(torch.equal(value, read[key]) for key, value in model.state_dict().items())

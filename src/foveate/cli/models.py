@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
@@ -15,10 +15,16 @@ from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, entry, list_models
-from foveate.train.classifier import parse_settings
+from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
-from foveate.weights.official import Origin, load_official
+from foveate.weights.official import load_official
+from foveate.weights.origins import ORIGINS
+
+if TYPE_CHECKING:
+    OriginName = str
+else:
+    OriginName = Literal[tuple(origin.name for origin in ORIGINS)]  # `--help` lists them
 
 
 def models(pattern: tyro.conf.Positional[str] = "*", json: bool = False) -> int:
@@ -158,7 +164,7 @@ def convert(
     checkpoint: tyro.conf.Positional[Path],
     name: str,
     out: Path,
-    origin: Origin | None = None,
+    origin: OriginName | None = None,
     classes: str | None = None,
     settings: tuple[str, ...] = (),
     independent: bool = False,
@@ -171,7 +177,8 @@ def convert(
         name: The model it holds, a name of the zoo.
         out: The file to write, ending in .safetensors.
         origin: Whose naming the file follows; found out if not given.
-        classes: Class names for the file: a text or JSON file, or a public set such as kinetics400.
+        classes: Class names for the file: a text or JSON file, or a public set such as kinetics400. Networks
+            of ImageNet bring theirs.
         settings: Fields of the model's configuration, such as sampling=rounded_segments of SlowFast on
             Something-Something, or policy=random for a file of AdaFocus without its policy.
         independent: Several classes may be true at once, as in Charades: scores are sigmoids.
@@ -185,7 +192,7 @@ def convert(
     model = load_official(checkpoint, name, origin, **parse_settings(settings))
     if names and len(names) != model.num_classes:
         raise UsageError(classes, f"{len(names)} class names for a model of {model.num_classes} classes")
-    model.labels, model.independent = names, independent
+    model.labels, model.independent = names or model.labels, independent
     save_model(model, out, {"converted_from": checkpoint.name})
     if json:
         print_json({"model": str(out), "name": name, "classes": model.num_classes})

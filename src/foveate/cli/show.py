@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -41,6 +42,12 @@ def print_json(value: Any) -> None:
     """One JSON value on one line of standard output; NaN and infinity, which JSON lacks, become null."""
     readable = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     sys.stdout.write(json.dumps(_finite(value), ensure_ascii=not readable, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_csv(cells: Sequence[object]) -> None:
+    """A line of comma-separated values on standard output, quoted as RFC 4180 says."""
+    csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
     sys.stdout.flush()
 
 

@@ -1,32 +1,41 @@
-"""Verbs that use a trained model: name what videos show, and score it on a list."""
+"""Verbs that use a trained model: name what videos show, write their features, score it on a list."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import torch
 import tyro
 
 from foveate.cli.inputs import (
     cluster_places,
     demand,
+    demand_writable,
     device_named,
     overlay_places,
     resize_input,
     trained_model,
     videos_of,
 )
-from foveate.cli.show import plain, print_json, print_line, print_table, readable, say
-from foveate.data.lists import Format, VideoList, read_list
+from foveate.cli.show import (
+    plain,
+    print_csv,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    readable,
+    say,
+)
+from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
+from foveate.infer.engine import Precision, open_engine
+from foveate.infer.features import check_features_path, extract_features, save_features
+from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
-from foveate.infer.result import Prediction
-from foveate.measure.cost import count_macs
+from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
-from foveate.report.clusters import write_clusters
-from foveate.report.overlay import write_overlay
+from foveate.report.overlay import write_clusters, write_overlay
 from foveate.train.evaluate import Average, Ensemble
 from foveate.train.job import check_labels, evaluate_list
 
@@ -44,7 +53,11 @@ def predict(
     template: str | None = None,
     overlay: Path | None = None,
     clusters: Path | None = None,
+    engine: str = "eager",
+    precision: Precision = "fp32",
     device: str = "cpu",
+    csv: bool = False,
+    choices: bool = False,
     json: bool = False,
 ) -> int:
     """Name what videos show: labels with scores, and labels over time for long videos.
@@ -64,28 +77,33 @@ def predict(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
-        overlay: Write the video with the patches that the model looked at, an .mp4, and a contact sheet
-            beside it, a .png; for several videos a folder.
+        overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
+            .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
+        engine: What runs the model: eager is PyTorch as it stands.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
         device: cpu or cuda.
+        csv: Print one line of comma-separated values a video, below a line of names.
+        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
     """
     demand(1, top=top, clips=clips, crops=crops)
+    if csv and json:
+        raise UsageError("--csv", "and --json are two forms of one output", "choose one")
     sources = videos_of(videos, template)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    predictor = Predictor(net, top, clips, crops, window, device_named(device))
-    places = overlay_places(overlay, sources, predictor.model) if overlay else [None] * len(sources)
-    sheets = cluster_places(clusters, sources, predictor.model) if clusters else [None] * len(sources)
+    places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
+    sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
+    runner = open_engine(net, engine, device_named(device), precision)
+    predictor = Predictor(runner, top, clips, crops, window)
+    show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
         sources, places, sheets, predictor.predict_all(sources), strict=True
     ):
-        if json:
-            print_json(result.to_dict())
-        else:
-            _print_prediction(result)
+        show(result)
         try:
             _draw(result, place, sheet, source.template)
         except DataError as error:  # a frame that the prediction did not need
@@ -98,13 +116,74 @@ def predict(
 
 
 def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
-    if overlay and result.looks:
+    if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
-        say(f"patches drawn in {plain(str(overlay))}, {plain(str(sheet))}")
+        say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
     if clusters and result.clusters:
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
     elif clusters and result.status != "refused":
         say("clusters not shown: the clip begins again at the end of the video")
+
+
+def features(
+    videos: tyro.conf.Positional[list[Path]],
+    model: str,
+    out: Path,
+    weights: str | None = None,
+    clips: int = 1,
+    crops: int = 1,
+    size: int | None = None,
+    resize: int | None = None,
+    template: str | None = None,
+    engine: str = "eager",
+    precision: Precision = "fp32",
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Write what a model's classifier reads of each video, one row of numbers a video.
+
+    A file that cannot be used has a row with its cause; the exit code is then 3.
+
+    Args:
+        videos: Video files, folders of them, folders of numbered images, or lists.
+        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
+        weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
+        clips: Clips over time of each video, averaged.
+        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
+        size: Side of the crop in pixels; the model's own if not given.
+        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
+        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        engine: What runs the model: eager is PyTorch as it stands.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
+        device: cpu or cuda.
+        json: Print one JSON object.
+    """
+    demand(1, clips=clips, crops=crops)
+    check_features_path(out)
+    demand_writable(out)
+    sources = videos_of(videos, template)
+    net = trained_model(model, weights)
+    resize_input(net, size, resize)
+    runner = open_engine(net, engine, device_named(device), precision)
+    reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
+    rows = []
+    with progress_bar("reading") as report:
+        for row in extract_features(runner, reader, sources):
+            rows.append(row)
+            report(len(rows), len(sources))
+            if row.features is None:
+                say(f"error: {plain(row.video)}: {row.cause}")
+    bad = sum(row.features is None for row in rows)
+    if bad == len(rows):
+        raise DataError(out, f"not written: none of {len(rows)} videos could be used")
+    save_features(rows, out)
+    width = next(len(row.features) for row in rows if row.features is not None)
+    if json:
+        print_json({"out": str(out), "videos": len(rows), "bad": bad, "features": width})
+    else:
+        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each")
+    return DataError.exit_code if bad else 0
 
 
 def evaluate(
@@ -119,10 +198,12 @@ def evaluate(
     ensemble: Ensemble = "mean",
     batch: int = 16,
     workers: int = 2,
-    format: Format = "auto",
+    format: ListFormat = "auto",
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
+    engine: str = "eager",
+    precision: Precision = "fp32",
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -146,20 +227,20 @@ def evaluate(
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several.
+        engine: What runs the model: eager is PyTorch as it stands.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
         device: cpu or cuda.
         json: Print one JSON object.
     """
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
-    net = trained_model(model, weights).to(device_named(device))
+    net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
-    judge = partial(
-        evaluate_list, net, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
-    )
-    scores, gmacs = _judge(net, judge, clips * crops)
+    runner = open_engine(net, engine, device_named(device), precision)
+    scores = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
-    report |= {**readable(scores), "gmacs_per_view": gmacs, "gmacs_per_video": gmacs * clips * crops}
+    report |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
     if json:
         print_json(report)
     else:
@@ -167,21 +248,13 @@ def evaluate(
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
 
 
-def _judge(
-    net: VideoModel, judge: Callable[[], dict[str, float]], views: int
-) -> tuple[dict[str, float], float]:
-    """The measures, and 1e9 multiply-adds a view: of a model that chooses, the mean over these videos."""
-    if net.dynamic:
-        results: list[dict[str, float]] = []
-        spent = count_macs(net, call=lambda: results.append(judge())).total / 1e9
-        return results[0], spent / (results[0]["n_ok"] * views)
-    spec, device = net.spec, next(net.parameters()).device
-    view = torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device)
-    return judge(), count_macs(net, view).total / 1e9
-
-
 def _list_for(
-    model: VideoModel, path: Path, format: Format, root: Path | None, template: str | None, split: str | None
+    model: VideoModel,
+    path: Path,
+    format: ListFormat,
+    root: Path | None,
+    template: str | None,
+    split: str | None,
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
     wanted = f"the model's classes ({_few(model.labels)})"
@@ -202,6 +275,24 @@ def _few(names: tuple[str, ...]) -> str:
     return f"{len(names)}: {shown}" if names else "without names"
 
 
+def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Prediction], None]:
+    """What prints a prediction in the form that is asked for."""
+    if json:
+        return lambda result: print_json(result.to_dict(choices))
+    if not csv:
+        return _print_prediction
+    ranks = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("label", "score")]
+    print_csv(["video", "model", "status", "cause", "duration_s", "gmacs", *ranks])
+
+    def print_row(result: Prediction) -> None:
+        named = [value for each in result.predictions for value in (each.label, f"{each.score:.6f}")]
+        facts = [result.model, result.status, result.cause or "", f"{result.duration_s:.3f}"]
+        name = result.to_dict()["video"]
+        print_csv([name, *facts, f"{result.cost.gmacs:.6f}", *named, *[""] * (len(ranks) - len(named))])
+
+    return print_row
+
+
 def _print_prediction(result: Prediction) -> None:
     name = plain(result.video)
     if result.status == "refused":
@@ -210,14 +301,14 @@ def _print_prediction(result: Prediction) -> None:
     if result.status == "partial":
         say(f"warning: {name}: {result.cause}")
     print_line(f"{name} ({result.duration_s:.1f} s)")
-    guesses = [(guess.rank, guess.label, f"{guess.score:.1%}") for guess in result.predictions]
-    print_table(("rank#", "label", "score#"), guesses)
+    classes = [(each.rank, each.label, f"{each.score:.1%}") for each in result.predictions]
+    print_table(("rank#", "label", "score#"), classes)
     if len(result.segments) > 1:
         spans = [(f"{s.start_s:.1f}", f"{s.end_s:.1f}", s.label, f"{s.score:.1%}") for s in result.segments]
         print_table(("from s#", "to s#", "label", "score#"), spans)
-    spent, took = result.cost, result.timing_ms
+    cost, took = result.cost, result.timing_ms
     print_line(
-        f"{spent.gmacs:.2f} GMACs, {spent.frames_used} frames used of {spent.frames_decoded} decoded; "
+        f"{cost.gmacs:.2f} GMACs, {cost.frames_used} frames used of {cost.frames_decoded} decoded; "
         f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms"
     )
     print_line()

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from foveate.data.dataset import BadFile, EpochSampler, cause_of, frame_range
-from foveate.data.entry import Entry, VideoList
-from foveate.data.lists import write_jsonl
-from foveate.data.workers import Item, WatchedLoader
+from foveate.data.dataset import BadFile, cause_of, frame_range
+from foveate.data.lists import VideoEntry, VideoList, write_jsonl
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.video.decode import Video, open_video
+from foveate.video import Video, open_video
 from foveate.video.sample import every
 from foveate.video.transform import resize_short
 from foveate.whole import replacing
@@ -48,27 +46,28 @@ def cache_videos(
     every k-th is kept. An entry that is a part of its source becomes a copy of that part. A complete copy
     of an earlier run with the same settings and an unchanged source is kept. Unreadable videos are left
     out, and named with their cause in the notes and in `bad.jsonl`; of a damaged one the frames that are
-    there are kept, and the damage is noted. `workers` processes decode (0: this one).
+    there are kept, and the damage is noted. `workers` processes decode; up to one is this process. With more,
+    a video that kills its process or keeps it for more than `timeout_s` seconds is left out like any other.
 
-    Raises OutputError where nothing can be written, DataError, naming the file, when one kills its worker or
-    takes more than `timeout_s` seconds.
+    Raises OutputError where nothing can be written.
     """
     if short_side < 1 or (max_frames is not None and max_frames < 1):
         raise UsageError(
             "cache", f"short side {short_side}, at most {max_frames} frames", "at least 1 of each"
         )
-    recipe = Recipe(_made_folder(out_folder), short_side, max_frames)
-    jobs = {recipe.target(entry): entry for entry in video_list.entries}
-    order = EpochSampler(len(jobs), epoch=0, shuffle=False)
-    paths = [entry.path for entry in jobs.values()]
-    copying = _Jobs(recipe, list(jobs.values()))
-    loader = WatchedLoader(copying, paths, order, _only, workers=workers, timeout_s=timeout_s)
+    settings = CacheSettings(_made_folder(out_folder), short_side, max_frames)
+    jobs = {settings.target(entry): entry for entry in video_list.entries}
+    entries = list(jobs.values())
+    copies = map_in_processes(settings.make_or_refuse, entries, workers, timeout_s, _one_thread)
     results: dict[Path, Copy | BadFile] = {}
-    for target, result in zip(jobs, loader, strict=True):
-        results[target] = result
+    for (target, entry), result in zip(jobs.items(), copies, strict=True):
+        if isinstance(result, Lost):
+            results[target] = BadFile(entry.path, f"copying came to no end: {result.cause}")
+        else:
+            results[target] = result
         if progress is not None:
             progress(len(results), len(jobs))
-    return _write_lists(video_list, recipe, results)
+    return _write_lists(video_list, settings, results)
 
 
 @dataclass(frozen=True)
@@ -81,14 +80,14 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CacheSettings:
     """How a video becomes its copy."""
 
     folder: Path
     short_side: int  # pixels
     max_frames: int | None
 
-    def target(self, entry: Entry) -> Path:
+    def target(self, entry: VideoEntry) -> Path:
         """Where the copy lies: a readable name, and a digest of everything that tells two entries apart."""
         part = (entry.start, entry.end, entry.start_s, entry.end_s, entry.template)
         identity = repr((str(Path(entry.path).absolute()), part))
@@ -96,13 +95,20 @@ class Recipe:
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(entry.path).stem)[:60]
         return self.folder / f"{stem}-{digest[:16]}.npy"
 
-    def make(self, entry: Entry) -> Copy:
+    def make(self, entry: VideoEntry) -> Copy:
         """The copy, which is written unless it is there. Raises DataError and OutputError."""
         target = self.target(entry)
         origin = self._origin(entry)
         return _complete(target, origin) or self._write(entry, target, origin)
 
-    def _origin(self, entry: Entry) -> dict[str, Any]:
+    def make_or_refuse(self, entry: VideoEntry) -> Copy | BadFile:
+        """The copy, or why there is none. Raises OutputError."""
+        try:
+            return self.make(entry)
+        except DataError as error:
+            return BadFile(entry.path, error.cause)
+
+    def _origin(self, entry: VideoEntry) -> dict[str, Any]:
         """What must be unchanged for a copy to be used again."""
         try:
             state = Path(entry.path).stat()
@@ -116,7 +122,7 @@ class Recipe:
             "max_frames": self.max_frames,
         }
 
-    def _write(self, entry: Entry, target: Path, origin: dict[str, Any]) -> Copy:
+    def _write(self, entry: VideoEntry, target: Path, origin: dict[str, Any]) -> Copy:
         with open_video(entry.path, entry.template) as video:
             start, total = frame_range(entry, video)
             wanted = every(total, self.max_frames)
@@ -157,52 +163,35 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-class _Jobs(Dataset[Copy | BadFile | OutputError]):
-    """The copies to make, as items of a data set: its loader is the pool of processes."""
-
-    def __init__(self, recipe: Recipe, entries: Sequence[Entry]) -> None:
-        self.recipe = recipe
-        self.entries = entries
-
-    def __getitem__(self, item: Item) -> Copy | BadFile | OutputError:
-        entry = self.entries[item[1]]
-        try:
-            return self.recipe.make(entry)
-        except DataError as error:
-            return BadFile(entry.path, error.cause)
-        except OutputError as error:
-            return error
+def _one_thread() -> None:
+    """Workers share the cores: threads that wait for each other cost more than they save."""
+    torch.set_num_threads(1)
 
 
-def _only(results: list[Copy | BadFile | OutputError]) -> Copy | BadFile:
-    result = results[0]
-    if isinstance(result, OutputError):
-        raise result
-    return result
-
-
-def _write_lists(video_list: VideoList, recipe: Recipe, results: dict[Path, Copy | BadFile]) -> VideoList:
+def _write_lists(
+    video_list: VideoList, settings: CacheSettings, results: dict[Path, Copy | BadFile]
+) -> VideoList:
     """Write what became of every entry; copies get the labels of their entries."""
-    entries: list[Entry] = []
+    entries: list[VideoEntry] = []
     notes = list(video_list.notes)
     refused: list[str] = []
     for entry in video_list.entries:
-        result = results[recipe.target(entry)]
+        result = results[settings.target(entry)]
         cause = result.cause if isinstance(result, BadFile) else result.damage
         if cause:
             notes.append(f"{entry.path}: {cause}")
         if isinstance(result, BadFile):
             refused.append(json.dumps({"path": entry.path, "cause": cause}) + "\n")
         else:
-            entries.append(Entry(str(result.path), entry.labels, result.frames))
+            entries.append(VideoEntry(str(result.path), entry.labels, result.frames))
     cached = replace(video_list, entries=tuple(entries), format="jsonl", notes=tuple(notes), label_base=0)
-    write_jsonl(cached, recipe.folder / "list.jsonl")
-    write_text(recipe.folder / "bad.jsonl", "".join(refused))
+    write_jsonl(cached, settings.folder / "list.jsonl")
+    write_text(settings.folder / "bad.jsonl", "".join(refused))
     return cached
 
 
 def _complete(target: Path, origin: dict[str, Any]) -> Copy | None:
-    """The copy of an earlier run, if it is whole and of the same origin."""
+    """The copy of an earlier run, if it is complete and of the same origin."""
     try:
         facts = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
         expected = {**origin, "bytes": target.stat().st_size}
@@ -222,7 +211,7 @@ def _pick(video: Video, wanted: Sequence[int]) -> Iterator[np.ndarray]:
             yield picture
         elif goal == wanted[0] or not video.damage:
             raise DataError(
-                video.info.path, f"ends before frame {goal} of the {wanted[-1] + 1} it should have"
+                video.info.name, f"ends before frame {goal} of the {wanted[-1] + 1} it should have"
             )
         else:
             return

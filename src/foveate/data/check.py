@@ -6,6 +6,7 @@ manifest: a list of Foveate's own format that one trains from, whose lines also 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,14 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from foveate.data.children import Died, map_in_children
-from foveate.data.entry import Entry, VideoList
-from foveate.data.jsonl import entry_record, header, write_records
-from foveate.data.stamp import Stamp, fingerprint, stamp
+from foveate.data.lists import VideoEntry, VideoList
+from foveate.data.lists.jsonl import entry_record, header, write_records
+from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, UsageError
-from foveate.video.decode import Scan, scan
+from foveate.video import Scan, scan
 
 ROW_KEYS = ("path", "status", "cause", "frames", "width", "height", "fps", "duration_s")
+
+
+class FileVersion(NamedTuple):
+    """What shows cheaply that a file was replaced; of a folder, the sum of sizes and the latest time."""
+
+    bytes: int
+    mtime: float  # seconds since 1970
 
 
 class Job(NamedTuple):
@@ -57,7 +64,7 @@ def check_videos(
 ) -> Iterator[Checked]:
     """What decoding shows about each video of a list or of paths, in order, every source decoded once.
 
-    With more than one worker, child processes decode, and a file that crashes the decoder, or keeps it for
+    With more than one worker, processes decode, and a file that crashes the decoder, or keeps it for
     more than `timeout_s` seconds, is refused like any other bad file. With one, this process decodes, and
     would crash or wait itself. Fewer raise UsageError.
     """
@@ -67,33 +74,33 @@ def check_videos(
         jobs = dict.fromkeys(Job(entry.path, entry.template) for entry in videos.entries)
     else:
         jobs = dict.fromkeys(Job(str(path)) for path in videos)
-    return map(check_video, jobs) if workers == 1 else _in_children(list(jobs), workers, timeout_s)
+    return _results(list(jobs), workers, timeout_s)
 
 
 def check_video(job: Job) -> Checked:
     """Decode one video to its end; whatever is wrong with it is in the result."""
     path = Path(job.path)
-    before = stamp(path)
+    before = file_version(path)
     try:
         found = scan(path, job.template)
     except DataError as error:
         found = Scan("refused", error.cause)
-    if stamp(path) != before:
+    if file_version(path) != before:
         found = Scan("refused", "changed while it was checked")
-    return Checked(job.path, **asdict(found), **_of(before), fingerprint=fingerprint(path))
+    return Checked(job.path, **asdict(found), **_version_fields(before), fingerprint=fingerprint(path))
 
 
-def _in_children(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
-    results = map_in_children(check_video, jobs, workers, timeout_s)
+def _results(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
+    results = map_in_processes(check_video, jobs, workers, timeout_s)
     for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, Died):
+        if isinstance(result, Lost):
             cause = f"decoding came to no end: {result.cause}"
-            yield Checked(job.path, "refused", cause, **_of(stamp(Path(job.path))))
+            yield Checked(job.path, "refused", cause, **_version_fields(file_version(Path(job.path))))
         else:
             yield result
 
 
-def _of(found: Stamp | None) -> dict[str, Any]:
+def _version_fields(found: FileVersion | None) -> dict[str, Any]:
     return found._asdict() if found else {}
 
 
@@ -111,7 +118,7 @@ def write_manifest(rows: Iterable[Checked], path: str | Path, videos: VideoList 
     """
     path, by_path = Path(path), {row.path: row for row in rows}
     if videos is None:
-        videos = VideoList(tuple(map(Entry, by_path)), (), "paths")
+        videos = VideoList(tuple(map(VideoEntry, by_path)), (), "paths")
     for entry in videos.entries:
         if entry.path not in by_path:
             raise UsageError(entry.path, "was not checked")
@@ -120,6 +127,40 @@ def write_manifest(rows: Iterable[Checked], path: str | Path, videos: VideoList 
     write_records(path, header(videos), records)
 
 
-def _record(entry: Entry, row: Checked, folder: Path) -> dict[str, Any]:
+def _record(entry: VideoEntry, row: Checked, folder: Path) -> dict[str, Any]:
     listed = {} if entry.frames in (None, row.frames) else {"listed_frames": entry.frames}
     return asdict(row) | entry_record(entry, folder) | {"frames": row.frames} | listed
+
+
+def file_version(path: Path) -> FileVersion | None:
+    """Size and time of a file, or of the files in a folder of images; None where there is nothing to read."""
+    try:
+        states = [file.stat() for file in _files(path)]
+    except OSError:
+        return None
+    if not states:
+        return None
+    return FileVersion(sum(state.st_size for state in states), max(state.st_mtime for state in states))
+
+
+def fingerprint(path: Path) -> str | None:
+    """SHA-256 of a file, or of the names and contents in a folder; None where there is nothing to read."""
+    digest = hashlib.sha256()
+    try:
+        files = _files(path)
+        for file in files:
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256")
+            if file == path:
+                return content.hexdigest()
+            digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0" + content.digest())
+    except OSError:
+        return None
+    return digest.hexdigest() if files else None
+
+
+def _files(path: Path) -> list[Path]:
+    """The regular files of a video: opening anything else could wait for ever."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    return [path] if path.is_file() else []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from foveate.data.table import read_lines, whole_number
+from foveate.data.text import read_lines, whole_number
 from foveate.errors import DataError, UsageError
 
 KNOWN = (
@@ -17,6 +17,7 @@ KNOWN = (
     "charades",
     "diving48",
     "hmdb51",
+    "imagenet1000",
     "jester27",
     "kinetics400",
     "kinetics600",
@@ -107,9 +108,9 @@ def _checked(subject: object, names: Sequence[str]) -> tuple[str, ...]:
         raise DataError(subject, "holds no class names")
     if len(names) > MAX_CLASSES:
         raise DataError(subject, f"{len(names)} class names; at most {MAX_CLASSES} are believable")
-    seen: set[str] = set()
+    known: set[str] = set()
     for name in names:
-        if not name or name in seen:
+        if not name or name in known:
             raise DataError(subject, f"class name '{name}' stands twice" if name else "a class name is empty")
-        seen.add(name)
+        known.add(name)
     return tuple(names)

@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from foveate.clip import ClipSpec
-from foveate.data.entry import Entry
+from foveate.data.lists import VideoEntry
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
-from foveate.video.decode import Video, open_video
+from foveate.video import Video, open_video
 from foveate.video.sample import clip_indices, views
 from foveate.video.transform import Augment, test_transform, train_transform
 
@@ -67,7 +67,7 @@ class VideoDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[VideoEntry],
         spec: ClipSpec,
         num_classes: int,
         multi_label: bool = False,
@@ -103,7 +103,7 @@ class VideoDataset(Dataset[Sample]):
         except (DataError, OSError) as error:
             return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error)))
 
-    def _frames(self, entry: Entry, epoch: int, index: int) -> torch.Tensor:
+    def _frames(self, entry: VideoEntry, epoch: int, index: int) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
         rng = np.random.default_rng((self.seed, epoch, index))
         with open_video(entry.path, entry.template) as video:
@@ -124,7 +124,7 @@ class VideoDataset(Dataset[Sample]):
             return test_transform(frames, self.spec, self.crops)
         return train_transform(frames, self.spec, self.augment, deepcopy(rng)).unsqueeze(0)
 
-    def _label(self, entry: Entry) -> torch.Tensor:
+    def _label(self, entry: VideoEntry) -> torch.Tensor:
         if not self.multi_label:
             return torch.tensor(entry.labels[0] if entry.labels else -1)
         label = torch.zeros(self.num_classes)
@@ -138,7 +138,7 @@ class VideoDataset(Dataset[Sample]):
         return zero.expand(self.clips * self.crops, self.spec.frames, size, size, 3)
 
 
-def frame_range(entry: Entry, video: Video) -> tuple[int, int]:
+def frame_range(entry: VideoEntry, video: Video) -> tuple[int, int]:
     """First frame and number of frames of an entry: its own range or count if it has one, else the video's.
 
     A range in seconds ends with the video at the latest. Raises DataError where nothing is left.
@@ -146,8 +146,8 @@ def frame_range(entry: Entry, video: Video) -> tuple[int, int]:
     if entry.start is None and entry.end is None and (entry.start_s, entry.end_s) != (None, None):
         start, end = _range_of_seconds(entry.start_s, entry.end_s, video)
     else:
-        whole = video.info.frames if entry.frames is None else entry.frames
-        start, end = entry.start or 0, whole if entry.end is None else entry.end
+        count = video.info.frames if entry.frames is None else entry.frames
+        start, end = entry.start or 0, count if entry.end is None else entry.end
     if end <= start:
         raise DataError(entry.path, f"no frame in the range from {start} to {end}")
     return start, end - start
@@ -156,7 +156,7 @@ def frame_range(entry: Entry, video: Video) -> tuple[int, int]:
 def read_cut(
     video: Video, places: Sequence[int], cut: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """Frames at any places, (crops, N, S, S, C), whole pictures in memory for a chunk of them at a time.
+    """Frames at any places, (crops, N, S, S, C), full-size pictures in memory for a chunk of them at a time.
 
     cut: of decoded frames (k, H, W, C), their crops (crops, k, S, S, C).
     """
@@ -236,10 +236,10 @@ def make_loader(
     drop_last: bool = False,
     timeout_s: float = 300.0,
 ) -> WatchedLoader[Batch]:
-    """The batches of one epoch, from `start_batch` on, exactly as an unbroken run would have seen them.
+    """The batches of one epoch, from `start_batch` on, exactly as an unbroken run has them.
 
     Shares of the processes are equal when shuffling or dropping the last batch; otherwise, as in a test,
-    every entry is in exactly one share. Tests of whole videos, whose lengths differ, come one by one.
+    every entry is in exactly one share. Tests of all frames, whose numbers differ, come one by one.
     Raises DataError, naming the file, when a worker process dies or a batch does not come within `timeout_s`
     seconds.
     """
@@ -265,7 +265,7 @@ def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:
     test_transform(blank, spec, crops)
 
 
-def _check_labels(entry: Entry, num_classes: int, multi_label: bool) -> None:
+def _check_labels(entry: VideoEntry, num_classes: int, multi_label: bool) -> None:
     outside = [label for label in entry.labels if not 0 <= label < num_classes]
     if outside:
         raise DataError(entry.path, f"label {outside[0]} is outside of {num_classes} classes")

@@ -38,10 +38,14 @@ class Grouping(NamedTuple):
 
 
 class Clusters(NamedTuple):
-    """maps: (n*g, C, H, W), the clusters of each video in order of time. grouping: how they came about."""
+    """maps: (n*g, C, H, W), the clusters of each video in order of time. grouping: how they came about.
+
+    passes: how often each frame has been run.
+    """
 
     maps: Tensor
     grouping: Grouping
+    passes: int = 1
 
 
 class TemporalClustering(nn.Module):

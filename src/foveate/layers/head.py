@@ -39,10 +39,10 @@ class ConsensusHead(nn.Module):
         nn.init.normal_(self.linear.weight, std=0.001)
         nn.init.zeros_(self.linear.bias)
 
-    def frame_logits(self, maps: Tensor) -> Tensor:
-        """maps: (B*T, C, H, W). Returns (B*T, classes)."""
-        return self.linear(self.dropout(self.pool(maps).flatten(1)))
+    def features(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, H, W) pooled over space, (N, C): what is classified."""
+        return self.pool(maps).flatten(1)
 
-    def forward(self, maps: Tensor, batch: int) -> Tensor:
-        """maps: (batch*T, C, H, W). Returns (batch, classes), the mean over the frames' logits."""
-        return self.frame_logits(maps).unflatten(0, (batch, -1)).mean(1)
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., C)."""
+        return self.linear(self.dropout(features))

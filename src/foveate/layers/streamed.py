@@ -41,9 +41,10 @@ def stream_clusters(
         distances = hamming(_held(map(early, chunks), kept, hold), clustering.apart)
     grouping = clustering.group(distances, lengths or [len(distances[0]) + 1])
     count = grouping.sizes.numel()
+    passes = 1 if kept else 2
     sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *learning)
     shown = clustering.show(sums, grouping).to(parameters[0].dtype)  # sums are at least float32
-    return Clusters(shown, grouping)
+    return Clusters(shown, grouping, passes)
 
 
 class _StreamedSums(torch.autograd.Function):

@@ -52,8 +52,8 @@ class WindowHead(nn.Module):
         pooled = [_window_average(x, whole, windows) for x in maps]
         return self.embed(torch.cat(pooled, dim=1)).flatten(2).transpose(1, 2)
 
-    def position_logits(self, features: Tensor) -> Tensor:
-        """features: (B, P, channels). Returns (B, P, classes)."""
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., channels)."""
         return self.linear(self.dropout(features))
 
 

@@ -7,7 +7,6 @@ charged for what it computed on the given input. That slows a call down: predict
 
 from __future__ import annotations
 
-import resource
 import statistics
 import sys
 import time
@@ -88,5 +87,11 @@ def peak_memory_mb(device: str | torch.device = "cpu") -> float:
     """The most memory this process has held (resident on a CPU, allocated on a GPU), in megabytes."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource  # which Windows has not
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -22,7 +22,7 @@ from foveate.backbones.build import Backbone2D, Stem, build_backbone
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
 from foveate.layers.head import pool_space
-from foveate.layers.resolution import ResolutionPolicy
+from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel
 
@@ -91,12 +91,13 @@ class Readings:
     """What became of B x T frames: frame_logits (B, T, classes), zeros where a frame was skipped.
 
     actions: (B, T), number of the size, or beyond the sizes that of the skip. glanced: (B, T), whether the
-    policy looked.
+    policy looked. hidden: (B, T, width), the state of the policy at each frame.
     """
 
     frame_logits: Tensor
     actions: Tensor
     glanced: Tensor
+    hidden: Tensor
 
 
 class ARNet(VideoModel):
@@ -105,7 +106,7 @@ class ARNet(VideoModel):
     config: ARNetConfig
     dynamic = True
     resizable = False  # it chooses among sizes of its own
-    parts = ("glance_features", "policy", "answer_at")
+    parts = ("glance_features", "decide", "answer_at")
     reports = ("frame_logits", "sizes")
     head_names = ("heads.", "policy_head.")
 
@@ -152,6 +153,7 @@ class ARNet(VideoModel):
             logits=readings.frame_logits.sum(1) / count,
             frames_read=glanced,  # the glance comes before every network
             macs=None if self.training else self._macs(actions, glanced),
+            features=readings.hidden.mean(1),
             frame_logits=readings.frame_logits,
             sizes=sizes,
         )
@@ -164,7 +166,7 @@ class ARNet(VideoModel):
         price = torch.tensor([*prices, *(0 for _ in self.config.skips)])
         seeing = self.part_macs("glance_features", self._shapes(len(self.nets))[0])
         rows = torch.zeros(1, dtype=torch.int64)
-        deciding = self.part_macs("policy", torch.empty(1, self.glance.channels), rows, self.policy.start(1))
+        deciding = self.part_macs("decide", torch.empty(1, self.glance.channels), rows, self.policy.start(1))
         return price[actions].sum(1) + (seeing + deciding) * glanced.sum(1)
 
     def _shapes(self, size: int) -> tuple[Tensor, Tensor]:
@@ -186,7 +188,8 @@ class ARNet(VideoModel):
             if len(chosen):
                 said = self._classify(size, frames_at, chosen, hidden)
                 frame_logits = frame_logits.index_copy(0, chosen, said.to(frame_logits.dtype))
-        return Readings(frame_logits.unflatten(0, (batch, frames)), actions, glanced)
+        rows = (batch, frames)
+        return Readings(frame_logits.unflatten(0, rows), actions, glanced, hidden.unflatten(0, rows))
 
     def branches(
         self, frames_at: FramesAt, batch: int, frames: int, temperature: float | None = None
@@ -201,7 +204,7 @@ class ARNet(VideoModel):
         state, rows = self.policy.start(batch), torch.arange(batch, device=places.device)
         hidden, actions = [], []
         for t in range(frames):
-            seen, state = self.policy(features[:, t], rows, state, temperature)
+            seen, state = self.decide(features[:, t], rows, state, temperature)
             hidden.append(seen)
             actions.append(state.action)
         at = torch.stack(hidden, 1).flatten(0, 1)  # (B*T, width)
@@ -218,7 +221,7 @@ class ARNet(VideoModel):
                 look = state.wait == 0
             rows = look.nonzero().squeeze(1)
             if len(rows):
-                _, state = self.policy(self._glance(frames_at, rows * frames + t), rows, state)
+                _, state = self.decide(self._glance(frames_at, rows * frames + t), rows, state)
             state = state._replace(wait=torch.where(look, state.wait, state.wait - 1))
             actions.append(state.action.argmax(1))
             hidden.append(state.hidden)
@@ -228,6 +231,13 @@ class ARNet(VideoModel):
     def glance_features(self, images: Tensor) -> Tensor:
         """What the glance finds, (n, C). images: (n, 3, s, s) at the glance's size."""
         return self._features(self.glance, images)
+
+    def decide(
+        self, features: Tensor, rows: Tensor, state: PolicyState, temperature: float | None = None
+    ) -> tuple[Tensor, PolicyState]:
+        """One step of the policy for the videos `rows`; see `ResolutionPolicy`."""
+        step: tuple[Tensor, PolicyState] = self.policy(features, rows, state, temperature)
+        return step
 
     def answer_at(self, size: int, images: Tensor, hidden: Tensor) -> Tensor:
         """Logits (n, classes) of some frames (n, 3, s, s) at one size, or of the policy's hidden states."""

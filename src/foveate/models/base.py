@@ -39,6 +39,7 @@ class ModelOutput:
     logits: Tensor  # (B, classes), raw
     frames_read: Tensor  # (B, T) bool: some network of the model saw the frame
     macs: Tensor | None = None  # (B,) int64, multiply-adds of each clip; None in training mode
+    features: Tensor | None = None  # (B, C), what is classified, averaged over frames, windows or clusters
     step_logits: Tensor | None = (
         None  # (B, K, classes), the answer after each of K frames; the last is `logits`
     )
@@ -74,7 +75,7 @@ class VideoModel(nn.Module):
     dynamic: bool = False  # what is computed depends on the pixels
     resizable: bool = True  # a crop of another size can be read
     takes_chunks: bool = False  # `output` takes a long clip as an iterable of chunks of bytes
-    reports: tuple[str, ...] = ()  # fields of ModelOutput, beside the first three, that it fills
+    reports: tuple[str, ...] = ()  # fields of ModelOutput, beside the first four, that it fills
     # Attributes, submodules or methods, that are static: tensors in, tensors out, the same work for every
     # input of a shape. Each is an attribute that can be replaced.
     parts: tuple[str, ...] = ()
@@ -114,7 +115,13 @@ class VideoModel(nn.Module):
 
     def output(self, clip: Any) -> ModelOutput:
         """The logits, and what the model chose, read and computed. clip: as in `forward`."""
-        raise TypeError(f"{type(self).__name__} does not read clips")
+        raise TypeError(f"{type(self).__name__} has no `output`")
+
+    def features(self, clip: Any) -> Tensor:
+        """What is classified, (B, C), averaged over frames, windows or clusters. clip: as in `forward`."""
+        features = self.output(clip).features
+        assert features is not None
+        return features
 
     def set_exits(self, exits: tuple[float, ...]) -> None:
         """Stop reading at these probabilities of the best class; for models that answer after every frame."""

@@ -111,14 +111,16 @@ class ClusterAnswer:
     assignment: Tensor
     sizes: Tensor
     distances: Tensor
+    features: Tensor  # (B, C'), what is classified, averaged over the clusters
     map_shape: torch.Size  # (C, h, w) of a map between the two parts
+    passes: int = 1  # how often the early part ran on each frame
 
 
 class FullVideo(VideoModel):
     """A backbone whose first stages see every frame and whose others see clusters of them."""
 
     takes_chunks = True
-    parts = ("early", "late")
+    parts = ("early", "late", "classify")
 
     def __init__(
         self,
@@ -135,7 +137,6 @@ class FullVideo(VideoModel):
         self.spec = spec
         self.config = config
         self.dynamic = spec.sampling == "all"  # as many frames as the video has
-        self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
         self.reports = ("frame_logits", *(["clusters"] if config.eval_mode == "cluster" else []))
         if config.early == "frozen":
             for parameter in self.early_parameters():
@@ -154,26 +155,36 @@ class FullVideo(VideoModel):
         """Bytes as they are: floats are made of a chunk of frames at a time, where it is used."""
         return list(frames) if isinstance(frames, Tensor) else frames
 
-    def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
-        """The answer, the logits of every cluster and which frames it holds.
+    def forward(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> Tensor:
+        """Logits (B, classes).
 
         clip: (B, 3, T, H, W) floats, any T; a list or tuple of videos as `cluster_videos` takes them; or
         another iterable, the chunks of one video as `cluster_chunks` takes them.
         """
+        return self._answer_to(clip).logits
+
+    def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
+        """The answer, the logits of every cluster and which frames it holds. clip: as in `forward`."""
+        answer = self._answer_to(clip)
+        side: Sequence[int] = (self.spec.size, self.spec.size)  # that of chunks: they are cut for this model
         if isinstance(clip, Tensor):
-            clip = clip.unbind(0)
-        in_turn = isinstance(clip, Sequence)
-        result = self.cluster_videos(clip) if in_turn else self.cluster_chunks(clip)
-        first = next(iter(clip))
-        frame = first.shape[1:3] if first.dtype == torch.uint8 else first.shape[2:]
-        read = result.assignment.cpu() >= 0
+            side = clip.shape[3:]
+        elif isinstance(clip, Sequence):
+            side = clip[0].shape[1:3] if clip[0].dtype == torch.uint8 else clip[0].shape[2:]
+        clusters = answer.assignment.cpu()
         return ModelOutput(
-            logits=result.logits,
-            frames_read=read,
-            macs=None if self.training else self._macs(read, frame, result),
-            frame_logits=result.step_logits,
-            clusters=result.assignment.cpu() if self._mode == "cluster" else None,
+            logits=answer.logits,
+            frames_read=clusters >= 0,
+            macs=None if self.training else self._macs(clusters >= 0, side, answer),
+            features=answer.features,
+            frame_logits=answer.step_logits,
+            clusters=clusters if self._mode == "cluster" else None,
         )
+
+    def _answer_to(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ClusterAnswer:
+        if isinstance(clip, Tensor):
+            return self.cluster_videos(clip.unbind(0))
+        return self.cluster_videos(clip) if isinstance(clip, Sequence) else self.cluster_chunks(clip)
 
     def cluster_videos(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Answer videos of any lengths, without a frame of padding: each as if it were alone.
@@ -206,15 +217,19 @@ class FullVideo(VideoModel):
     def frames_needed(self) -> Callable[[int], list[int]]:
         return partial(_middles_of, self.config.clusters) if self._mode == "uniform" else every_frame
 
-    def _macs(self, read: Tensor, frame: torch.Size, answer: ClusterAnswer) -> Tensor:
+    def _macs(self, read: Tensor, side: Sequence[int], answer: ClusterAnswer) -> Tensor:
         """Multiply-adds of each clip, (B,): the early part on its frames, the late part on its clusters."""
-        early = self.part_macs("early", torch.empty(1, 3, *frame, device="meta"))
+        early = answer.passes * self.part_macs("early", torch.empty(1, 3, *side, device="meta"))
         counts = read.sum(1).tolist()
         seen = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
-        late = {
-            n: self.part_macs("late", torch.empty(n, *answer.map_shape, device="meta"), n) for n in {*seen}
-        }
+        late = {n: self._late_macs(n, answer) for n in {*seen}}
         return torch.tensor([own * early + late[n] for own, n in zip(counts, seen, strict=True)])
+
+    def _late_macs(self, maps: int, answer: ClusterAnswer) -> int:
+        """Multiply-adds of what follows on so many maps of one clip."""
+        shape, width = answer.map_shape, answer.features.shape[1]
+        late = self.part_macs("late", torch.empty(maps, *shape, device="meta"), maps)
+        return late + self.part_macs("classify", torch.empty(maps, width, device="meta"))
 
     def early(self, frames: Tensor) -> Tensor:
         """The part that sees every frame, each alone. frames: (k, 3, H, W), or uint8 (k, H, W, 3)."""
@@ -224,10 +239,14 @@ class FullVideo(VideoModel):
         return maps
 
     def late(self, maps: Tensor, num_frames: int) -> Tensor:
-        """The part behind the clustering. maps: (B*g, C, h, w). Returns logits (B*g, classes)."""
+        """The part behind the clustering. maps: (B*g, C, h, w). Returns features (B*g, C')."""
         for stage in self.backbone.stages[self.config.after :]:
             maps = stage(maps, num_frames)
-        return self.head.frame_logits(self.backbone.last(maps))
+        return self.head.features(self.backbone.last(maps))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., C')."""
+        return self.head.classify(features)
 
     def early_parameters(self) -> list[nn.Parameter]:
         """Those that every frame meets."""
@@ -273,9 +292,18 @@ class FullVideo(VideoModel):
 
     def _answer(self, clusters: Clusters) -> ClusterAnswer:
         found = clusters.grouping
-        steps = self.late(clusters.maps, found.sizes.shape[1]).unflatten(0, found.sizes.shape)
-        shape = clusters.maps.shape[1:]
-        return ClusterAnswer(steps.mean(1), steps, found.assignment, found.sizes, found.distances, shape)
+        features = self.late(clusters.maps, found.sizes.shape[1]).unflatten(0, found.sizes.shape)
+        steps = self.classify(features)
+        return ClusterAnswer(
+            steps.mean(1),
+            steps,
+            found.assignment,
+            found.sizes,
+            found.distances,
+            features.mean(1),
+            clusters.maps.shape[1:],
+            clusters.passes,
+        )
 
     def _answer_uniform(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Only g frames of each video are run, each a cluster of its own."""
@@ -295,24 +323,22 @@ class FullVideo(VideoModel):
         parts = [maps] if alike else maps.split(lengths)
         counts = lengths[:1] if alike else lengths
         answers = [self.late(part, count) for part, count in zip(parts, counts, strict=True)]
-        found = torch.cat(answers).split(lengths)
-        steps = nn.utils.rnn.pad_sequence(list(found), batch_first=True)  # (B, T, classes)
+        features = torch.cat(answers).split(lengths)
+        found = [self.classify(own) for own in features]
+        steps = nn.utils.rnn.pad_sequence(found, batch_first=True)  # (B, T, classes)
         logits = torch.stack([own.mean(0) for own in found])
         frames = Ragged(lengths, logits.device)
         assignment = torch.where(frames.inside, frames.times, -1)
         sizes = frames.inside.long()
         distances = torch.zeros_like(sizes[:, 1:])
-        return ClusterAnswer(logits, steps, assignment, sizes, distances, maps.shape[1:])
+        mean = torch.stack([own.mean(0) for own in features])
+        return ClusterAnswer(logits, steps, assignment, sizes, distances, mean, maps.shape[1:])
 
     def _every_map(self, videos: Sequence[Tensor]) -> Tensor:
         if self._in_one_graph:
             return self.early(torch.cat(list(videos)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.early != "frozen"):
             return torch.cat([self.early(chunk) for chunk in self._chunks(videos)])
-
-
-def _middles_of(clusters: int, frames: int) -> list[int]:
-    return middles([frames], clusters)
 
 
 def _middles_of(clusters: int, frames: int) -> list[int]:

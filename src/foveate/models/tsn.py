@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
@@ -24,7 +25,7 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.head import ConsensusHead
 from foveate.layers.temporal import StreamMemory
-from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
+from foveate.models.base import ModelOutput, VideoModel, all_read
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TSN(VideoModel):
     A backbone may return fewer maps than there are frames, such as one for each pair of them.
     """
 
-    parts = ("frame_logits",)
+    parts = ("frame_features", "classify")
     reports = ("frame_logits",)
 
     def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any) -> None:
@@ -94,18 +95,31 @@ class TSN(VideoModel):
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
-        return self.frame_logits(clip).mean(1)
+        return self.classify(self.frame_features(clip)).mean(1)
 
-    def frame_logits(self, clip: Tensor) -> Tensor:
-        """The logits of every frame, (B, T', classes), whose mean is the answer. clip: (B, 3, T, H, W)."""
+    def frame_features(self, clip: Tensor) -> Tensor:
+        """What is classified of every frame, (B, T', C). clip: (B, 3, T, H, W)."""
         maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T', C, h, w)
-        return self.head.frame_logits(maps).unflatten(0, (clip.shape[0], -1))
+        return self.head.features(maps).unflatten(0, (clip.shape[0], -1))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., C)."""
+        return self.head.classify(features)
 
     def output(self, clip: Tensor) -> ModelOutput:
-        """The answer and the logits of every frame. clip: (B, 3, T, H, W)."""
-        frame_logits = self.frame_logits(clip)
-        macs = None if self.training else same_macs(self.part_macs("frame_logits", clip[:1]), len(clip))
-        return ModelOutput(frame_logits.mean(1), all_read(clip), macs, frame_logits=frame_logits)
+        """The answer, which is the mean of the logits of every frame. clip: (B, 3, T, H, W)."""
+        features = self.frame_features(clip)
+        logits = self.classify(features)
+        return ModelOutput(
+            logits=logits.mean(1),
+            frames_read=all_read(clip),
+            macs=None if self.training else self._macs(clip[:1], features[:1]).expand(len(clip)),
+            features=features.mean(1),
+            frame_logits=logits,
+        )
+
+    def _macs(self, clip: Tensor, features: Tensor) -> Tensor:
+        return torch.tensor(self.part_macs("frame_features", clip) + self.part_macs("classify", features))
 
     def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """One frame of a stream: its logits, and what to pass as `kept` with the next frame.
@@ -115,4 +129,4 @@ class TSN(VideoModel):
         """
         memory = StreamMemory(kept)
         maps = self.backbone(frame, 1, memory)
-        return self.head.frame_logits(maps), memory.now
+        return self.classify(self.head.features(maps)), memory.now

@@ -1,49 +1,127 @@
-"""Pictures of where a model looked: a video with the patch on every frame, and a contact sheet."""
+"""Pictures of what a model chose: the video with its choices drawn on every frame, and contact sheets.
+
+Patches are green boxes, grey and dashed where one was skipped. A model that chooses resolutions is shown
+what it saw: each frame at the size at which it was read, dark where it was skipped. Of a model with several
+pathways, frames have a border in the colour of the slowest pathway that read them.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageEnhance
 
 from foveate.errors import DataError, OutputError
-from foveate.infer.looks import Look
-from foveate.infer.result import Prediction
+from foveate.infer.output import Prediction
 from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
-from foveate.video.decode import open_video
+from foveate.video import open_video
 from foveate.whole import replacing
 
-GREEN, GREY = (60, 230, 90), (150, 150, 150)
+GREEN, BLUE, GREY = (60, 230, 90), (80, 150, 255), (150, 150, 150)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is drawn on a frame. text: on its picture in the sheet.
+
+    box: in pixels of the video, dashed if not `solid`. side: at which the frame was read, 0 if it was not.
+    border: its colour.
+    """
+
+    frame: int
+    text: str
+    box: Box | None = None
+    solid: bool = True
+    side: int | None = None
+    border: tuple[int, int, int] | None = None
+
+
+def marks_of(prediction: Prediction) -> list[Mark]:
+    """What a prediction shows, in order of the frames; DataError if its model chose nothing by frame."""
+    if prediction.boxes:
+        marks = [
+            Mark(b.frame, f"frame {b.frame}" + ("" if b.looked else ", skipped"), b.box, b.looked)
+            for b in prediction.boxes
+        ]
+    elif prediction.sizes:
+        marks = [
+            Mark(s.frame, f"frame {s.frame}, " + (f"{s.size} px" if s.size else "skipped"), side=s.size)
+            for s in prediction.sizes
+        ]
+    elif prediction.pathways:
+        # the last word on a frame has the pathway that reads the fewest
+        readers = sorted(prediction.pathways.items(), key=lambda own: -len(own[1]))
+        slowest = readers[-1][0]
+        names = {frame: name for name, frames in readers for frame in frames}
+        marks = [
+            Mark(frame, f"frame {frame}, {name}", border=GREEN if name == slowest else BLUE)
+            for frame, name in names.items()
+        ]
+    else:
+        raise DataError(prediction.video, f"{prediction.model} chooses no patches: nothing to show")
+    return sorted(marks, key=lambda mark: mark.frame)
 
 
 def write_overlay(prediction: Prediction, out: Path, template: str | None = None) -> Path:
-    """Write the video with the patch as a green box on every frame, grey and dashed where it was skipped.
+    """Write the video with what the model chose on every frame, and the label above.
 
-    Between two frames that the model read, the box of the nearer one is shown. The label stands above.
-    Returns the contact sheet written beside it, `out` with the ending .png. Raises DataError for a model that
-    chooses no patches, OutputError where nothing can be written.
+    Between two frames that the model read, what was chosen for the nearer one is shown. Returns the contact
+    sheet written beside it, `out` with the ending .png. Raises DataError for a model that chooses nothing by
+    frame, OutputError where nothing can be written.
     """
-    looks = prediction.looks
-    if not looks:
-        raise DataError(prediction.video, f"{prediction.model} chooses no patches: nothing to show")
+    marks = marks_of(prediction)
     try:
         with replacing(out) as part:
-            _encode(prediction, looks, part, template)
+            _encode(prediction, marks, part, template)
     except av.error.FFmpegError as error:
         cause = f"cannot be written: {error}"
         raise OutputError(out, cause, "is it an .mp4 in a folder of yours?") from error
     return write_sheet(prediction, out.with_suffix(".png"), template)
 
 
-def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: str | None) -> None:
-    frames = [look.frame for look in looks]
+def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+    """Write a PNG of the frames that the model read, at most 40 of them, with what it chose in each."""
+    marks, pictures = marks_of(prediction), []
+    with open_video(prediction.video, template) as video:
+        height = round(CELL * video.info.height / video.info.width)
+        shown = thinned(marks)
+        for mark in shown:
+            pictures.append(_drawn(video.read([mark.frame])[0], mark, mark.text, CELL, height))
+    return write_pictures(pictures, out, left_out(len(shown), len(marks), "frames"))
+
+
+def write_clusters(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+    """Write a PNG with the middle frame of each cluster, its seconds and how many frames it stands for.
+
+    Of more than 40 clusters every k-th is shown, and a line above says so. Raises DataError for a prediction
+    without clusters, OutputError where nothing can be written.
+    """
+    if not prediction.clusters:
+        raise DataError(prediction.video, f"{prediction.model} makes no clusters: nothing to show")
+    pictures = []
+    with open_video(prediction.video, template) as video:
+        height = round(CELL * video.info.height / video.info.width)
+        shown = thinned(prediction.clusters)
+        for cluster in shown:
+            middle = Image.fromarray(video.at([(cluster.start_s + cluster.end_s) / 2])[0])
+            text = f"{cluster.start_s:.2f} to {cluster.end_s:.2f} s, {cluster.frames} frames"
+            pictures.append(caption(middle.resize((CELL, height)), text))
+    return write_pictures(pictures, out, left_out(len(shown), len(prediction.clusters), "clusters"))
+
+
+def _encode(prediction: Prediction, marks: Sequence[Mark], out: Path, template: str | None) -> None:
+    frames = [mark.frame for mark in marks]
+    best = prediction.predictions[0]
+    label = f"{best.label} {best.score:.0%}"
     with open_video(prediction.video, template) as video, av.open(str(out), "w", format="mp4") as container:
         info = video.info
         scale = min(1.0, TALLEST / info.height)
@@ -54,28 +132,11 @@ def _encode(prediction: Prediction, looks: Sequence[Look], out: Path, template: 
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "20", "preset": "veryfast"}
         for number, (_, rgb) in enumerate(video.stream()):
-            look = looks[_nearest(frames, number)]
-            picture = _drawn(rgb, look, best_guess(prediction), stream.width, stream.height)
+            mark = marks[_nearest(frames, number)]
+            text = label if mark.side is None else f"{label}, {f'{mark.side} px' if mark.side else 'skipped'}"
+            picture = _drawn(rgb, mark, text, stream.width, stream.height)
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode(None))
-
-
-def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
-    """Write a PNG of the frames that the model read, at most 40 of them, each with its patch."""
-    pictures = []
-    with open_video(prediction.video, template) as video:
-        height = round(CELL * video.info.height / video.info.width)
-        shown = thinned(prediction.looks)
-        for look in shown:
-            text = f"frame {look.frame}" + ("" if look.looked else ", skipped")
-            pictures.append(_drawn(video.read([look.frame])[0], look, text, CELL, height))
-    return write_pictures(pictures, out, left_out(len(shown), len(prediction.looks), "frames"))
-
-
-def best_guess(prediction: Prediction) -> str:
-    """The best class and its score."""
-    best = prediction.predictions[0]
-    return f"{best.label} {best.score:.0%}"
 
 
 def _nearest(frames: Sequence[int], number: int) -> int:
@@ -85,16 +146,27 @@ def _nearest(frames: Sequence[int], number: int) -> int:
     return before if number - frames[before] <= frames[after] - number else after
 
 
-def _drawn(rgb: NDArray[np.uint8], look: Look, text: str, width: int, height: int) -> Image.Image:
+def _drawn(rgb: NDArray[np.uint8], mark: Mark, text: str, width: int, height: int) -> Image.Image:
     picture = Image.fromarray(rgb)
     scale = width / picture.width
-    picture = picture.resize((width, height))
-    draw = ImageDraw.Draw(picture)
-    box = [round(edge * scale) for edge in look.box]
-    if look.looked:
-        draw.rectangle(box, outline=GREEN, width=max(2, width // 160))
+    if mark.side:  # as coarse as the network saw it
+        short = mark.side / min(picture.size)
+        coarse = picture.resize([max(1, round(side * short)) for side in picture.size])
+        picture = coarse.resize((width, height), Image.Resampling.NEAREST)
     else:
-        _dashed(draw, box, max(1, width // 320))
+        picture = picture.resize((width, height))
+    if mark.side == 0:
+        picture = ImageEnhance.Brightness(picture).enhance(0.35)
+    draw = ImageDraw.Draw(picture)
+    line = max(2, width // 160)
+    if mark.border:
+        draw.rectangle((0, 0, width - 1, height - 1), outline=mark.border, width=line)
+    if mark.box:
+        box = [round(edge * scale) for edge in mark.box]
+        if mark.solid:
+            draw.rectangle(box, outline=GREEN, width=line)
+        else:
+            _dashed(draw, box, max(1, width // 320))
     return caption(picture, text)
 
 

@@ -71,9 +71,7 @@ class TrainConfig:
         for name in ("momentum", "label_smoothing", "ema"):
             _check(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")
         _check(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "it must lie in [0, 1]")
-        _check(
-            self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small"
-        )
+        _check(self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small")
         _check(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "it must be above 0")
         _check(list(self.milestones) == sorted(self.milestones), self, "milestones", "they must ascend")
         if self.nesterov and self.momentum == 0:

@@ -15,8 +15,9 @@ from typing_extensions import TypeVar
 
 from foveate.config import to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
-from foveate.data.lists import Format, VideoList, read_list
+from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, ModelFileError, UsageError
+from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
@@ -25,7 +26,8 @@ from foveate.train.evaluate import Average, Ensemble, evaluate
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
-from foveate.weights.load import SHIPPED, load_model, start_from, start_part
+from foveate.weights.load import SHIPPED, load_model
+from foveate.weights.start import start_from, start_part
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class TrainJob(Generic[P]):
     weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
     parts: tuple[str, ...] = ()  # of a model of several networks, their files: nets.0=FILE glance=FILE
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
-    format: Format = "auto"  # of the lists; auto looks
+    format: ListFormat = "auto"  # of the lists; auto looks
     root: Path | None = None  # folder that the paths of the lists start from; none: the list's own
     classes: Path | None = None  # class names: a file, or kinetics400 and the like; none: the list's own
     template: str | None = None  # names of extracted frames, such as img_{:05d}.jpg
@@ -225,7 +227,7 @@ def _check_fitting(job: TrainJob, videos: VideoList) -> None:
 
 
 def evaluate_list(
-    model: torch.nn.Module,
+    model: VideoModel | Engine,
     videos: VideoList,
     clips: int = 1,
     crops: int = 1,
@@ -236,8 +238,8 @@ def evaluate_list(
     ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
     """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
-    assert isinstance(model, VideoModel)
-    data = test_data(videos, model, clips, crops)
+    net = model if isinstance(model, VideoModel) else model.model
+    data = test_data(videos, net, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
     classes, several = videos.num_classes, videos.multi_label
     return evaluate(model, loader, classes, several, average=average, ensemble=ensemble, world=world)

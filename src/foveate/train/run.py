@@ -12,14 +12,14 @@ stands in it twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import yaml
+from filelock import FileLock, Timeout
 
 from foveate.errors import OutputError, UsageError
 from foveate.train.checkpoint import write_atomic
@@ -57,7 +57,7 @@ class Run:
         self.bad_files = folder / "bad_files.jsonl"
         self.last = folder / "last.ckpt"
         self.best = folder / "best.safetensors"
-        self._lock: IO[bytes] | None = None
+        self._lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
 
     @property
     def resumes(self) -> bool:
@@ -72,22 +72,18 @@ class Run:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._lock:
-            self._lock.close()  # which gives up the lock
+        self._lock.release()
 
     def _open(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / ".lock").open("wb")
-        except OSError as error:
-            raise OutputError(self.folder, (error.strerror or str(error)).lower()) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
+            self._lock.acquire()
+        except Timeout as error:
             raise UsageError(
                 self.folder, "another run is writing this folder", "wait, or choose another"
             ) from error
+        except OSError as error:
+            raise OutputError(self.folder, (error.strerror or str(error)).lower()) from error
         if not self.resumes:
             self._start()
 

@@ -173,7 +173,9 @@ def _evaluate(
     """The measures on the validation list; none without one."""
     if len(lists) < 2:
         return {}
-    return evaluate_list(model, lists[1], job.clips, job.crops, job.train.batch, job.workers, world)
+    return evaluate_list(
+        _video_model(model), lists[1], job.clips, job.crops, job.train.batch, job.workers, world
+    )
 
 
 def _run(

@@ -1,0 +1,122 @@
+"""A video from anywhere becomes frames.
+
+    from foveate.video import open_video
+
+    with open_video("clip.mp4") as video:
+        frames = video.read([0, 10, 20])  # uint8 RGB (3, H, W, 3)
+
+`open_video` reads what the first frame and the packets tell; `scan` decodes the whole and never raises for
+a bad file, so that a folder of a million videos can be checked without one of them ending the run.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.errors import UsageError
+from foveate.video.base import DEFAULT_FPS, DecodeError, Limits, Scan, Video, VideoInfo
+from foveate.video.container import ContainerVideo
+from foveate.video.frames import is_array, open_array, open_frames, open_npy
+from foveate.video.images import ImageVideo
+from foveate.video.source import (
+    URL,
+    BytesInMemory,
+    FileOnDisk,
+    checked_fps,
+    fetch,
+    file_status,
+    read_all,
+    refuse_live,
+    sidecar_fps,
+)
+
+__all__ = ["DecodeError", "Limits", "Scan", "Source", "Video", "VideoInfo", "open_video", "scan"]
+
+Source = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8] | Iterable[Any]
+)
+DEFAULTS = Limits()
+
+
+def open_video(
+    source: Source, template: str | None = None, limits: Limits = DEFAULTS, fps: float | None = None
+) -> Video:
+    """Open a video, whatever form it comes in.
+
+    source: the path of a video file, of a folder of numbered pictures or of a `.npy` array; a URL, read
+    through fsspec; the bytes of a video file, or a binary file object, read from where it stands; frames in
+    memory as uint8 RGB, an array or tensor (T, H, W, 3), a sequence of (H, W, 3), or an iterator of them,
+    read to its end. URLs, file objects and iterators are held in memory, within `limits.max_bytes`.
+    template: names of the pictures of a folder, as in `img_{:05d}.jpg`; None looks at the names.
+    fps: frames a second of frames in memory (25 if not given), or other ones for pictures and `.npy` arrays;
+    a video file has its own. The result can be pickled: another process can go on reading.
+
+    Raises DecodeError, at once and in one line, for anything that is not a readable video; UsageError for a
+    rate or a template that cannot be, or where a package is missing.
+    """
+    rate = checked_fps(fps)
+    if isinstance(source, str | os.PathLike | int):
+        refuse_live(source)
+    if isinstance(source, str | os.PathLike):
+        if not (isinstance(source, str) and URL.match(source)):
+            return _open_path(Path(source), template, limits, rate)
+        return _open_bytes(fetch(source, limits), limits, rate)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _open_bytes(BytesInMemory(bytes(source), "<bytes>"), limits, rate)
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        name = name if isinstance(name, str) and name else "<file>"
+        return _open_bytes(BytesInMemory(read_all(source, name, limits), name), limits, rate)
+    if is_array(source):
+        return open_array(source, rate or DEFAULT_FPS, limits)
+    if isinstance(source, Iterable):
+        return open_frames(source, rate or DEFAULT_FPS, limits)
+    hint = "give a path, a URL, bytes, a binary file object or frames"
+    raise UsageError("source", f"is of type {type(source).__name__}", hint)
+
+
+def scan(
+    source: Source, template: str | None = None, limits: Limits = DEFAULTS, fps: float | None = None
+) -> Scan:
+    """Decode a whole video once and say whether it is ok, partial (some frames are lost) or refused.
+
+    Arguments as in `open_video`. Raises UsageError only.
+    """
+    try:
+        with open_video(source, template, limits, fps) as video:
+            return video.scan()
+    except DecodeError as error:
+        return Scan("refused", error.cause)
+
+
+def _open_path(path: Path, template: str | None, limits: Limits, fps: float | None) -> Video:
+    if stat.S_ISDIR(file_status(path).st_mode):
+        return ImageVideo(path, template, fps or sidecar_fps(path.absolute()), limits)
+    if path.suffix.lower() == ".npy":
+        return open_npy(path, fps or sidecar_fps(path.absolute()), limits)
+    _refuse_fps(str(path), fps)
+    return ContainerVideo(FileOnDisk(path), limits)
+
+
+def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None) -> Video:
+    if file.data.startswith(b"\x93NUMPY"):
+        try:
+            array = np.load(io.BytesIO(file.data), allow_pickle=False)
+        except (OSError, ValueError, OverflowError, EOFError, SyntaxError) as error:
+            raise DecodeError(file.name, "not a whole .npy file", "write it again") from error
+        return open_array(array, fps or DEFAULT_FPS, limits)
+    _refuse_fps(file.name, fps)
+    return ContainerVideo(file, limits)
+
+
+def _refuse_fps(name: str, fps: float | None) -> None:
+    if fps is not None:
+        raise UsageError(name, f"a rate of {fps:g} for a video file, which has its own", "leave fps out")

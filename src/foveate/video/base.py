@@ -1,4 +1,4 @@
-"""What every kind of video offers, whether a container file, a folder of pictures or an array.
+"""What every kind of video offers, whether a container file, a folder of pictures or frames in memory.
 
 Frame `i` is the i-th frame that one plain pass from the first frame to the last yields. Asking for a
 frame, asking for a time and running through the whole stream all agree on that numbering.
@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -28,10 +27,11 @@ class DecodeError(DataError):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a single file may ask of the machine."""
+    """How much a single video may ask of the machine."""
 
     max_pixels: int = 4096 * 4096  # of one picture; a file of 32 KB can unfold to 768 MB
     max_frames: int = 10_000_000  # of one video, about four days at 25 a second
+    max_bytes: int = 2 << 30  # of a URL, a file object or an iterator of frames, held in memory whole
     threads: int = 1  # of one decoder; loaders run several workers rather than several threads
 
 
@@ -39,7 +39,7 @@ class Limits:
 class VideoInfo:
     """What is known of a video without decoding more than its first frame."""
 
-    path: Path
+    name: str  # the path or URL, or what stands for it: <bytes>, <file>, <frames>
     frames: int
     width: int  # pixels of the upright picture, after rotation; pixels that are not square stay as stored
     height: int
@@ -110,7 +110,7 @@ class Video(ABC):
         inside = (asked >= -slack) & (asked <= self.info.duration_s + slack)
         if not inside.all():
             lasts = f"the video lasts {self.info.duration_s:g} s"
-            raise DecodeError(self.info.path, f"no frame is shown at {asked[~inside][0]:g} s", lasts)
+            raise DecodeError(self.info.name, f"no frame is shown at {asked[~inside][0]:g} s", lasts)
         shown = np.searchsorted(self.times, asked + slack + 1e-9, side="right") - 1
         return self.read(np.maximum(shown, 0))
 
@@ -139,4 +139,4 @@ class Video(ABC):
             why, hint = f"the video has {self.info.frames} frames", "frames count from 0"
             if self.damage:
                 why, hint = self.damage[0], "the file is damaged: foveate data check says where"
-            raise DecodeError(self.info.path, f"frame {outside[0]} does not exist: {why}", hint)
+            raise DecodeError(self.info.name, f"frame {outside[0]} does not exist: {why}", hint)

@@ -12,20 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import dropwhile
-from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
-from foveate.video.damage import Promise, Survey, find_damage
-from foveate.video.ffmpeg import Canvas, Decoder
-from foveate.video.files import regular
+from foveate.video.damage import DecodeFacts, HeaderFacts, find_damage
+from foveate.video.decoder import Decoder, RGBConverter
 from foveate.video.index import FrameIndex, index_frames, index_packets, pairs_off, read_packets
+from foveate.video.source import VideoBytes
 
 
-class _Astray(Exception):
+class IndexMismatch(Exception):
     """A decoded frame is not the one that the index names."""
 
 
@@ -34,25 +33,25 @@ class ContainerVideo(Video):
 
     _index: FrameIndex
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._stamp = regular(path)
+    def __init__(self, file: VideoBytes, limits: Limits) -> None:
+        self._file = file
         self._limits = limits
-        self._verdict: str | None = None  # on the whole file; None before it was decoded from start to end
+        self._verdict: str | None = None  # of `find_damage`; None before everything was decoded once
         self.damage = []
-        with Decoder(path, limits) as decoder:
+        with Decoder(file, limits) as decoder:
             packets = read_packets(decoder, limits)
             if packets.frame is None or not packets.times:
                 raise decoder.nothing(len(packets.times))
-            width, height = Canvas.upright(packets.frame)
-            self.info = VideoInfo(path, 0, width, height, 0.0, 0.0, decoder.stream.codec_context.name)
+            width, height = RGBConverter.upright(packets.frame)
+            self.info = VideoInfo(file.name, 0, width, height, 0.0, 0.0, decoder.stream.codec_context.name)
             self.tick_s = decoder.tick_s
             self._last_ticks = packets.last_ticks
-            self._promise = Promise.of(decoder, packets, self._stamp.size)
+            self._header = HeaderFacts.of(decoder, packets, file.size)
             self._number(index_packets(packets, decoder))
             self.frames_decoded = decoder.decoded
-            certain = pairs_off(packets, decoder) and self._promise.kept()
+            certain = pairs_off(packets, decoder) and self._header.kept()
         if not certain:
-            self._survey()
+            self._decode_all()
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -63,13 +62,13 @@ class ContainerVideo(Video):
         wanted, place = np.unique(asked, return_inverse=True)
         try:
             frames = self._stacked(self._each(wanted), len(wanted))
-        except _Astray:
+        except IndexMismatch:
             frames = self._stacked(self._each_slowly(wanted), len(wanted))
         return frames if np.array_equal(wanted, asked) else frames[place]
 
     def pick(self, places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         wanted, given = self._wanted(places), 0
-        with suppress(_Astray):
+        with suppress(IndexMismatch):
             for frame in self._each(wanted):
                 given += 1
                 yield frame
@@ -77,22 +76,20 @@ class ContainerVideo(Video):
             yield from self._each_slowly(wanted[given:])
 
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        canvas = Canvas(self.info.width, self.info.height)
-        for position, frame in enumerate(self._whole()):
-            yield self._second(position, frame), canvas(frame)
+        to_rgb = RGBConverter(self.info.width, self.info.height)
+        for position, frame in enumerate(self._all_frames()):
+            yield self._second(position, frame), to_rgb(frame)
 
     def scan(self) -> Scan:
         if self._verdict is None:
-            self._survey()
+            self._decode_all()
         info, cause = self.info, self._verdict or ""
         size = info.width, info.height
         return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
 
     @contextmanager
     def _open(self) -> Iterator[Decoder]:
-        if regular(self.info.path) != self._stamp:
-            raise DecodeError(self.info.path, "the file changed after it was opened", "open it again")
-        with Decoder(self.info.path, self._limits) as decoder:
+        with Decoder(self._file, self._limits) as decoder:
             try:
                 yield decoder
             finally:
@@ -106,7 +103,7 @@ class ContainerVideo(Video):
 
     def _each(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Decode what it takes to reach sorted, distinct positions and convert only those."""
-        canvas = Canvas(self.info.width, self.info.height)
+        to_rgb = RGBConverter(self.info.width, self.info.height)
         converted = set(wanted.tolist())
         marked = []
         with self._open() as decoder:
@@ -114,23 +111,23 @@ class ContainerVideo(Video):
                 for position, frame in self._follow(decoder, start, int(run[-1])):
                     if position in converted:
                         marked += [str(position)] if frame.is_corrupt else []
-                        yield canvas(frame)
+                        yield to_rgb(frame)
         if marked:
             self._report(f"frames marked as damaged: {', '.join(marked)}")
 
     def _each_slowly(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Number the frames by decoding them all, then yield in one pass from the beginning."""
-        self._survey()
+        self._decode_all()
         self._index = self._index.in_order_only()
         self._require(wanted)
         try:
             yield from self._each(wanted)
-        except _Astray:
+        except IndexMismatch:
             cause = "two passes decode differently"
-            raise DecodeError(self.info.path, cause, "copy the file again") from None
+            raise DecodeError(self.info.name, cause, "copy the file again") from None
 
     def _follow(self, decoder: Decoder, start: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield the frames at `start` to `last`; raises _Astray when one is missing or another one."""
+        """Yield the frames at `start` to `last`; raises IndexMismatch when one is missing or another one."""
         pts = self._index.pts
         frames = decoder.frames()
         if start and pts is not None:
@@ -140,29 +137,29 @@ class ContainerVideo(Video):
         for position, frame in enumerate(frames, start):
             named = pts is None or (position < len(pts) and frame.pts == pts[position])
             if not named or (decoder.errors and self._verdict is None):
-                raise _Astray
+                raise IndexMismatch
             yield position, frame
             if position == last:
                 return
-        raise _Astray
+        raise IndexMismatch
 
-    def _whole(self) -> Iterator[av.VideoFrame]:
+    def _all_frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame and learn at the end what the file really holds."""
-        survey = Survey()
+        decoded = DecodeFacts()
         with self._open() as decoder:
             for frame in decoder.frames():
-                survey.add(frame)
+                decoded.add(frame)
                 yield frame
-            survey.errors = len(decoder.errors)
-            if not survey.times:
-                raise decoder.nothing(self._promise.packets)
-            self._verdict = find_damage(self._promise, survey)
+            decoded.errors = len(decoder.errors)
+            if not decoded.times:
+                raise decoder.nothing(self._header.packets)
+            self._verdict = find_damage(self._header, decoded)
             self._report(self._verdict)
-            if self._verdict or len(survey.times) != len(self._index):
-                self._number(index_frames(survey.times, self._last_ticks, decoder))
+            if self._verdict or len(decoded.times) != len(self._index):
+                self._number(index_frames(decoded.times, self._last_ticks, decoder))
 
-    def _survey(self) -> None:
-        for _ in self._whole():
+    def _decode_all(self) -> None:
+        for _ in self._all_frames():
             pass
 
     def _number(self, index: FrameIndex) -> None:

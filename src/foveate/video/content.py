@@ -7,7 +7,7 @@ is missing". Nothing here decides whether a file is accepted, only how its refus
 from __future__ import annotations
 
 import struct
-from pathlib import Path
+from collections.abc import Callable
 from typing import BinaryIO
 
 HEAD = 4096
@@ -30,10 +30,10 @@ SIGNATURES: tuple[tuple[bytes, tuple[str, str]], ...] = (
 )
 
 
-def name_content(path: Path) -> tuple[str, str]:
+def name_content(open_file: Callable[[], BinaryIO]) -> tuple[str, str]:
     """Return (cause, hint) for a file that no accepted demultiplexer takes."""
     try:
-        with path.open("rb") as file:
+        with open_file() as file:
             return _name(file)
     except OSError:
         return "not a video", "check the file"

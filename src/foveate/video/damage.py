@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import av
 
-from foveate.video.ffmpeg import Decoder
+from foveate.video.decoder import Decoder
 from foveate.video.index import NO_TIME, Packets
 
 WEEK_S = 7 * 86400
@@ -24,8 +24,8 @@ ONE_TO_ONE = {
 
 
 @dataclass
-class Survey:
-    """What decoding a whole file gave."""
+class DecodeFacts:
+    """What decoding a file from start to end gave."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     corrupt: int = 0
@@ -40,7 +40,7 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Promise:
+class HeaderFacts:
     """What header and packets say that decoding should give."""
 
     packets: int
@@ -54,7 +54,7 @@ class Promise:
     header_s: float  # 0 if not stated or not believable
 
     @classmethod
-    def of(cls, decoder: Decoder, packets: Packets, size: int) -> Promise:
+    def of(cls, decoder: Decoder, packets: Packets, size: int) -> HeaderFacts:
         """Collect it; `size` is the size of the file in bytes, which no believable frame count exceeds."""
         container, stream = decoder.container, decoder.stream
         stated = (container.duration or 0) / av.time_base
@@ -76,24 +76,24 @@ class Promise:
         return not (_ends_early(self) or _too_few(self, self.packets))
 
 
-def find_damage(promise: Promise, survey: Survey) -> str:
+def find_damage(header: HeaderFacts, decoded: DecodeFacts) -> str:
     """Say in one line what is missing or broken; empty for a whole file."""
-    count = len(survey.times)
-    short = _ends_early(promise)
-    few = _too_few(promise, count)
-    halved = survey.interlaced if promise.fields else 0
-    lost = promise.one_to_one and count + halved < promise.packets
+    count = len(decoded.times)
+    short = _ends_early(header)
+    few = _too_few(header, count)
+    halved = decoded.interlaced if header.fields else 0
+    lost = header.one_to_one and count + halved < header.packets
     signs = [
-        *([f"the data ends early, at {promise.end_s:.1f} of {promise.header_s:.1f} s"] if short else []),
-        *(["the data ends early"] if promise.cut and not short and (lost or survey.errors) else []),
-        *(["the first key frame is missing"] if promise.headless and lost else []),
-        *([_many(survey.errors, "packet", "cannot be decoded")] if survey.errors else []),
-        *([_many(survey.corrupt, "frame", "marked as damaged")] if survey.corrupt else []),
+        *([f"the data ends early, at {header.end_s:.1f} of {header.header_s:.1f} s"] if short else []),
+        *(["the data ends early"] if header.cut and not short and (lost or decoded.errors) else []),
+        *(["the first key frame is missing"] if header.headless and lost else []),
+        *([_many(decoded.errors, "packet", "cannot be decoded")] if decoded.errors else []),
+        *([_many(decoded.corrupt, "frame", "marked as damaged")] if decoded.corrupt else []),
     ]
     if not (signs or few or lost):
         return ""
-    trusted = promise.header_frames if short or few else 0
-    expected = max(promise.packets, trusted)
+    trusted = header.header_frames if short or few else 0
+    expected = max(header.packets, trusted)
     head = f"{count} of {expected} frames" if count < expected else ""
     return ": ".join(part for part in (head, ", ".join(signs)) if part)
 
@@ -102,14 +102,14 @@ def _many(count: int, thing: str, state: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'} {state}"
 
 
-def _ends_early(promise: Promise) -> bool:
-    slack = max(2 / promise.rate if promise.rate else 0.0, 0.1)
-    return promise.end_s < promise.header_s - slack
+def _ends_early(header: HeaderFacts) -> bool:
+    slack = max(2 / header.rate if header.rate else 0.0, 0.1)
+    return header.end_s < header.header_s - slack
 
 
-def _too_few(promise: Promise, count: int) -> bool:
+def _too_few(header: HeaderFacts, count: int) -> bool:
     """Whether the header counts over twice the frames and no edit list explains it by a shorter duration."""
-    if promise.header_frames <= 2 * count:
+    if header.header_frames <= 2 * count:
         return False
-    shown_s = count / promise.rate if promise.rate else 0.0
-    return not (promise.header_s and 0.5 <= shown_s / promise.header_s <= 2)
+    shown_s = count / header.rate if header.rate else 0.0
+    return not (header.header_s and 0.5 <= shown_s / header.header_s <= 2)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from foveate.errors import UsageError
 from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
-from foveate.video.files import explain, regular, sidecar_fps
+from foveate.video.source import explain, file_identity
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -32,7 +32,7 @@ BROKEN = (
 class ImageVideo(Video):
     """Pictures of one folder in the order of their numbers, each brought to the size of the first."""
 
-    def __init__(self, folder: Path, template: str | None, limits: Limits) -> None:
+    def __init__(self, folder: Path, template: str | None, fps: float, limits: Limits) -> None:
         names = _list(folder)
         numbered = _largest_family(folder, names) if template is None else _matching(names, template)
         if not numbered:
@@ -42,8 +42,8 @@ class ImageVideo(Video):
         self._files = [folder / numbered[number] for number in sorted(numbered)]
         self.damage = _gaps(sorted(numbered))
         width, height = self._load(self._files[0]).size
-        fps, frames = sidecar_fps(folder.absolute()), len(numbered)
-        self.info = VideoInfo(folder, frames, width, height, fps, frames / fps, "pictures")
+        frames = len(numbered)
+        self.info = VideoInfo(str(folder), frames, width, height, fps, frames / fps, "pictures")
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -82,7 +82,7 @@ class ImageVideo(Video):
         )
 
     def _load(self, file: Path) -> Image.Image:
-        regular(file)
+        file_identity(file)
         self.frames_decoded += 1
         try:
             with Image.open(file, formats=FORMATS) as picture:

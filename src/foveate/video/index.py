@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.video.base import DEFAULT_FPS, DecodeError, Limits
-from foveate.video.ffmpeg import Decoder
+from foveate.video.decoder import Decoder
 
 NO_TIME = np.iinfo(np.int64).min
 CLOCKED = {"mov", "matroska", "flv"}  # containers whose packets carry the times that their frames show
@@ -82,19 +82,19 @@ class Packets:
 
 def read_packets(decoder: Decoder, limits: Limits) -> Packets:
     """Read all packets and decode as few as it takes to see the first picture."""
-    seen = Packets()
+    found = Packets()
     for packet in decoder.packets():
-        seen.end_s = max(seen.end_s, _end_s(packet))
+        found.end_s = max(found.end_s, _end_s(packet))
         if packet.stream is not decoder.stream:
             continue
         if packet.size:
-            seen.add(packet)
-        if len(seen.times) > limits.max_frames:
+            found.add(packet)
+        if len(found.times) > limits.max_frames:
             cause = f"more than {limits.max_frames} frames"
-            raise DecodeError(decoder.path, cause, "cut it into shorter videos")
-        if seen.frame is None:
-            seen.frame = next(iter(decoder.decode(packet)), None)
-    return seen
+            raise DecodeError(decoder.name, cause, "cut it into shorter videos")
+        if found.frame is None:
+            found.frame = next(iter(decoder.decode(packet)), None)
+    return found
 
 
 def _end_s(packet: av.Packet) -> float:

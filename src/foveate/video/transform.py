@@ -65,10 +65,10 @@ def resize_short(frames: torch.Tensor, side: int, antialias: bool = True) -> tor
 
 
 def crop(frames: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
-    """The window of (T, H, W, C) as a view; ValueError where it leaves the frame (slicing would hide it)."""
+    """A crop of (T, H, W, C) as a view; ValueError where it leaves the frame (slicing would hide it)."""
     inside = top >= 0 and left >= 0 and top + height <= frames.shape[1] and left + width <= frames.shape[2]
     if not inside:
-        raise ValueError(f"window {height}x{width} at ({top}, {left}) leaves {tuple(frames.shape[1:3])}")
+        raise ValueError(f"a crop of {height}x{width} at ({top}, {left}) leaves {tuple(frames.shape[1:3])}")
     return frames[:, top : top + height, left : left + width]
 
 
@@ -90,7 +90,7 @@ def three_crops(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tens
 
 
 def random_crop(frames: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """A (T, size, size, C) window, every place equally likely."""
+    """A crop (T, size, size, C), every place equally likely."""
     top = int(rng.integers(0, frames.shape[1] - size + 1))
     left = int(rng.integers(0, frames.shape[2] - size + 1))
     return crop(frames, top, left, size, size)

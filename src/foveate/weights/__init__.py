@@ -1,4 +1,4 @@
-"""Checkpoints: our safetensors file, and one file for each official origin."""
+"""Models from files: ours (safetensors), and official checkpoints, downloaded by name where published."""
 
 from foveate.weights.load import load_model
 from foveate.weights.official import convert, load_official

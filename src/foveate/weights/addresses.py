@@ -27,10 +27,14 @@ class Address:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names of the data set in label order; none if they are not at hand."""
-        data = self.weights.removesuffix(f"_{self.origin}").removesuffix("_dense")
-        file = resources.files("foveate") / "data" / "class_names_files" / f"{data}.txt"
-        return tuple(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else ()
+        """The class names of the data set in label order."""
+        return class_names(self.weights.removesuffix(f"_{self.origin}").removesuffix("_dense"))
+
+
+def class_names(data: str) -> tuple[str, ...]:
+    """The class names of a public data set in label order, by its name, such as `kinetics400`."""
+    file = resources.files("foveate") / "data" / "class_names_files" / f"{data}.txt"
+    return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
 def all_addresses() -> list[Address]:

@@ -72,11 +72,6 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The weights among the content of a checkpoint file."""
     inner = next((content[entry] for entry in ENTRIES if isinstance(content.get(entry), Mapping)), content)
     state = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
-    policy = content.get(
-        "policy"
-    )  # AdaFocus-TSM keeps it apart; AdaFocus has it in both places or in neither
-    if state and isinstance(policy, Mapping) and not any("policy" in key for key in state):
-        state |= {f"policy.{key}": value for key, value in policy.items()}
     if not state:
         raise ModelFileError(path, f"holds no tensors, only {', '.join(list(map(str, content))[:5])}")
     return state

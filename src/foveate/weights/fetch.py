@@ -4,11 +4,13 @@ Files live in `$FOVEATE_CACHE` (by default ~/.cache/foveate) below the host and 
 a network, `$FOVEATE_MIRROR` names a folder that holds them, by the same path or by name alone, or a web
 address that stands in for the host. What cannot be read as a checkpoint from its first byte to its last is
 refused and not kept.
+
+Written here because pooch neither resumes nor locks, and huggingface_hub, for files that are not on its Hub,
+resumes without asking whether the file is still the same.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import socket
@@ -16,13 +18,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -49,7 +52,12 @@ def fetch(url: str, mirror: str | Path | None = None) -> Path:
     place = urlsplit(url)
     source = str(mirror).rstrip("/") + place.path if over_web else url
     target = cache_folder() / place.netloc / place.path.lstrip("/")
-    with _alone(target):
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        alone = FileLock(f"{target}.lock").acquire()  # one process at a time works on a file of the cache
+    except OSError as error:
+        raise OutputError(target.parent, error.strerror or str(error), "set FOVEATE_CACHE") from error
+    with alone:
         if target.exists():
             _check_record(target)
         else:
@@ -74,47 +82,120 @@ def _in_mirror(mirror: Path, url: str) -> Path:
     raise ModelFileError(mirror, f"holds no {parts[-1]}", f"it is at {url}")
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Only one process at a time works on a file of the cache."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f"{target.name}.lock").open("wb")
-    except OSError as error:
-        raise OutputError(target.parent, error.strerror or str(error), "set FOVEATE_CACHE") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-class Received(NamedTuple):
-    """What one try left behind."""
-
-    have: int  # bytes that are here now
-    total: int | None  # of how many; None where the connection never said
-    reason: str = "the connection was closed"  # why no more came
-
-
 def _download(source: str, target: Path) -> None:
-    part = target.with_name(f"{target.name}.part")
-    with _progress(target.name) as progress:
+    with _progress_bar(target.name) as progress:
+        download = _Download(source, target, progress)
+        download.run()
+    with _writing(target):
+        _record_of(target).write_text(f"{_sha256(download.part)}  {target.name}\n")
+        download.part.replace(target)
+        download.tag.unlink(missing_ok=True)
+
+
+class _Download:
+    """A file on its way: what came of it lies in `part`, what the server calls its version in `tag`."""
+
+    def __init__(self, source: str, target: Path, progress: Progress) -> None:
+        self.source = source
+        self.part = target.with_name(f"{target.name}.part")
+        self.tag = target.with_name(f"{target.name}.tag")
+        self.progress = progress
+        self.have = 0  # bytes that are here
+        self.total: int | None = None  # of how many; None where the last try was not told
+        self.reason = ""  # why the last try ended
+
+    def run(self) -> None:
+        """Try until all is here; ModelFileError if it never is, or is no checkpoint."""
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
-            have, total, reason = _receive(source, part, progress)
-            if total is not None and have >= total:
-                break
-        else:
-            if total is None:
-                raise ModelFileError(source, f"cannot be reached, {TRIES} times: {reason}", OFFLINE)
-            here = f"{have / 1e6:.1f} of {total / 1e6:.1f} MB are here"
-            cause = f"broke off {TRIES} times, {here}: {reason}"
-            raise ModelFileError(source, cause, "run it again: it goes on from there")
-    _demand_whole(part, total, source)
-    with _writing(target):
-        _record(part, target)
-        part.replace(target)
-        _tag_of(part).unlink(missing_ok=True)
+            self._try()
+            if self.total is not None and self.have >= self.total:
+                return self._check()
+        if self.total is None:
+            raise ModelFileError(self.source, f"cannot be reached, {TRIES} times: {self.reason}", OFFLINE)
+        here = f"{self.have / 1e6:.1f} of {self.total / 1e6:.1f} MB are here"
+        cause = f"broke off {TRIES} times, {here}: {self.reason}"
+        raise ModelFileError(self.source, cause, "run it again: it goes on from there")
+
+    def _try(self) -> None:
+        """Ask for what is missing, and keep what comes."""
+        self.have = self.part.stat().st_size if self.part.exists() else 0
+        self.total, self.reason = None, "the connection was closed"
+        try:
+            with urlopen(self._request(), timeout=TIMEOUT) as answer:
+                self._store(answer)
+        except HTTPError as error:
+            self._refused(error)
+        except (URLError, OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, socket.gaierror | ConnectionRefusedError):
+                raise ModelFileError(self.source, f"cannot be reached: {reason}", OFFLINE) from error
+            self.reason = str(reason) or type(reason).__name__
+
+    def _request(self) -> Request:
+        request = Request(self.source, headers={"User-Agent": "foveate", "Accept-Encoding": "identity"})
+        if self.have and self.tag.exists():
+            request.add_header("Range", f"bytes={self.have}-")
+            if version := self.tag.read_text():  # a file that was replaced since is then sent whole
+                request.add_header("If-Range", version)
+        return request
+
+    def _store(self, answer: HTTPResponse) -> None:
+        """Write what comes behind what is here, or anew where the server sends the whole file again."""
+        headers = answer.headers
+        if headers.get_content_type() == "text/html":
+            raise ModelFileError(self.source, "the server sent a web page", "is the address still right?")
+        resumed = answer.status == 206 and headers.get("Content-Range", "").startswith(f"bytes {self.have}-")
+        if not resumed:
+            self.have = 0
+            with _writing(self.tag):
+                self.tag.write_text(headers.get("ETag") or headers.get("Last-Modified") or "")
+        length = headers.get("Content-Length", "")
+        self.total = self.have + int(length) if length.isdigit() else None
+        with _writing(self.part):
+            file = self.part.open("ab" if resumed else "wb")
+        with file:
+            for chunk in iter(partial(answer.read, CHUNK), b""):
+                with _writing(self.part):
+                    file.write(chunk)
+                    file.flush()
+                self.have += len(chunk)
+                self.progress.update(self.progress.task_ids[0], total=self.total, completed=self.have)
+        if self.total is None and answer.isclosed():
+            self.total = self.have
+
+    def _refused(self, error: HTTPError) -> None:
+        """A busy server may be asked again; all else is final, unless nothing is left to send."""
+        if error.code == 416:
+            if error.headers.get("Content-Range") == f"bytes */{self.have}":
+                self.total = self.have
+            else:
+                self.part.unlink(missing_ok=True)  # of another file
+            return
+        self.reason = f"the server says {error.code} {error.reason}"
+        if error.code < 500 and error.code != 429:
+            raise ModelFileError(self.source, self.reason) from error
+
+    def _check(self) -> None:
+        """Remove and refuse what is not a checkpoint, or not all of it, by reading it.
+
+        An announced length may be too small, and most formats show only at their end that something is
+        missing.
+        """
+        try:
+            if self.have != self.total:
+                cause = f"the server sent {self.have} bytes and announced {self.total}"
+                raise ModelFileError(self.source, cause, "is the address still right?")
+            read_container(self.part)
+        except ModelFileError as error:
+            self.part.unlink()
+            self.tag.unlink(missing_ok=True)
+            if error.subject == self.source:
+                raise
+            hint = "run it again, or is the address no longer right?"
+            cause = f"what the server sent is no use: {error.cause}"
+            raise ModelFileError(self.source, cause, hint) from error
 
 
 @contextmanager
@@ -126,109 +207,9 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(path, error.strerror or str(error), "make room, then run it again") from error
 
 
-def _receive(source: str, part: Path, progress: Progress) -> Received:
-    """One try, from where the last one ended."""
-    have = part.stat().st_size if part.exists() else 0
-    try:
-        with urlopen(_request(source, part, have), timeout=TIMEOUT) as answer:
-            return _store(answer, source, part, have, progress)
-    except HTTPError as error:
-        return _refused(error, source, part, have)
-    except (URLError, OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, socket.gaierror | ConnectionRefusedError):
-            raise ModelFileError(source, f"cannot be reached: {reason}", OFFLINE) from error
-        return Received(have, None, _words(reason))
-
-
-def _request(source: str, part: Path, have: int) -> Request:
-    request = Request(source, headers={"User-Agent": "foveate", "Accept-Encoding": "identity"})
-    tag = _tag_of(part)
-    if have and tag.exists():
-        request.add_header("Range", f"bytes={have}-")
-        if version := tag.read_text():  # a file that was replaced since is then sent whole
-            request.add_header("If-Range", version)
-    return request
-
-
-def _store(answer: HTTPResponse, source: str, part: Path, have: int, progress: Progress) -> Received:
-    """Write what comes behind what is here, or anew where the server sends the whole file again."""
-    if answer.headers.get_content_type() == "text/html":
-        raise ModelFileError(source, "the server sent a web page", "is the address still right?")
-    resumed = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    length = answer.headers.get("Content-Length", "")
-    total = int(length) + (have if resumed else 0) if length.isdigit() else None
-    if not resumed:
-        have = 0
-        with _writing(_tag_of(part)):
-            _tag_of(part).write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "")
-    progress.update(progress.task_ids[0], total=total, completed=have)
-    with _writing(part), part.open("ab" if resumed else "wb") as file:
-        chunk, reason = _next(answer)
-        while chunk:
-            file.write(chunk)
-            have += len(chunk)
-            progress.update(progress.task_ids[0], completed=have)
-            chunk, reason = _next(answer)
-    return Received(have, have if total is None and answer.isclosed() else total, reason)
-
-
-def _next(answer: HTTPResponse) -> tuple[bytes, str]:
-    """The next bytes; none at the end, be it the true one or not, and why there are none."""
-    try:
-        return answer.read(CHUNK), "the connection was closed"
-    except (OSError, HTTPException) as error:
-        return b"", _words(error)
-
-
-def _words(reason: object) -> str:
-    """What an error says, or its name where it says nothing."""
-    return str(reason) or type(reason).__name__
-
-
-def _refused(error: HTTPError, source: str, part: Path, have: int) -> Received:
-    """A busy server may be asked again; all else is final, unless it says that nothing is left to send."""
-    if error.code == 416:
-        if error.headers.get("Content-Range") == f"bytes */{have}":
-            return Received(have, have)
-        part.unlink(missing_ok=True)  # of another file
-        return Received(0, None)
-    said = f"the server says {error.code} {error.reason}"
-    if error.code >= 500 or error.code == 429:
-        return Received(have, None, said)
-    raise ModelFileError(source, said) from error
-
-
-def _demand_whole(part: Path, total: int | None, source: str) -> None:
-    """Remove and refuse what is not a checkpoint, or not all of it, by reading it.
-
-    An announced length may be too small, and most formats show only at their end that something is missing.
-    """
-    try:
-        if part.stat().st_size != total:
-            cause = f"the server sent {part.stat().st_size} bytes and announced {total}"
-            raise ModelFileError(source, cause, "is the address still right?")
-        read_container(part)
-    except ModelFileError as error:
-        part.unlink()
-        _tag_of(part).unlink(missing_ok=True)
-        if error.subject == source:
-            raise
-        hint = "run it again, or is the address no longer right?"
-        raise ModelFileError(source, f"what the server sent is no use: {error.cause}", hint) from error
-
-
-def _tag_of(part: Path) -> Path:
-    """What the server calls the version that is being downloaded stands here."""
-    return part.with_suffix(".tag")
-
-
 def _record_of(target: Path) -> Path:
+    """Where the SHA-256 of a file stands that was downloaded."""
     return target.with_name(f"{target.name}.sha256")
-
-
-def _record(part: Path, target: Path) -> None:
-    _record_of(target).write_text(f"{_sha256(part)}  {target.name}\n")
 
 
 def _check_record(target: Path) -> None:
@@ -243,7 +224,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress]:
+def _progress_bar(name: str) -> Iterator[Progress]:
     """A bar on standard error, where that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

@@ -61,19 +61,20 @@ def read_card(path: Path) -> ModelCard:
     if not isinstance(metadata, dict) or "foveate" not in metadata:
         raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
     try:
-        return from_dict(ModelCard, json.loads(metadata["foveate"]), path)
+        return from_dict(ModelCard, _updated(json.loads(metadata["foveate"])), "header")
     except (FoveateError, ValueError) as error:
-        raise ModelFileError(path, f"its description does not fit this version: {error}") from error
+        raise ModelFileError(path, f"its description does not fit version {__version__}: {error}") from error
 
 
 def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     """The model of a file, in eval mode, and its card. Anything odd raises ModelFileError; nothing is run."""
     card = read_card(path)
     try:
-        model = create_model(card.name, **_current(card.config))
+        model = create_model(card.name, **card.config)
         state = safetensors.torch.load_file(path)
     except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise ModelFileError(path, f"its configuration does not fit this version: {error}") from error
+        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {error}"
+        raise ModelFileError(path, cause) from error
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(path, f"damaged: {error}") from error
     broken = [
@@ -86,12 +87,18 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     return model.eval(), card
 
 
-def _current(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a file under today's names: TSN's field `temporal` was `shift` once."""
-    if "shift" not in config:
-        return config
-    rest = {key: value for key, value in config.items() if key != "shift"}
-    return rest | {"temporal": {"both": "shift"}.get(config["shift"], config["shift"])}
+def _updated(header: Any) -> Any:
+    """The header of an earlier version as this one writes it: the place for any field that moves or goes.
+
+    A field that is new needs nothing here: it gets the value that the zoo gives it.
+    """
+    config = header.get("config") if isinstance(header, dict) else None
+    if not isinstance(config, dict):
+        return header
+    if "shift" in config:  # TSN's `temporal` was called so
+        rest = {key: value for key, value in config.items() if key != "shift"}
+        config = rest | {"temporal": {"both": "shift"}.get(config["shift"], config["shift"])}
+    return header | {"config": config}
 
 
 def _usual_mode() -> int:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
-from foveate.models.fullvideo import FullVideoConfig
-from foveate.models.tsn import TSNConfig
 from foveate.models.zoo import MODELS, create_model, entry
-from foveate.weights import efficientnet_lite
 from foveate.weights.addresses import Address, addresses, find_address
 from foveate.weights.fetch import cache_folder, fetch
 from foveate.weights.file import read_model
-from foveate.weights.inflate import inflate
 from foveate.weights.official import load_official
+from foveate.weights.origins import efficientnet_lite
+from foveate.weights.start import image_networks, start_from, start_part
 
 SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
 NOT_PACKAGED = "has no packaged ImageNet weights"
@@ -55,14 +50,7 @@ def load_model(
         return read_model(SHIPPED[name, weights])[0]
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
-    config = entry(name).config
-    if isinstance(config, TSNConfig | FullVideoConfig):
-        return _from_images(name, _packaged(name, config.backbone), fields)
-    model = create_model(name, **fields)
-    filled = [_fill(model, part, backbone, name) for part, backbone in _image_networks(model.config).items()]
-    if not any(filled):
-        raise UsageError(name, NOT_PACKAGED, AUTHORS)
-    return model.eval()
+    return _from_imagenet(name, fields)
 
 
 def _published(address: Address, mirror: str | Path | None, fields: dict[str, Any]) -> VideoModel:
@@ -74,95 +62,47 @@ def _published(address: Address, mirror: str | Path | None, fields: dict[str, An
             raise
         hint = "if it is damaged, remove it to download it again"
         raise ModelFileError(path, str(error).removeprefix(f"{path}: "), hint) from error
-    if address.labels and len(address.labels) != model.num_classes:
+    if len(address.labels) != model.num_classes:
         cause = f"holds {model.num_classes} classes and {address.weights} has {len(address.labels)}"
         raise ModelFileError(address.url.rsplit("/", 1)[1], cause, "is it the right file of the mirror?")
     model.labels, model.independent = address.labels, address.independent
     return model
 
 
-def _from_images(name: str, path: Path, fields: dict[str, Any]) -> VideoModel:
-    """The network of images as one of frames; an aggregation over time begins untrained."""
-    donor = load_official(path, name, "efficientnet_lite", 1000, **fields | {"temporal": "none"})
-    model = create_model(name, 1000, **fields)
-    model.load_state_dict(donor.state_dict(), strict=False)
+def _from_imagenet(name: str, fields: dict[str, Any]) -> VideoModel:
+    """EfficientNet-Lite networks of a model filled with ImageNet weights; aggregations begin untrained."""
+    backbone = getattr(entry(name).config, "backbone", None)
+    if backbone:  # one network, which keeps its classifier
+        image = _image_model(name, backbone)
+        model = create_model(name, image.num_classes, **fields)
+        model.labels = image.labels
+        start_from(model, image)
+        return model.eval()
+    model = create_model(name, **fields)
+    networks = image_networks(model.config)
+    packaged = {part: kind for part, kind in networks.items() if kind.startswith("efficientnet_lite")}
+    if not packaged:
+        raise UsageError(name, NOT_PACKAGED, AUTHORS)
+    for part, kind in packaged.items():
+        start_part(model, part, _image_model(name, kind))
     return model.eval()
 
 
-def _packaged(name: str, backbone: str) -> Path:
+def _image_model(name: str, backbone: str) -> VideoModel:
+    """An EfficientNet-Lite with its packaged weights, for model `name`; UsageError for another backbone."""
     if not backbone.startswith("efficientnet_lite"):
         raise UsageError(name, NOT_PACKAGED, AUTHORS)
     try:
-        return efficientnet_lite.packaged_file(backbone)
+        path = efficientnet_lite.packaged_file(backbone)
     except UsageError as error:
         raise UsageError(name, f"{error.subject}: {error.cause}", error.hint) from error
+    return load_official(path, f"tsn_lite{backbone[-1]}_8", "efficientnet_lite")
 
 
 def known_weights(name: str) -> tuple[str, ...]:
     """What `weights` can be for a model of the zoo; "by hand" stands beside those behind a page."""
     config = entry(name).config
-    networks = _image_networks(config).values() or (getattr(config, "backbone", ""),)
+    networks = image_networks(config).values() or (getattr(config, "backbone", ""),)
     known = [weights for model, weights in SHIPPED if model == name]
     known += ["imagenet"] if any(network in efficientnet_lite.PACKAGED for network in networks) else []
     return (*known, *(f"{a.weights} (by hand)" if a.page else a.weights for a in addresses(name).values()))
-
-
-def _image_networks(config: Any) -> dict[str, str]:
-    """Place of each network of images that a model of several has, and its kind."""
-    single = {part: getattr(config, part) for part in ("glance", "local") if hasattr(config, part)}
-    return single | {f"nets.{place}": kind for place, kind in enumerate(getattr(config, "nets", ()))}
-
-
-def _fill(model: VideoModel, part: str, backbone: str, name: str) -> bool:
-    """Copy ImageNet weights into one network of a model; False if it is of a kind that has none."""
-    if not backbone.startswith("efficientnet_lite"):
-        return False
-    donor = load_official(_packaged(name, backbone), f"tsn_lite{backbone[-1]}_8", "efficientnet_lite", 1000)
-    start_part(model, part, donor)
-    return True
-
-
-def start_from(model: VideoModel, source: VideoModel, made: Collection[str] = ()) -> None:
-    """Copy the weights of another model of the same shape; its classifiers only if the class names agree.
-
-    Kernels of images are spread over time where this one has kernels of clips (weights/inflate.py). made:
-    parts that the training to come will make, which the other one may lack as a whole. Aggregations over time
-    that it lacks, being an image network, stay as they are; a policy that this one does without is left
-    behind. Any other difference raises ModelFileError with the first five.
-    """
-    ours = model.state_dict()
-    theirs = inflate(source.state_dict(), ours)
-    theirs = {k: v for k, v in theirs.items() if k in ours or not k.startswith(("policy.", "skip_policy."))}
-    if not model.labels or model.labels != source.labels:
-        ours, theirs = (
-            {k: v for k, v in s.items() if not k.startswith(model.head_names)} for s in (ours, theirs)
-        )
-    new = tuple(f"{part}." for part in made if not any(key.startswith(f"{part}.") for key in theirs))
-    ours = {key: value for key, value in ours.items() if not key.startswith(new)}
-    _copy(model, ours, theirs)
-
-
-def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
-    """Copy the one network of another model into one of several of this one: `nets.0`, `glance`, `local`.
-
-    Aggregations over time that it lacks stay as they are. UsageError for a network that the model has not,
-    ModelFileError for one of another shape.
-    """
-    places = _image_networks(model.config)
-    if part not in places:
-        hint = f"it has {', '.join(places)}" if places else "it has one network: start from a whole model"
-        raise UsageError(part, f"is no network of {model.name}", hint)
-    given = getattr(source, "backbone", None)
-    if given is None:
-        raise ModelFileError(source.name, "has no network to give", "give a model of one network")
-    network = model.get_submodule(part)
-    _copy(network, network.state_dict(), given.state_dict())
-
-
-def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Load what is given; ModelFileError where it is not what is wanted, aggregations over time aside."""
-    problems = [key for key in wanted.keys() ^ given.keys() if ".temporal." not in key or key in given]
-    problems += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
-    if problems:
-        raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")
-    network.load_state_dict(given, strict=False)

@@ -153,6 +153,11 @@ class FocusPass:
     local: Tensor  # (B, T, F), what f_L found; zeros where it did not look
     state: FocusState  # to go on from
 
+    @property
+    def features(self) -> Tensor:
+        """What the classifier reads of each frame, (B, T, C + F)."""
+        return torch.cat([self.glance.features, self.local], -1)
+
 
 class FocusModel(VideoModel):
     """A glance network f_G, a policy, a local network f_L and a classifier that answers after every frame.
@@ -247,7 +252,7 @@ class FocusModel(VideoModel):
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Corners of the patches by the policy, and its state; see `Place`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say where to look")
 
     def choose_look(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """Whether f_L sees the patches, and the state of the skip policy; see `Look`."""
@@ -350,6 +355,7 @@ class FocusModel(VideoModel):
         boxes = torch.zeros(batch, frames, 4)
         looked, read = torch.zeros(2, batch, frames, dtype=torch.bool)
         steps, macs = torch.zeros(2, batch, dtype=torch.int64)
+        features = logits.new_zeros(batch, passes[0][1].features.shape[-1])
         done = 0
         for videos, seen in passes:
             count = seen.step_logits.shape[1]
@@ -361,6 +367,7 @@ class FocusModel(VideoModel):
             boxes[rows, places] = torch.cat([corner, corner + patch], -1)
             looked[rows, places] = True if seen.looked is None else seen.looked.cpu()
             read[rows, places] = True
+            features[videos] += seen.features.sum(1).to(features.dtype)
             done += count
             steps[videos] = done
             if not self.training:
@@ -369,6 +376,7 @@ class FocusModel(VideoModel):
             step_logits[:, -1],
             read,
             None if self.training else macs,
+            features / steps.unsqueeze(1).to(features.device),
             step_logits=step_logits,
             steps=steps,
             boxes=boxes,

@@ -108,6 +108,7 @@ class AdaFocusTSM(FocusModel):
             seen.step_logits[:, 0],
             none.index_fill(1, torch.cat([glanced, looked]), True),
             None if self.training else same_macs(self._macs(seen), batch),
+            torch.cat([seen.glance.features.mean(1), seen.local.mean(1)], -1),
             boxes=box.repeat(1, frames, 1),
             looked=none.index_fill(1, looked, True),
         )

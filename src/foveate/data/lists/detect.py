@@ -1,0 +1,83 @@
+"""The formats of lists: their readers, and how each is told from the others by its first lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from foveate.data.lists.charades import is_charades, read_charades
+from foveate.data.lists.columns import (
+    adafocus_layout,
+    columns_reader,
+    guess_format,
+    ibm_layout,
+    mmaction2_layout,
+    pyslowfast_layout,
+    tsm_layout,
+)
+from foveate.data.lists.csv import is_kinetics, is_table, read_kinetics, read_table
+from foveate.data.lists.datasets import (
+    is_hmdb51,
+    is_something_v1,
+    is_something_v2,
+    is_ucf101,
+    read_hmdb51,
+    read_something_v1,
+    read_something_v2,
+    read_ucf101,
+)
+from foveate.data.lists.folder import read_folder
+from foveate.data.lists.jsonl import is_jsonl, read_jsonl
+from foveate.data.lists.rows import Reader
+
+ListFormat = Literal[
+    "auto",  # found by looking
+    "jsonl",  # {"foveate": 1, ..}, then {"path", "labels", ..} a line
+    "folder",  # class/video, or split/class/video
+    "csv",  # a header with path and label, separated by comma, semicolon or tab
+    "pyslowfast",  # path [frames] [label]
+    "mmaction2",  # video label [label ..] | folder frames label
+    "tsm",  # folder frames label
+    "adafocus",  # folder,frames,label[,label ..]
+    "ibm",  # folder start end [label ..]
+    "something_v1",  # id;class name (also Jester)
+    "something_v2",  # JSON list of id and template
+    "kinetics",  # label,youtube_id,time_start,time_end,split
+    "ucf101",  # Class/video.avi [number from 1]
+    "hmdb51",  # a folder of class_test_splitN.txt
+    "charades",  # original_vido_id video_id frame_id path labels
+]
+READERS: Mapping[str, Reader] = {
+    "jsonl": read_jsonl,
+    "folder": read_folder,
+    "csv": read_table,
+    "pyslowfast": columns_reader(pyslowfast_layout),
+    "mmaction2": columns_reader(mmaction2_layout),
+    "tsm": columns_reader(tsm_layout),
+    "adafocus": columns_reader(adafocus_layout),
+    "ibm": columns_reader(ibm_layout),
+    "something_v1": read_something_v1,
+    "something_v2": read_something_v2,
+    "kinetics": read_kinetics,
+    "ucf101": read_ucf101,
+    "hmdb51": read_hmdb51,
+    "charades": read_charades,
+}
+SIGNS: Mapping[ListFormat, Callable[[Sequence[str]], bool]] = {  # the first that fits
+    "jsonl": is_jsonl,
+    "charades": is_charades,
+    "something_v2": is_something_v2,
+    "kinetics": is_kinetics,
+    "csv": is_table,
+    "ucf101": is_ucf101,
+    "something_v1": is_something_v1,
+}
+
+
+def detect(path: Path, lines: Sequence[str]) -> ListFormat:
+    """The format of a folder, or of a list by its lines."""
+    if path.is_dir():
+        return "hmdb51" if is_hmdb51(path) else "folder"
+    found = next((format for format, fits in SIGNS.items() if fits(lines)), None)
+    return found or guess_format(lines)

@@ -1,0 +1,34 @@
+"""Where the time of a piece of work goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Milliseconds spent in named parts of the work; of nested parts the inner one is charged."""
+
+    def __init__(self, *parts: str) -> None:
+        self.milliseconds = dict.fromkeys(parts, 0.0)
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Charge what runs in the context to `part`."""
+        self._charge()
+        self._open.append(part)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            part = self._open[-1]
+            self.milliseconds[part] = self.milliseconds.get(part, 0.0) + 1000 * (now - self._since)
+        self._since = now

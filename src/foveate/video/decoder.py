@@ -1,0 +1,181 @@
+"""One pass over a container file through PyAV, with FFmpeg kept on a short lead.
+
+FFmpeg opens playlists, scripts and pictures under any name and allocates whatever a header asks for.
+Here only listed containers and codecs are tried, only the file itself is read, and pictures above the limit
+are never allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from foveate.video.base import DecodeError, Limits
+from foveate.video.content import ALONE, STILL, name_content
+from foveate.video.source import VideoBytes
+
+FORMATS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "obu"),
+    *("ivf", "flv", "live_flv", "asf", "ogg", "rm", "mxf", "nut", "dv", "dhav", "wtv", "gif"),
+)  # names of FFmpeg's demultiplexers
+CODECS = (
+    *("h261", "h263", "h263i", "h263p", "h264", "hevc", "vvc", "av1", "libdav1d", "vp3", "vp4", "vp5", "vp6"),
+    *("vp6a", "vp6f", "vp7", "vp8", "libvpx", "vp9", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpegvideo"),
+    *("mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2", "wmv3", "vc1", "theora", "flv", "svq1"),
+    *("svq3", "rv10", "rv20", "rv30", "rv40", "mjpeg", "mjpegb", "jpeg2000", "prores", "dnxhd", "cfhd"),
+    *("dvvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "v210", "cinepak", "indeo3", "indeo4"),
+    *("indeo5", "msvideo1", "msrle", "qtrle", "rpza", "png", "gif"),
+)  # names of FFmpeg's decoders
+PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "mif1", "msf1"}  # pictures inside MP4
+FAILURES = (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError)
+
+
+class Decoder:
+    """An open file and its first video stream; counts packets that cannot be decoded and passes over them."""
+
+    def __init__(self, file: VideoBytes, limits: Limits) -> None:
+        self.name = file.name
+        self._file = file
+        self.errors: list[str] = []  # what each undecodable packet said
+        self.decoded = 0  # frames
+        self._limits = limits
+        self.container = _open(file, limits)
+        try:
+            self.stream = self._video_stream()
+            context = self.stream.codec_context
+            context.thread_count = limits.threads
+            context.options = {"max_pixels": _ffmpeg_max_pixels(limits)}
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _video_stream(self) -> av.VideoStream:
+        container = self.container
+        if container.metadata.get("major_brand") in PICTURE_BRANDS:
+            raise DecodeError(self.name, *STILL)
+        moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not moving:
+            cover = ", only a cover picture" if container.streams.video else ""
+            raise DecodeError(self.name, f"no video stream{cover}", ALONE)
+        context = moving[0].codec_context
+        if context is None or context.name not in CODECS:
+            codec = f"the codec {context.name}" if context else "an unknown codec"
+            raise DecodeError(self.name, f"{codec} is not accepted", "convert it to H.264")
+        return moving[0]
+
+    @property
+    def tick_s(self) -> float:
+        """Seconds in one tick of the stream's clock."""
+        return float(self.stream.time_base or 0)
+
+    @property
+    def family(self) -> set[str]:
+        """Names of the container, which FFmpeg gives as in "mov,mp4,m4a,3gp,3g2,mj2"."""
+        return set(self.container.format.name.split(","))
+
+    def packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of all streams in file order; a closing empty one flushes each decoder."""
+        try:
+            yield from self.container.demux()
+        except IndexError:  # PyAV, when a stream appears in mid-file; it comes after our closing packet
+            return
+        except FAILURES as error:
+            raise DecodeError(self.name, *self._file.explain(error)) from error
+
+    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Return the frames that a packet completes; none for a damaged packet, which is counted."""
+        try:
+            frames = self.stream.codec_context.decode(packet)
+        except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
+            raise self._too_large() from error
+        except FAILURES as error:
+            self.errors.append(getattr(error, "strerror", None) or str(error))
+            return []
+        self.decoded += len(frames)
+        if any(frame.width * frame.height > self._limits.max_pixels for frame in frames):
+            raise self._too_large()
+        return frames
+
+    def nothing(self, packets: int) -> DecodeError:
+        """The error of a file that gives no frame at all out of so many packets."""
+        context = self.stream.codec_context
+        if context.width * context.height > self._limits.max_pixels:
+            return self._too_large()
+        cause = "0 frames: the picture data is missing"
+        if packets:
+            cause = ": ".join([f"0 of {packets} frames can be decoded", *self.errors[:1]]).lower()
+        return DecodeError(self.name, cause, "copy the file again")
+
+    def _too_large(self) -> DecodeError:
+        cause = f"a picture is larger than {self._limits.max_pixels} pixels, or claims to be"
+        return DecodeError(self.name, cause, "shrink the video")
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yield every frame from here to the end."""
+        for packet in self.packets():
+            if packet.stream is self.stream:
+                yield from self.decode(packet)
+
+    def seek(self, pts: int) -> None:
+        """Continue at the last key frame at or before a presentation time, in ticks of the stream."""
+        try:
+            self.container.seek(pts, stream=self.stream)
+        except FAILURES as error:
+            self.errors.append(f"seek: {error}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+
+class RGBConverter:
+    """Turns decoded frames of any format, size and rotation into RGB arrays of one size."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = width, height
+        self._scaler = VideoReformatter()
+
+    @staticmethod
+    def upright(frame: av.VideoFrame) -> tuple[int, int]:
+        """Return the (width, height) of a frame once it is upright."""
+        return (frame.height, frame.width) if _quarters(frame) % 2 else (frame.width, frame.height)
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        turns = _quarters(frame)
+        width, height = reversed(self._size) if turns % 2 else self._size
+        rgb = self._scaler.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, turns), dtype=np.uint8)
+
+
+def _quarters(frame: av.VideoFrame) -> int:
+    """Quarter turns, anticlockwise, that set the frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _ffmpeg_max_pixels(limits: Limits) -> str:
+    """FFmpeg's own limit: above ours, because it counts the margin that a codec puts round a picture."""
+    return str(limits.max_pixels + limits.max_pixels // 4 + (1 << 16))
+
+
+def _open(file: VideoBytes, limits: Limits) -> av.container.InputContainer:
+    options = {
+        "format_whitelist": ",".join(FORMATS),
+        "codec_whitelist": ",".join(CODECS),
+        "protocol_whitelist": "file",
+        "max_pixels": _ffmpeg_max_pixels(limits),
+    }
+    target: Any = file.for_ffmpeg()  # a path or a file object: PyAV declares a result for each
+    try:
+        return av.open(target, options=options, metadata_errors="replace")
+    except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
+        raise DecodeError(file.name, *name_content(file.open)) from error
+    except FAILURES as error:
+        raise DecodeError(file.name, *file.explain(error)) from error

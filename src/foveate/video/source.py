@@ -1,0 +1,231 @@
+"""Where the bytes of a video come from: a file on the disk, or memory.
+
+A path is looked at before it is opened, because opening a named pipe would wait for ever. Anything else that
+gives bytes (a URL, a file object, bytes) is held in memory whole: the decoder then seeks as it likes, another
+process can go on reading, and no temporary file can be left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import math
+import os
+import re
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from foveate.errors import UsageError
+from foveate.video.base import DEFAULT_FPS, DecodeError, Limits
+
+KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+LIVE = re.compile(r"(rtsps?|rtmp\w*|rtp|srt|udp|tcp|mms\w?)://|/dev/video\d+$", re.IGNORECASE)
+URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
+STEP = 1 << 20  # bytes read at a time from a file object
+
+
+class VideoBytes(ABC):
+    """The bytes of one video file, wherever they are kept; can be pickled."""
+
+    name: str  # for errors: the path, or what stands for it, such as <bytes>
+    size: int  # bytes
+
+    @abstractmethod
+    def open(self) -> BinaryIO:
+        """The bytes from the first one on; raises OSError."""
+
+    @abstractmethod
+    def for_ffmpeg(self) -> str | BinaryIO:
+        """What PyAV is to open; raises DecodeError if the bytes are no longer those of before."""
+
+    @abstractmethod
+    def explain(self, error: Exception) -> tuple[str, str]:
+        """Cause and hint, in words, of an error while reading."""
+
+
+class FileOnDisk(VideoBytes):
+    """An ordinary file; raises DecodeError for anything else at the path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+        self._identity = file_identity(path)
+        self.size = self._identity.size
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+    def for_ffmpeg(self) -> str:
+        if file_identity(self.path) != self._identity:
+            raise DecodeError(self.path, "the file changed after it was opened", "open it again")
+        return str(self.path.absolute())  # of which no part is taken for a protocol
+
+    def explain(self, error: Exception) -> tuple[str, str]:
+        return explain(self.path, error)
+
+
+class BytesInMemory(VideoBytes):
+    """Bytes that are held already."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.size = len(data)
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.data)  # which shares the bytes
+
+    def for_ffmpeg(self) -> BinaryIO:
+        return self.open()
+
+    def explain(self, error: Exception) -> tuple[str, str]:
+        return explain(None, error)
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """Enough of a file's state to notice that another one took its place."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    device: int
+
+
+def file_status(path: Path) -> os.stat_result:
+    """The state of what `path` leads to; raises DecodeError in words when it leads nowhere."""
+    try:
+        return path.stat()
+    except (OSError, ValueError) as error:
+        raise DecodeError(path, *explain(path, error)) from error
+
+
+def file_identity(path: Path) -> FileIdentity:
+    """The identity of an ordinary file; raises DecodeError for anything else."""
+    found = file_status(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise DecodeError(path, f"{kind}, not a file", "give an ordinary file")
+    return FileIdentity(found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
+
+
+def explain(path: Path | None, error: Exception) -> tuple[str, str]:
+    """The cause and the hint of an error of the file system, in words."""
+    match getattr(error, "errno", None):
+        case errno.ENOENT if path is not None and path.is_symlink():
+            return "a link to a file that does not exist", "restore the file or remove the link"
+        case errno.ENOENT:
+            return "no such file", "check the path"
+        case errno.ELOOP:
+            return "a link that leads to itself", "remove the link"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied", "make it readable for this user"
+        case errno.EIO:
+            return "the disk reports an error", "copy the file from its source again"
+        case _:
+            hint = "download or copy it again" if path is None else "check the path"
+            return (getattr(error, "strerror", None) or str(error)).lower(), hint
+
+
+def refuse_live(source: str | os.PathLike[str] | int) -> None:
+    """Raise DecodeError for the address of a camera, its number, or the address of a broadcast."""
+    if isinstance(source, int) or LIVE.match(os.fspath(source)):
+        name = f"camera {source}" if isinstance(source, int) else without_secrets(str(source))
+        hint = "record it to a file; `foveate stream`, which is for live sources, does not exist yet"
+        raise DecodeError(name, "a live source, which has no last frame", hint)
+
+
+def without_secrets(url: str) -> str:
+    """A URL without the parts that may hold a password or a signature."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def fetch(url: str, limits: Limits) -> BytesInMemory:
+    """Everything that a URL gives, read through fsspec.
+
+    Raises UsageError without fsspec or its package for this kind of URL, DecodeError for what cannot be read.
+    """
+    name = without_secrets(url)
+    try:
+        import fsspec
+    except ImportError as error:
+        raise UsageError(name, "a URL is read through fsspec", "pip install 'foveate[remote]'") from error
+    try:
+        with fsspec.open(url, "rb") as file:
+            return BytesInMemory(read_all(file, name, limits), name)
+    except ImportError as error:  # "Install s3fs to access S3"
+        raise UsageError(name, f"fsspec needs another package: {error}", "pip install it") from error
+    except DecodeError:
+        raise
+    except FileNotFoundError as error:
+        raise DecodeError(name, "there is nothing at this address", "check the URL") from error
+    except Exception as error:  # each of the many backends of fsspec has errors of its own
+        cause = str(error).replace(url, name) or type(error).__name__
+        raise DecodeError(name, f"cannot be read: {cause}", "check the URL and the connection") from error
+
+
+def read_all(file: Any, name: str, limits: Limits) -> bytes:
+    """What is left to read in a binary file object, which need not be seekable.
+
+    Raises DecodeError where it gives no bytes, none at all, or more than `limits.max_bytes`.
+    """
+    pieces, size = [], 0
+    try:
+        while piece := file.read(STEP):
+            if not isinstance(piece, bytes | bytearray | memoryview):
+                raise DecodeError(
+                    name, f"reading gives {type(piece).__name__}, not bytes", 'open it with "rb"'
+                )
+            size += len(piece)
+            if size > limits.max_bytes:
+                cause = f"more than {limits.max_bytes} bytes to hold in memory"
+                raise DecodeError(name, cause, "give a path on the disk, or raise Limits.max_bytes")
+            pieces.append(piece)
+    except (ValueError, TypeError, OSError) as error:  # closed, no file at all, or not readable
+        if getattr(file, "closed", False):
+            raise DecodeError(name, "the file object is closed", "open it again") from error
+        cause, _ = explain(None, error)
+        raise DecodeError(name, f"cannot be read: {cause}", 'give a file that is open with "rb"') from error
+    if not pieces and _at_end(file):
+        raise DecodeError(name, "nothing is left to read", "go back to its start: file.seek(0)")
+    return b"".join(pieces)
+
+
+def _at_end(file: Any) -> bool:
+    try:
+        return bool(file.tell() > 0)
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def checked_fps(fps: float | None) -> float | None:
+    """Frames a second as given; UsageError for what is no rate."""
+    if fps is not None and not (isinstance(fps, int | float) and math.isfinite(fps) and fps > 0):
+        raise UsageError("fps", f"is {fps!r}", "frames a second are a number above 0")
+    return fps
+
+
+def sidecar_fps(path: Path) -> float:
+    """Frames a second from the "fps" of a JSON file of the same name, or the default without such a file."""
+    sidecar = path.parent / f"{path.stem}.json"
+    try:
+        text = sidecar.read_text(encoding="utf-8")
+    except OSError:
+        return DEFAULT_FPS
+    try:
+        fps = float(json.loads(text)["fps"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DecodeError(sidecar, 'holds no number named "fps"', 'write {"fps": 25}') from error
+    if not (math.isfinite(fps) and fps > 0):
+        raise DecodeError(sidecar, f'"fps" is {fps}', "it must be a number above zero")
+    return fps

@@ -1,0 +1,33 @@
+"""AR-Net: ResNets for three sizes, and a MobileNetV2 with an LSTM that chooses among them.
+
+Older files number the layers of MobileNetV2's blocks through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from foveate.weights.origins.base import Origin, flat_mobilenetv2, nested_mobilenetv2
+from foveate.weights.rename import Renames
+
+
+def _renames(keys: Collection[str]) -> Renames:
+    nested = any(key.endswith("features.1.conv.0.0.weight") for key in keys)
+    mobilenetv2 = nested_mobilenetv2 if nested else flat_mobilenetv2
+    return [
+        (r"^module\.", ""),
+        (r"^lite_fc\.", "policy_head."),
+        (r"^linear\.", "policy.actions."),
+        (r"^rnn\.", "policy.rnn."),
+        (r"^new_fc_list\.(\d+)\.", r"heads.\1."),
+        (r"^base_model_list\.(\d+)\.", r"nets.\1."),
+        *mobilenetv2(r"lite_backbone\.", "glance."),
+    ]
+
+
+ORIGIN = Origin(
+    "arnet",
+    renames=_renames,
+    signs=(r"^lite_fc\.weight$",),
+    fields={"remember_skipped": True},  # trained with a memory of frames that were skipped
+)

@@ -1,0 +1,70 @@
+"""PySlowFast (facebookresearch/SlowFast): SlowFast, Slow-only, C2D, I3D and X3D; pathway 0 is the Slow one.
+
+The PyTorchVideo zoo holds some of its files too, with every name below `model.`. X3D is told by the spatial
+part of its stem, `conv_xy`, and has a norm on every shortcut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from foveate.weights.origins.base import Origin
+from foveate.weights.rename import Renames
+
+PIXELS = {"antialias": False, "crop_up": True}  # of this code base, PyTorchVideo and the Caffe2 release
+
+_BLOCK = [
+    (r"\.branch1\.", ".downsample.0."),
+    (r"\.branch1_bn\.", ".downsample.1."),
+    (r"\.branch2\.se\.fc1\.", ".squeeze.squeeze."),
+    (r"\.branch2\.se\.fc2\.", ".squeeze.excite."),
+    *((rf"\.branch2\.{theirs}\.", f".conv{ours}.") for ours, theirs in enumerate("abc", 1)),
+    *((rf"\.branch2\.{theirs}_bn\.", f".bn{ours}.") for ours, theirs in enumerate("abc", 1)),
+    (r"^head\.projection\.", "head.linear."),
+]
+_X3D = [
+    (r"^s1\.pathway0_stem\.conv_xy\.", "backbone.stem.0."),
+    (r"^s1\.pathway0_stem\.conv\.", "backbone.stem.1."),
+    (r"^s1\.pathway0_stem\.bn\.", "backbone.stem.2."),
+    (r"^s(\d)\.pathway0_res(\d+)\.", r"backbone.res\1.\2."),
+    (r"^head\.conv_5\.", "backbone.last.0."),
+    (r"^head\.conv_5_bn\.", "backbone.last.1."),
+    (r"^head\.lin_5\.", "head.embed.0."),
+]
+
+
+def _renames(keys: Collection[str]) -> Renames:
+    """One pathway is our `net`, two are `slow` and `fast`."""
+    prefix = (r"^(module|model)\.", "")
+    if any("pathway0_stem.conv_xy" in key for key in keys):
+        return [prefix, *_X3D, *_BLOCK]
+    return [prefix, *pathway_renames("slow" if any("pathway1" in key for key in keys) else "net")]
+
+
+def pathway_renames(first: str) -> Renames:
+    """For all models but X3D. first: our name of pathway 0."""
+    stem = [(rf"^s1\.pathway{i}_stem\.", f"{ours}.stem.") for i, ours in enumerate((first, "fast"))]
+    blocks = [
+        (rf"^s(\d)\.pathway{i}_res(\d+)\.", rf"{ours}.res\1.\2.") for i, ours in enumerate((first, "fast"))
+    ]
+    return [
+        *stem,
+        *((rf"^s{i + 1}_fuse\.conv_f2s\.", f"laterals.{i}.transform.conv.") for i in range(4)),
+        *((rf"^s{i + 1}_fuse\.bn\.", f"laterals.{i}.transform.bn.") for i in range(4)),
+        (r"^s(\d)\.pathway0_nonlocal(\d+)\.bn\.", rf"{first}.res\1.\2.after.norm."),
+        (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_out\.", rf"{first}.res\1.\2.after.out."),
+        (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_theta\.", rf"{first}.res\1.\2.after.query."),
+        (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_phi\.", rf"{first}.res\1.\2.after.key."),
+        (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_g\.", rf"{first}.res\1.\2.after.value."),
+        *blocks,
+        *_BLOCK,
+    ]
+
+
+ORIGIN = Origin(
+    "pyslowfast",
+    renames=_renames,
+    signs=(r"^s1\.pathway0_stem\.conv\.weight$",),
+    fields={"shortcut_norm": True},  # X3D's
+    pixels=PIXELS,
+)
