@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from foveate.errors import ModelFileError, UsageError
+from foveate.measure.cost import count_macs
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, list_models
 from foveate.train.job import TrainJob, parse_settings, weights_file
@@ -108,6 +109,16 @@ def test_forward_backward_and_file(name: str, tmp_path: Path) -> None:
         assert torch.equal(loaded(seen), model(seen))
     assert (card.name, card.labels, card.spec) == (name, tuple("abcde"), model.spec)
     assert (loaded.name, loaded.labels, loaded.config) == (name, model.labels, model.config)
+
+
+@pytest.mark.parametrize("name", list_models())
+@torch.inference_mode()
+def test_multiply_adds_are_those_that_are_counted(name: str) -> None:
+    model, seen = small(name).eval(), clip(frames=frames_of(name))
+    torch.manual_seed(0)  # where a choice is drawn
+    counted = count_macs(model, seen).total
+    torch.manual_seed(0)
+    assert model.output(seen).macs.sum().item() == counted > 0
 
 
 @pytest.mark.parametrize("name", list_models())
