@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
@@ -40,7 +40,7 @@ def write_pictures(pictures: Iterable[Image.Image], out: Path, note: str = "") -
         ImageDraw.Draw(sheet).text((6, 6), note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
     for number, picture in enumerate(shown):
         sheet.paste(picture, (number % COLUMNS * width, above + number // COLUMNS * height))
-    with replacing(out) as part:
+    with atomic_write(out) as part:
         sheet.save(part, "PNG")
     return out
 
