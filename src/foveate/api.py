@@ -21,11 +21,11 @@ from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine
 from foveate.infer.output import Prediction, csv_header
 from foveate.infer.predict import Predictor
+from foveate.io import atomic_write
 from foveate.models.base import VideoModel
 from foveate.report.overlay import even_marks, marks_of, sheet_of, write_overlay
 from foveate.report.sheet import write_sheet_file
 from foveate.weights.load import default_model, trained_model
-from foveate.whole import replacing
 
 SHOWN = 8  # frames of a contact sheet of a model that chooses nothing
 
@@ -60,7 +60,7 @@ class Result(Prediction):
             if path.suffix == ".csv"
             else json.dumps(self.to_dict(choices=True), indent=1) + "\n"
         )
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
         return path
 

@@ -1,9 +1,8 @@
-"""Networks that decide where to look next, from what the glance has seen so far.
+"""Policy networks of the AdaFocus family: where to place the patch, from the features of the glance.
 
-The patch policy of AdaFocus (Wang et al., ICCV 2021, section 3.2): the glance's feature map, squeezed by a
-1x1 convolution, goes through a GRU over the frames; an actor gives the probability of each position and a
-critic the expected return. The policy never sees what the local network found, so offline it rolls over all
-frames of a clip at once.
+Wang et al., ICCV 2021, section 3.2: the glance's feature map, reduced by a 1x1 convolution, goes through a
+GRU over the frames; an actor gives the probability of each position and a critic the expected return. The
+policy does not depend on the features of the local network, so it runs over all frames of a clip in one call.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from torch.distributions import Independent, Normal
 
 
 class Decision(NamedTuple):
-    """What a policy says of each frame.
+    """Output of a policy for B videos of T frames.
 
-    logits: (B, T, A), of the positions, or of "look closely" against "skip" if A is 1. value: (B, T), the
-    critic's expected return. state: (B, width), the memory after the last frame.
+    logits: (B, T, A) of the A positions; with A = 1, the log-odds of computing the patch rather than skipping
+    it. value: (B, T), the critic's expected return. state: (B, width), hidden state after the last frame.
     """
 
     logits: Tensor
@@ -28,15 +27,16 @@ class Decision(NamedTuple):
 
 
 def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One layer over (B, T, F) with a state (B, width), batch first as everywhere; None: from the start."""
+    """Run a one-layer GRU on features (B, T, F): outputs (B, T, width) and the last state (B, width)."""
     hidden, last = gru(features, None if state is None else state.unsqueeze(0).contiguous())
     return hidden, last.squeeze(0)
 
 
 class RecurrentPolicy(nn.Module):
-    """Encoder, GRU, actor and critic.
+    """The policy of AdaFocus: encoder, GRU, actor and critic.
 
-    channels, side: of the glance's feature map. actions: size of the actor's output.
+    channels, side: of the glance's feature map. squeeze: channels after the 1x1 convolution. width: hidden
+    units. actions: number of outputs of the actor.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class RecurrentPolicy(nn.Module):
         self.critic = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
-        """maps: (B, T, C, h, w); no gradient reaches the glance. state: of an earlier call."""
-        seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
-        hidden, state = run_gru(self.gru, seen, state)
+        """maps: (B, T, C, h, w), detached inside. state: (B, width), of the call before, to go on from it."""
+        encoded = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
+        hidden, state = run_gru(self.gru, encoded, state)
         return Decision(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
 
 
 class SmoothPolicy(nn.Module):
-    """The policy of AdaFocusV2: tanh and batch norm throughout, a real position for each frame."""
+    """The policy of AdaFocusV2: tanh and batch norm in the encoder, a continuous position for each frame."""
 
     def __init__(self, channels: int, side: int, squeeze: int = 64, width: int = 2048) -> None:
         super().__init__()
@@ -79,16 +79,16 @@ class SmoothPolicy(nn.Module):
         self.position = nn.Linear(width, 2)
 
     def forward(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """maps: (B, T, C, h, w), detached inside. Returns fractions (B, T, 2) in [0, 1] and the state."""
-        seen = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])
-        hidden, state = run_gru(self.gru, seen, state)
+        """maps: (B, T, C, h, w), detached inside. Returns positions (B, T, 2) in [0, 1] and the state."""
+        encoded = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])
+        hidden, state = run_gru(self.gru, encoded, state)
         return torch.sigmoid(self.position(hidden)), state
 
 
 class ClipPolicy(nn.Module):
-    """The policy of AdaFocus-TSM: all glance maps of a clip on top of each other give one position.
+    """The policy of AdaFocus-TSM: one position for a clip, from the glance maps of all its frames together.
 
-    The mean of a normal distribution of fixed spread; in training a position is drawn from it.
+    The position is the mean of a normal distribution of fixed standard deviation; training samples from it.
     """
 
     def __init__(self, channels: int, frames: int, side: int, squeeze: int = 64, width: int = 1024) -> None:
@@ -107,22 +107,22 @@ class ClipPolicy(nn.Module):
         self.critic = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """maps: (B, T, C, h, w). Returns the mean position (B, 2) in [0, 1] and the critic's value (B,)."""
-        seen = self.encoder(maps.detach().flatten(1, 2)).unsqueeze(1)  # (B, 1, width)
-        hidden = self.gru(seen)[0].squeeze(1)
+        """maps: (B, T, C, h, w), detached inside. Returns mean positions (B, 2) in [0, 1] and values (B,)."""
+        encoded = self.encoder(maps.detach().flatten(1, 2)).unsqueeze(1)  # (B, 1, width)
+        hidden = self.gru(encoded)[0].squeeze(1)
         return torch.sigmoid(self.actor(hidden)), self.critic(hidden).squeeze(-1)
 
 
 class PositionsAround(Independent):
-    """Positions in [0, 1] tried around a mean (..., 2), each axis by a normal distribution of fixed spread.
+    """Distribution of positions around a mean (..., 2): independent normals of standard deviation `spread`.
 
-    A sample is moved into [0, 1] before its log-probability is taken, as in the released code.
+    Samples are clamped to [0, 1], and their log-probability is taken after that, as in the released code.
     """
 
     def __init__(self, mean: Tensor, spread: float) -> None:
         super().__init__(Normal(mean, spread), 1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Positions (..., 2)."""
+        """Positions (..., 2) in [0, 1]."""
         positions: Tensor = super().sample(torch.Size(sample_shape))
         return positions.clamp(0, 1)

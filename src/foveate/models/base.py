@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
-from foveate.layers.macs import macs_without_arithmetic
+from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
@@ -142,7 +142,7 @@ class VideoModel(nn.Module):
         shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in values)
         key = (part, shapes, str(structure), self.num_classes)
         if key not in known:
-            known[key] = macs_without_arithmetic(self, part, inputs)
+            known[key] = macs_from_shapes(self, part, inputs)
         return known[key]
 
 

@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from foveate.errors import DataError, OutputError
 from foveate.infer.output import Prediction
+from foveate.io import atomic_write
 from foveate.report.sheet import CELL, caption, left_out, make_sheet, thinned, write_sheet_file
 from foveate.video import Video, open_video
-from foveate.whole import replacing
 
 GREEN, BLUE, GREY = (60, 230, 90), (80, 150, 255), (150, 150, 150)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
@@ -83,7 +83,7 @@ def write_overlay(prediction: Prediction, out: Path, template: str | None = None
     """
     marks = marks_of(prediction)
     try:
-        with replacing(out) as part:
+        with atomic_write(out) as part:
             _encode(prediction, marks, part, _open(prediction, template, source))
     except av.error.FFmpegError as error:
         cause = f"cannot be written: {error}"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
@@ -42,7 +42,7 @@ def make_sheet(pictures: Iterable[Image.Image], note: str = "") -> Image.Image:
 
 def write_sheet_file(sheet: Image.Image, out: Path) -> Path:
     """Write a sheet as a PNG; OutputError where that cannot be."""
-    with replacing(out) as part:
+    with atomic_write(out) as part:
         sheet.save(part, "PNG")
     return out
 

@@ -16,10 +16,10 @@ from foveate import __version__
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
+from foveate.io import atomic_write
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights.rename import load_strictly
-from foveate.whole import replacing
 
 HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
 
@@ -54,7 +54,7 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
     )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
-        with replacing(path, durable=True) as part:
+        with atomic_write(path, durable=True) as part:
             safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
             part.chmod(_usual_mode())
     except safetensors.SafetensorError as error:
