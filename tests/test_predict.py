@@ -21,8 +21,8 @@ from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
 from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, ModelFileError, UsageError
-from foveate.infer.output import Prediction, join
-from foveate.infer.predict import Predictor
+from foveate.infer.output import Prediction
+from foveate.infer.predict import Predictor, join
 from foveate.infer.read import Window, cut
 from foveate.measure.cost import count_macs
 from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs

@@ -20,8 +20,8 @@ from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec, ShortPolicy
 from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
 from foveate.layers.fold import fold_time
-from foveate.layers.head import pool_space
 from foveate.layers.patch import crop_patches, random_corners
+from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.base import ModelOutput, VideoModel, same_macs
