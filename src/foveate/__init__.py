@@ -6,16 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.api import Result, predict
-    from foveate.models.zoo import create_model, list_models
+    from foveate.api import Result, create_model, list_models, predict
     from foveate.weights.load import load_model
 
 __version__ = "0.1.0"
 __all__ = ["Result", "__version__", "create_model", "list_models", "load_model", "predict"]
 
 _HOMES = {  # found at first use: a process that only decodes or draws then starts without PyTorch, 2 s sooner
-    "create_model": "foveate.models.zoo",
-    "list_models": "foveate.models.zoo",
+    "create_model": "foveate.api",
+    "list_models": "foveate.api",
     "load_model": "foveate.weights.load",
     "predict": "foveate.api",
     "Result": "foveate.api",

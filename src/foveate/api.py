@@ -16,16 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor, nn
 
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine
 from foveate.infer.output import Prediction, csv_header
 from foveate.infer.predict import Predictor
 from foveate.io import atomic_write
+from foveate.models import zoo
 from foveate.models.base import VideoModel
 from foveate.report.overlay import even_marks, marks_of, sheet_of, write_overlay
 from foveate.report.sheet import write_sheet_file
-from foveate.weights.load import default_model, trained_model
+from foveate.weights.load import (
+    default_model,
+    known_weights,
+    load_model,
+    pretrained_weights,
+    trained_model,
+)
 
 SHOWN = 8  # frames of a contact sheet of a model that chooses nothing
 
@@ -135,3 +143,39 @@ def predict(
         model = trained_model(str(model), weights)
     prediction = Predictor(model, top, clips, crops, window, device).predict(source, fps)
     return Result(**vars(prediction), source=source)
+
+
+def create_model(name: str, num_classes: int | None = None, pretrained: bool = False, **fields: Any) -> Any:
+    """A model by name, as timm has it.
+
+    num_classes: None keeps the model's own; 0 gives a module whose call returns pooled features (B, C).
+    pretrained: with the first of the published weights that `foveate models` lists for it, and a new
+    classifier if num_classes is another number than theirs; without, nothing is loaded. fields: fields of its
+    configuration to change; an unknown one raises UsageError.
+    """
+    if pretrained:
+        model = load_model(name, pretrained_weights(name), **fields)
+        if num_classes and num_classes != model.num_classes:
+            model.reset_head(num_classes)
+            model.labels = ()
+    else:
+        model = zoo.create_model(name, num_classes or None, **fields)
+    return FeatureExtractor(model) if num_classes == 0 else model
+
+
+class FeatureExtractor(nn.Module):
+    """A model whose call returns what its classifier reads, (B, C)."""
+
+    def __init__(self, model: VideoModel) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = model.spec
+
+    def forward(self, clip: Any) -> Tensor:
+        """clip: as `VideoModel.prepare` makes it. Returns features (B, C)."""
+        return self.model.features(clip)
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """Names that fit a shell pattern or begin so, sorted. pretrained: only those with weights by name."""
+    return [name for name in zoo.list_models(pattern) if not pretrained or known_weights(name)]

@@ -28,7 +28,7 @@ AUTHORS = "convert a file of its authors"
 def load_model(
     path_or_name: str | Path, weights: str | None = None, mirror: str | Path | None = None, **fields: Any
 ) -> VideoModel:
-    """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
+    """A model in eval mode, from a Foveate file or a run folder, or from a zoo name and `weights`.
 
     weights: "figures" is a small AdaFocus that comes with the package, trained on made figures by
     `python -m experiments.ship`; it knows eight of their actions. "kinetics400" and the like are downloaded
@@ -38,6 +38,8 @@ def load_model(
     fields: configuration fields to change, with a name only.
     """
     name = str(path_or_name)
+    if name not in MODELS and Path(name).is_dir():
+        return read_model(_best_of(Path(name)))[0]
     if name not in MODELS:
         if not Path(name).exists() and "/" not in name and not name.endswith(".safetensors"):
             entry(name)  # raises with the nearest names
@@ -58,6 +60,24 @@ def load_model(
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
     return _from_imagenet(name, fields)
+
+
+def _best_of(run: Path) -> Path:
+    """The model file of a run folder."""
+    best = run / "best.safetensors"
+    if not best.exists():
+        raise ModelFileError(
+            run, "holds no best.safetensors", "name a model file, or a folder of a finished run"
+        )
+    return best
+
+
+def pretrained_weights(name: str) -> str:
+    """The name of the weights that `pretrained=True` loads: the first that can be had without a page."""
+    known = [weights for weights in known_weights(name) if not weights.endswith("(by hand)")]
+    if not known:
+        raise UsageError(name, "has no weights by name", "give the path of a model file to load_model")
+    return known[0]
 
 
 def trained_model(name: str, weights: str | None = None) -> VideoModel:

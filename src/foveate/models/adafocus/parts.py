@@ -314,6 +314,12 @@ class FocusModel(VideoModel):
         order = self.order(clip.shape[2])
         return ClipFeatures(self, clip if order == sorted(order) else clip[:, :, order])
 
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns the logits after the last frame that is read, (B, classes)."""
+        if self.exits and not self.training:
+            return self.output(clip).logits
+        return self.focus(self.see(clip)).step_logits[:, -1]
+
     def output(self, clip: Tensor) -> ModelOutput:
         """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""
         everyone = torch.arange(len(clip))
