@@ -534,7 +534,6 @@ class TestPredict:
             (tmp_path / "empty.safetensors", 4, "empty.safetensors"),
             (other, 4, "wanted"),
             (run / "last.ckpt", 4, "last.ckpt"),
-            (run, 4, str(run)),
         ):
             said = call("predict", clips["bikes.mp4"], "--model", name)
             assert (said.code, said.out) == (code, "")
@@ -694,7 +693,7 @@ class TestProcess:
             ["predict", "x.mp4", "--model", "m", "--top", "z"],
             "value error: Error parsing --top: invalid literal",
         ),
-        (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "Unrecognized options: --epochz"),
+        (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "no option --epochz; did you mean --epochs?"),
         (["data", "make", "nothing"], "invalid choice 'nothing'"),
     ],
 )
