@@ -73,7 +73,7 @@ class SlowFastConfig:
         # rounded up, which is nearest to the published costs
         thin = max(1, math.ceil(width * self.beta - 1e-6))
         in_channels = CHANNELS[self.fast_input]
-        fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, thick_res4=self.fast_res4)
+        fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, temporal_res4=self.fast_res4)
         laterals = [self._lateral(channels // thin * width, channels) for channels in fast.stage_channels]
         added = [lateral.channels for lateral in laterals]
         slow = ResNet3D(

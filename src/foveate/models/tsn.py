@@ -64,7 +64,7 @@ class TSNConfig:
             self.width,
             self.stem,
             slot,
-            whole=self.shift_place == "block",
+            shift_shortcut=self.shift_place == "block",
             pool_after=self.pool_after if self.temporal_pool else (),
             pool_time=self.pool_time,
             alpha=self.alpha,
