@@ -273,7 +273,7 @@ def test_flow_follows_a_shifted_picture(right: int, down: int) -> None:
         ({"fast_res4": 99}, "fast_res4 is 99; res4 has 1 blocks"),
         ({"beta": 0.0}, "beta is 0"),
         ({"lateral_kernel": 4}, "odd"),
-        ({"fusion": "sum", "lateral": "sample"}, "a sum wants"),
+        ({"fusion": "sum", "lateral": "sample"}, "a sum needs"),
         ({"size": 80}, "smaller than the crop"),
         ({"stride": 0}, "stride is 0"),
         ({"window": 0}, "window is 0"),

@@ -140,7 +140,7 @@ def test_an_array_file_in_memory(tmp_path):
     data = (tmp_path / "clip.npy").read_bytes()
     with open_video(data, fps=5) as video:
         assert np.array_equal(video.read([5, 0]), FRAMES[[5, 0]]) and video.info.fps == 5
-    assert "not a whole .npy file" in refused(data[:200])
+    assert "a damaged or truncated .npy file" in refused(data[:200])
 
 
 # ---- addresses

@@ -45,7 +45,7 @@ def rounded(channels: float, divisor: int = 8) -> int:
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding: ceil(side / stride) outputs, more padding at the end."""
+    """A convolution with TensorFlow's "same" padding: ceil(side / stride) outputs, more of it at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
         pads = []

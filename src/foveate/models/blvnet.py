@@ -1,4 +1,4 @@
-"""bLVNet-TAM: of each pair of frames, a big branch reads one at half resolution and a little branch the other.
+"""bLVNet-TAM: of each pair of frames a big branch reads one at half resolution, a little branch the other.
 
 Fan et al., "More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise
 Temporal Aggregation", NeurIPS 2019 (arXiv 1912.00869). The branches of a bLResNet read one frame each of a
