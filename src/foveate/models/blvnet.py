@@ -23,25 +23,27 @@ from foveate.models.tsn import TSN
 
 @dataclass(frozen=True)
 class BLVNetConfig:
+    """Configuration of bLVNet and bLVNet-TAM."""
+
     depth: Literal[26, 50, 101, 152] = 50
     num_classes: int = 174
-    frames: int = 16  # N, two of each pair; the paper's 8x2
+    frames: int = 16  # N, two for each pair; the paper's 8x2
     size: int = 224  # side of the crop, pixels
-    resize: int = 256  # short side before the test crop, pixels
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
     alpha: int = 2  # divides the channels of the little branch
-    beta: int = 4  # divides its depth
+    beta: int = 4  # divides the depth of the little branch
     temporal: Literal["none", "aggregation"] = "aggregation"
-    aggregation: AggregationConfig = TAM  # how, if temporal says so
+    aggregation: AggregationConfig = TAM  # options of temporal="aggregation"
     width: float = 1.0  # multiplier of the channels
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if self.frames % 2 or self.frames < 1:
-            raise ValueError(f"{self.frames} frames do not form pairs; give an even number")
+            raise ValueError(f"{self.frames} frames do not form pairs; use an even number")
 
     def build(self) -> TSN:
-        """The untrained model."""
+        """Build the untrained model."""
         slot = temporal_slot(self.temporal, aggregation=self.aggregation)
         net = PairBLResNet(self.depth, self.alpha, self.beta, round(64 * self.width), slot)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
