@@ -1,4 +1,4 @@
-"""What a prediction says: from the outputs of a model to names, in the JSON that every verb prints."""
+"""Predictions: from the outputs of a model to labels, as printed in JSON by all commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foveate.models.base import ModelOutput, VideoModel
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. rank: from 1. score: softmax, or sigmoid if several classes may be true; 0 to 1."""
+    """One class of a prediction. rank: from 1. score: softmax, or sigmoid if multi-label; in [0, 1]."""
 
     rank: int
     label: str
@@ -28,7 +28,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the video with one label. score: the mean over it, 0 to 1."""
+    """A time range of the video with one label. score: the mean over its windows, in [0, 1]."""
 
     start_s: float
     end_s: float
@@ -39,10 +39,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the prediction cost.
+    """Cost of a prediction.
 
-    gmacs: 1e9 multiply-adds in all. frames_decoded: with those on the way to the ones that were asked for.
-    frames_used: different ones that a network read. patches: crops that a local network looked at.
+    gmacs: multiply-adds / 1e9, in total. frames_decoded: including frames decoded to reach the requested
+    ones. frames_used: distinct frames on which a network ran. patches: patches on which a local network ran.
     """
 
     gmacs: float = 0.0
@@ -53,7 +53,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A stretch whose frames the model averaged. frames: different ones it saw. cluster: number, from 0."""
+    """A time range whose frames the model averaged. frames: distinct frames in it. cluster: index, from 0."""
 
     start_s: float
     end_s: float
@@ -68,12 +68,12 @@ class PatchBox:
     frame: int
     time_s: float
     box: tuple[int, int, int, int]
-    looked: bool  # False where the patch was not computed: it was skipped, or the answer given before it
+    looked: bool  # False if the local network did not run on it: a skip or an early exit
 
 
 @dataclass(frozen=True)
 class FrameSize:
-    """The side in pixels at which a model read one frame; 0 if it skipped the frame."""
+    """The side in pixels at which a model processed one frame; 0 if it skipped the frame."""
 
     frame: int
     time_s: float
@@ -82,9 +82,9 @@ class FrameSize:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one video. status: partial if the file is damaged, refused if it could not be used.
+    """The prediction for one video. status: partial if the file is damaged, refused if it could not be used.
 
-    What a model chose is of the first clip of each window, in its centre crop.
+    clusters, boxes, sizes and pathways are those of the first clip of each window, in its centre crop.
     """
 
     video: str
@@ -98,14 +98,14 @@ class Prediction:
     cost: Cost = field(default_factory=Cost)
     timing_ms: dict[str, float] = field(default_factory=dict)
     clusters: tuple[Cluster, ...] = ()  # of a full-video model
-    boxes: tuple[PatchBox, ...] = ()  # of a model that looks at patches
+    boxes: tuple[PatchBox, ...] = ()  # of a model that processes patches
     sizes: tuple[FrameSize, ...] = ()  # of a model that chooses resolutions
-    pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frames that each pathway read
+    pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
 
     def to_dict(self, choices: bool = False) -> dict[str, Any]:
-        """Plain data in the documented order; a file name that is not UTF-8 is shown with escapes.
+        """Convert to plain data for JSON; a file name that is not UTF-8 gets escapes.
 
-        choices: with boxes, sizes and pathways, which have an entry for each frame.
+        choices: include boxes, sizes and pathways, which have an entry for each frame.
         """
         data = dataclasses.asdict(self)
         for name in ("clusters", "boxes", "sizes", "pathways"):
@@ -122,7 +122,7 @@ def describe(
     top: int,
     timing_ms: dict[str, float],
 ) -> Prediction:
-    """Name what a model answered to the windows of a video, with the `top` best classes."""
+    """The prediction for a video from the outputs of its windows, with the `top` classes of highest score."""
     labels = model.labels or tuple(f"class {i}" for i in range(model.num_classes))
     logits = torch.stack([output.logits.mean(0).float().cpu() for _, output in answers])  # (windows, classes)
     clusters: list[Cluster] = []
@@ -147,14 +147,14 @@ def describe(
 
 
 def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:
-    """The best of scores (classes,), the highest first."""
+    """The `top` classes with the highest scores (classes,), highest first."""
     best, indices = scores.topk(min(top, len(scores)))
     pairs = zip(indices.tolist(), best.tolist(), strict=True)
     return tuple(ClassScore(rank, labels[i], i, score) for rank, (i, score) in enumerate(pairs, start=1))
 
 
 def join(windows: Sequence[Window], scores: Tensor, labels: Sequence[str]) -> tuple[Segment, ...]:
-    """Neighbouring windows of one label as one segment with their mean score. scores: (windows, classes)."""
+    """Merge neighbouring windows with the same top class into segments. scores: (windows, classes)."""
     best = scores.argmax(1).tolist()
     segments = []
     for index, group in groupby(range(len(windows)), key=best.__getitem__):
@@ -166,10 +166,10 @@ def join(windows: Sequence[Window], scores: Tensor, labels: Sequence[str]) -> tu
 
 
 def clusters_of(window: Window, output: ModelOutput, first: int) -> list[Cluster]:
-    """The clusters of a window, in order of time; none where the clip begins again at the end of the video.
+    """The clusters of a window, in temporal order; none if the clip wraps around at the end of the video.
 
-    A frame that is repeated counts once, in its first cluster, and a cluster of nothing else is left out.
-    first: number of its first cluster.
+    A repeated frame counts once, in its first cluster; clusters of repeated frames only are left out.
+    first: index of the first cluster.
     """
     frames = window.clips[0]
     if output.clusters is None or any(before > after for before, after in pairwise(frames)):
@@ -200,7 +200,7 @@ def _cost(video: VideoFacts, answers: Sequence[tuple[Window, ModelOutput]]) -> C
 
 
 def _boxes(window: Window, output: ModelOutput, spec: ClipSpec, video: VideoFacts) -> list[PatchBox]:
-    """The patches of the first clip in pixels of the video: the cut of the test's centre crop is undone."""
+    """The patches of the first clip, from pixels of the centre crop to pixels of the video."""
     if output.boxes is None or output.looked is None:
         return []
     view = window.crops // 2
@@ -227,7 +227,7 @@ def _sizes(window: Window, output: ModelOutput) -> list[FrameSize]:
 
 
 def _pathways(answers: Sequence[tuple[Window, ModelOutput]]) -> dict[str, tuple[int, ...]]:
-    """Frames of the video that each pathway read, of the first clip of each window, rising."""
+    """Frame indices in the video that each pathway read in the first clip of each window, sorted."""
     found: dict[str, set[int]] = {}
     for window, output in answers:
         for name, places in output.pathways.items():

@@ -1,4 +1,4 @@
-"""From a video to a label: read its clips, run the model, name what it says. Follow `Predictor.predict`."""
+"""From a video to labels: read its clips, run the model, describe its output (`Predictor.predict`)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from foveate.weights.load import load_model
 
 
 class Predictor:
-    """A model ready to name what videos show.
+    """Predicts the classes of videos with a model.
 
-    model: a model, a file of one, or an engine that holds one. top: classes to name. clips, crops: views of
-    each window, whose logits are averaged. window: seconds for one label over time; 0 takes the video as one,
-    None cuts videos longer than 20 s into windows of 5 s. device: where a model is put; an engine has its
-    own. Numbers that cannot be raise UsageError here, before any video is opened.
+    model: a model, the path of a model file, or an engine. top: number of classes in a prediction. clips,
+    crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
+    label for the video, None splits videos longer than 20 s into windows of 5 s. device: for the model; an
+    engine has its own. limits: on resources for reading. Invalid numbers raise UsageError here.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Predictor:
         limits: Limits | None = None,
     ) -> None:
         if top < 1:
-            raise UsageError("top", f"is {top}", "at least one class is named")
+            raise UsageError("top", f"is {top}", "it must be at least 1")
         if isinstance(model, str | Path):
             model = load_model(model)
         self.engine = open_engine(model, device=device) if isinstance(model, VideoModel) else model
@@ -49,14 +49,14 @@ class Predictor:
         self.reader = ClipReader(net.spec, clips, crops, window, needed, chunks, limits or Limits())
 
     def warmup(self) -> None:
-        """Run a black view, so that the first video does not wait for what PyTorch prepares at first use."""
+        """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
         self.engine.warmup(self.reader.clips * self.reader.crops)
 
     def predict(self, source: Any, fps: float | None = None) -> Prediction:
-        """Name what one video shows.
+        """Predict the classes of one video.
 
-        source: whatever `open_video` takes, or a line of a list. fps: frames a second of frames in memory. A
-        video that cannot be used raises DataError; damage is in the status.
+        source: anything that `open_video` takes, or an entry of a list. fps: frame rate of frames in memory.
+        DataError for a video that cannot be used; a damaged one has status "partial".
         """
         watch = Stopwatch("decode", "transform", "model")
 
@@ -69,7 +69,7 @@ class Predictor:
             return describe(self.engine.model, video.facts(), answers, self.top, watch.milliseconds)
 
     def predict_all(self, sources: Iterable[Any]) -> Iterator[Prediction]:
-        """One prediction for each video, in order; a bad file gives one of status refused, not an error."""
+        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error."""
         for source in sources:
             try:
                 yield self.predict(source)
@@ -80,5 +80,8 @@ class Predictor:
 
 
 def predict(source: Any, model: VideoModel | str | Path, top: int = 5) -> Prediction:
-    """What one video shows: `predict("video.mp4", "model.safetensors").predictions[0].label`."""
+    """Predict the classes of one video: `predict("video.mp4", "model.safetensors").predictions[0].label`.
+
+    source: anything that `open_video` takes. top: number of classes. Use `Predictor` for several videos.
+    """
     return Predictor(model, top).predict(source)
