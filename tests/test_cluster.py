@@ -173,15 +173,8 @@ def test_losing_the_last_cluster_shows_the_one_before_it_twice() -> None:
 
 def test_uniform_sampling_takes_the_middle_of_each_part() -> None:
     assert middle_frames([32], 8) == [2, 6, 10, 14, 18, 22, 26, 30]
-    assert middle_frames([3, 7], 4) == [
-        0,
-        1,
-        2,
-        3,
-        5,
-        7,
-        9,
-    ]  # three frames, then 0, 2, 4, 6 of the second video
+    # three frames of the first video, then 0, 2, 4, 6 of the second
+    assert middle_frames([3, 7], 4) == [0, 1, 2, 3, 5, 7, 9]
     spans = even(torch.tensor([[50]]), 50, 8)[0]
     assert spans[middle_frames([50], 8)].tolist() == list(range(8))
 

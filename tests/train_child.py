@@ -23,7 +23,7 @@ from foveate.clip import ClipSpec
 from foveate.config import to_dict
 from foveate.errors import FoveateError
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World, open_world
+from foveate.train.distributed import ALONE, ProcessGroup, open_world
 from foveate.train.evaluate import evaluate
 from foveate.train.loop import fit
 from foveate.train.objective import Classification
@@ -84,7 +84,9 @@ def clips_of(indices: list[int], epoch: int = 0, views: int = 1, bad: int = BAD)
     return Clips(frames, labels, torch.tensor(good, dtype=torch.int64), unread)
 
 
-def batches_of(epoch: int, start: int, size: int, world: World = ALONE, bad: int = BAD) -> Iterator[Clips]:
+def batches_of(
+    epoch: int, start: int, size: int, world: ProcessGroup = ALONE, bad: int = BAD
+) -> Iterator[Clips]:
     order = np.random.default_rng(epoch).permutation(VIDEOS)[world.rank :: world.size].tolist()
     for at in range(start * size, len(order), size):
         yield clips_of(order[at : at + size], epoch, bad=bad)

@@ -25,7 +25,7 @@ from foveate.data.synthetic import make_figures
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
 from foveate.layers.normalise import to_clip
-from foveate.models.adafocus.parts import GlanceAlone
+from foveate.models.adafocus.glance import GlanceAlone
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_overlay

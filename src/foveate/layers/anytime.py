@@ -9,7 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from foveate.layers.policy import run_gru
+
+def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run a one-layer GRU on features (B, T, F): outputs (B, T, width) and the last state (B, width)."""
+    hidden, last = gru(features, None if state is None else state.unsqueeze(0).contiguous())
+    return hidden, last.squeeze(0)
 
 
 class RecurrentClassifier(nn.Module):

@@ -58,7 +58,7 @@ class ResolutionPolicy(nn.Module):
     def forward(
         self, features: Tensor, rows: Tensor, state: PolicyState, temperature: float | None = None
     ) -> tuple[Tensor, PolicyState]:
-        """Advance videos `rows` (n,) by one frame. Returns their hidden states (n, width) and the new state.
+        """Advance videos `rows` (n,) by one frame: hidden states (n, width) of these, and the state of all.
 
         features: (n, F), of the frame. A video that is skipping keeps its action and its hidden state; a
         caller that leaves it out of `rows` must decrement its `wait`. temperature: of Gumbel-Softmax; None

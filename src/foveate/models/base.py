@@ -68,6 +68,7 @@ class VideoModel(nn.Module):
     config: Any  # the frozen dataclass that it was built from
     name: str = ""  # in models/zoo.py
     labels: tuple[str, ...] = ()  # class names in the order of the logits; empty if unknown
+    trained_on: str = ""  # description of the training data; empty if unknown or untrained
     independent: bool = False  # multi-label: sigmoid per class in place of one softmax
     dynamic: bool = False  # the operations depend on the content of the clip
     resizable: bool = True  # crops of other sizes work

@@ -26,10 +26,10 @@ from foveate.clip import ClipSpec, Sampling
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.cluster import Aggregate, Clusters, TemporalClustering
 from foveate.layers.cluster_rules import Rule, middle_frames
-from foveate.layers.head import ConsensusHead
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
+from foveate.models.tsn import ConsensusHead
 
 MAX_KEPT_BYTES = 1 << 29  # of maps kept rather than computed twice; 668 frames of ResNet-18 at 224 pixels
 Mode = Literal["cluster", "uniform", "all"]

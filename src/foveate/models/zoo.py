@@ -350,8 +350,9 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of all models that match a shell-style pattern, sorted."""
-    return sorted(fnmatch.filter(MODELS, pattern))
+    """Names of all models that match a shell-style pattern, or begin with a plain text, sorted."""
+    glob = pattern if any(char in pattern for char in "*?[") else f"{pattern}*"
+    return sorted(fnmatch.filter(MODELS, glob))
 
 
 def model_spec(name: str) -> ModelSpec:

@@ -63,19 +63,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "eval_every", "save_every", "log_every"):
-            _demand(getattr(self, name) >= 1, self, name, "it must be at least 1")
+            _check(getattr(self, name) >= 1, self, name, "it must be at least 1")
         for name in ("rate", "timeout_s"):
-            _demand(getattr(self, name) > 0, self, name, "it must be above 0")
+            _check(getattr(self, name) > 0, self, name, "it must be above 0")
         for name in ("weight_decay", "warmup_epochs", "warmup_rate", "seed", "precise_bn"):
-            _demand(getattr(self, name) >= 0, self, name, "it must not be negative")
+            _check(getattr(self, name) >= 0, self, name, "it must not be negative")
         for name in ("momentum", "label_smoothing", "ema"):
-            _demand(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")
-        _demand(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "it must lie in [0, 1]")
-        _demand(
-            self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small"
-        )
-        _demand(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "it must be above 0")
-        _demand(list(self.milestones) == sorted(self.milestones), self, "milestones", "they must ascend")
+            _check(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")
+        _check(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "it must lie in [0, 1]")
+        _check(self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small")
+        _check(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "it must be above 0")
+        _check(list(self.milestones) == sorted(self.milestones), self, "milestones", "they must ascend")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.batch % self.accumulate:
@@ -98,6 +96,6 @@ class TrainConfig:
         return {name: value for name, value in to_dict(self).items() if name not in FREE}
 
 
-def _demand(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
+def _check(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name} is {getattr(config, name)}; {rule}")

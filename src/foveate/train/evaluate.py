@@ -18,7 +18,7 @@ from foveate.errors import DataError, FoveateError
 from foveate.infer.engine import EagerEngine, Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
 from foveate.models.base import VideoModel
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
 
@@ -70,7 +70,7 @@ def evaluate(
     average: Average = "logits",
     ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> dict[str, float]:
     """The measures of a model over batches of test views; see `measures` for the keys.
 
@@ -89,7 +89,7 @@ def score(
     average: Average = "logits",
     ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> Scored:
     """Run a model over the views of all videos and join the scores of each video.
 

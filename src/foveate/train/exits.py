@@ -13,7 +13,7 @@ from foveate.data.lists import VideoList
 from foveate.errors import UsageError
 from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
 from foveate.models.base import VideoModel
-from foveate.train.distributed import World
+from foveate.train.distributed import ProcessGroup
 from foveate.train.evaluate import score
 from foveate.train.job import TrainJob, test_data
 
@@ -36,7 +36,9 @@ def check_exit_frames(model: VideoModel, frames: float | None) -> float:
     return frames
 
 
-def solve_exits(model: VideoModel, videos: VideoList, frames: float, job: TrainJob, world: World) -> None:
+def solve_exits(
+    model: VideoModel, videos: VideoList, frames: float, job: TrainJob, world: ProcessGroup
+) -> None:
     """Give the model thresholds with which these videos are answered after `frames` frames on average."""
     model.set_exits(())
     data = test_data(videos, model, clips=1, crops=1)

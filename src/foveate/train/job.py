@@ -21,7 +21,7 @@ from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.evaluate import Average, Ensemble, evaluate
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
@@ -74,7 +74,9 @@ def decides(job: TrainJob, model: VideoModel) -> dict[str, Any]:
 class TrainLoader:
     """The batches of a training list, for one of several processes."""
 
-    def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World = ALONE) -> None:
+    def __init__(
+        self, job: TrainJob, model: VideoModel, videos: VideoList, world: ProcessGroup = ALONE
+    ) -> None:
         self.job = job
         self.world = world
         self.part = job.train.part(world.size)  # clips of one batch of this process
@@ -231,7 +233,7 @@ def evaluate_list(
     crops: int = 1,
     batch: int = 16,
     workers: int = 2,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
@@ -255,6 +257,6 @@ def save_best(training: dict[str, Any], model: torch.nn.Module, path: Path) -> N
     save_model(model, path, training)
 
 
-def device_of(name: str, world: World) -> torch.device:
+def device_of(name: str, world: ProcessGroup) -> torch.device:
     """The device of a job; where several processes share the work, the GPU of this one."""
     return torch.device("cuda", world.local_rank) if name == "cuda" and world.size > 1 else torch.device(name)

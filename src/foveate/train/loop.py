@@ -24,7 +24,7 @@ from foveate.config import nearest
 from foveate.errors import DataError, UsageError
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, open_displays
@@ -66,7 +66,7 @@ def fit(
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
     chance: float = 0.0,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
     console: Console | None = None,
 ) -> Outcome:
     """Train `model` in place, from the start or, if the run resumes, from its last checkpoint.
@@ -139,7 +139,7 @@ class _Training(Generic[B]):
     batches_per_epoch: int
     evaluate: Evaluate | None
     save_best: SaveBest | None
-    world: World
+    world: ProcessGroup
     doubts: Doubts
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
     stop: StopSignals = field(default_factory=StopSignals)
@@ -198,7 +198,7 @@ class _Training(Generic[B]):
             clock += seconds
             for tally in (state.tally, self.recent):
                 tally.add(sums, clips, bad, seconds, waited)
-            self.demand_readable(config.batch * self.steps_per_epoch)
+            self.check_readable(config.batch * self.steps_per_epoch)
             self.after_step({name: total / clips for name, total in sums.items()}, rate)
             if signum:
                 raise Stopped(signum)
@@ -237,8 +237,8 @@ class _Training(Generic[B]):
     def close_epoch(self) -> None:
         """Judge the epoch, record it, keep the model if it is the best, and save."""
         state, tally = self.state, self.state.tally
-        self.demand_readable(tally.samples + tally.bad)
-        scores = self.judge()
+        self.check_readable(tally.samples + tally.bad)
+        scores = self.evaluate_epoch()
         counts = {"samples": tally.samples, "bad": tally.bad, "seconds": tally.seconds}
         values = {**tally.means(), **tally.speed(), **counts}
         judged = {f"val_{name}": value for name, value in scores.items()}
@@ -250,7 +250,7 @@ class _Training(Generic[B]):
         state.epoch, state.batch, state.tally = state.epoch + 1, 0, Tally()
         self.save()
 
-    def judge(self) -> dict[str, float]:
+    def evaluate_epoch(self) -> dict[str, float]:
         """The measures of this epoch, or none if it is not its turn."""
         epochs = self.state.epoch + 1
         if epochs % self.config.eval_every and epochs < self.config.epochs:
@@ -291,7 +291,7 @@ class _Training(Generic[B]):
         self.state.best = value
         return True
 
-    def demand_readable(self, videos: int) -> None:
+    def check_readable(self, videos: int) -> None:
         """DataError if more of the epoch's `videos` are bad than the configuration allows, or all."""
         bad, share = self.state.tally.bad, self.config.max_bad_fraction
         if bad > share * videos or bad == videos:

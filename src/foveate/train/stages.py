@@ -24,7 +24,7 @@ from foveate.errors import OutputError, UsageError
 from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import World, open_world
+from foveate.train.distributed import ProcessGroup, open_world
 from foveate.train.exits import check_exit_frames, solve_exits
 from foveate.train.job import (
     TrainJob,
@@ -167,7 +167,9 @@ def _start(model: VideoModel, job: TrainJob, stages: Sequence[Stage], heads: boo
         raise UsageError(job.videos, f"has other classes than {path}", "exits need those it was trained for")
 
 
-def _evaluate(model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world: World) -> dict[str, float]:
+def _evaluate(
+    model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world: ProcessGroup
+) -> dict[str, float]:
     """The measures on the validation list; none without one."""
     if len(lists) < 2:
         return {}
@@ -176,7 +178,9 @@ def _evaluate(model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world
     )
 
 
-def _run(stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoList], world: World) -> Outcome:
+def _run(
+    stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoList], world: ProcessGroup
+) -> Outcome:
     config = _config(stage, job.train) if stage.name else job.train
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
     with Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main) as run:

@@ -11,6 +11,7 @@ without checking whether the file on the server is still the same.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import sys
@@ -30,6 +31,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from foveate.errors import ModelFileError, OutputError
 from foveate.weights.container import read_container
+
+log = logging.getLogger(__name__)
 
 TRIES = 5  # attempts if a download is interrupted
 PAUSE = 0.2  # seconds before the second attempt, doubled before each further one
@@ -64,6 +67,13 @@ def fetch(url: str, mirror: str | Path | None = None) -> Path:
     return target
 
 
+def is_at_hand(url: str) -> bool:
+    """Whether `fetch` needs no download: the file is in the cache, or a mirror is set."""
+    address = urlsplit(url)
+    cached = cache_folder() / address.netloc / address.path.lstrip("/")
+    return bool(os.environ.get("FOVEATE_MIRROR")) or cached.exists()
+
+
 def cache_folder() -> Path:
     """The folder where downloads are cached."""
     return Path(os.environ.get("FOVEATE_CACHE") or Path.home() / ".cache" / "foveate").expanduser()
@@ -82,6 +92,7 @@ def _in_mirror(mirror: Path, url: str) -> Path:
 
 
 def _download(source: str, target: Path) -> None:
+    log.info("downloading %s to %s", source, target)
     with _progress_bar(target.name) as progress:
         download = _Download(source, target, progress)
         download.run()

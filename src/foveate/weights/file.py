@@ -35,6 +35,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)  # summary of the training: data, epochs, result
     version: str = __version__
     independent: bool = False  # multi-label: sigmoid per class in place of one softmax
+    trained_on: str = ""  # description of the training data
 
 
 def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
@@ -42,8 +43,15 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
 
     training: a summary of how the weights were trained, as plain data for the header.
     """
-    config, summary = to_dict(model.config), training or {}
-    card = ModelCard(model.name, config, model.spec, model.labels, summary, independent=model.independent)
+    card = ModelCard(
+        model.name,
+        to_dict(model.config),
+        model.spec,
+        model.labels,
+        training or {},
+        independent=model.independent,
+        trained_on=model.trained_on,
+    )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
         with atomic_write(path, durable=True) as part:
@@ -84,6 +92,7 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
         raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
+    model.trained_on = card.trained_on
     return model.eval(), card
 
 
