@@ -71,7 +71,9 @@ def build_backbone(
         channels = max(1, round(64 * width))
         return ResNet2D(depth, channels, stem, slot, shift_shortcut, pool_after, strides, pool_time)
     if stem != "large" or shift_shortcut or pool_after or strides != STRIDES:
-        raise ValueError(f"stem, strides, temporal pool and whole-block shift are for ResNets, not {name}")
+        raise ValueError(
+            f"stem, strides, temporal pool and a shift on the shortcut are for ResNets, not {name}"
+        )
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
     if name.startswith("blresnet"):

@@ -66,7 +66,7 @@ def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> Vi
     It shares weights, other parts and counts of multiply-adds with the original, which does not change.
     """
     clone = copy.copy(model)
-    clone.__dict__["_modules"] = {name: own for name, own in model._modules.items() if name not in parts}
+    clone.__dict__["_modules"] = {name: part for name, part in model._modules.items() if name not in parts}
     clone.__dict__ |= {**parts, "part_macs": model.part_macs}
     return clone
 

@@ -146,12 +146,12 @@ def clusters_of(window: Window, output: ModelOutput, first: int) -> list[Cluster
     for frame, number in zip(frames, output.clusters[0].tolist(), strict=True):
         clusters.setdefault(frame, number)
     times = dict(zip(frames, window.times, strict=True))
-    members = [list(own) for _, own in groupby(clusters, key=clusters.__getitem__)]
-    starts = [window.start_s, *(times[own[0]] for own in members[1:])]
+    members = [list(group) for _, group in groupby(clusters, key=clusters.__getitem__)]
+    starts = [window.start_s, *(times[group[0]] for group in members[1:])]
     ends = [*starts[1:], window.end_s]
     return [
-        Cluster(start_s, end_s, len(own), number)
-        for number, (own, start_s, end_s) in enumerate(zip(members, starts, ends, strict=True), start=first)
+        Cluster(start_s, end_s, len(group), number)
+        for number, (group, start_s, end_s) in enumerate(zip(members, starts, ends, strict=True), start=first)
     ]
 
 
@@ -163,7 +163,7 @@ def _cost(video: VideoFacts, answers: Sequence[tuple[Window, ModelOutput]]) -> C
         patches += 0 if output.looked is None else int(output.looked.sum())
         read = output.frames_read.unflatten(0, (-1, window.crops)).any(1)  # of each clip, in any crop
         clips = zip(window.clips, read.tolist(), strict=True)
-        frames += len({f for clip, own in clips for f, seen in zip(clip, own, strict=True) if seen})
+        frames += len({f for clip, mask in clips for f, was_read in zip(clip, mask, strict=True) if was_read})
     return Cost(macs / 1e9, video.frames_decoded, frames, patches)
 
 

@@ -223,9 +223,9 @@ class FullVideo(VideoModel):
         """Multiply-adds of each clip, (B,): early part on its frames, late part on its clusters."""
         early = answer.passes * self.part_macs("early", torch.empty(1, 3, *side, device="meta"))
         counts = read.sum(1).tolist()
-        seen = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
-        late = {n: self._late_macs(n, answer) for n in {*seen}}
-        return torch.tensor([own * early + late[n] for own, n in zip(counts, seen, strict=True)])
+        maps = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
+        late = {n: self._late_macs(n, answer) for n in {*maps}}
+        return torch.tensor([frames * early + late[n] for frames, n in zip(counts, maps, strict=True)])
 
     def _late_macs(self, maps: int, answer: ClusterAnswer) -> int:
         """Multiply-adds of late part and classifier on this number of maps of one clip."""
@@ -252,7 +252,7 @@ class FullVideo(VideoModel):
 
     def early_parameters(self) -> list[nn.Parameter]:
         """Parameters of the early part."""
-        return [own for module in self._early_modules() for own in module.parameters(recurse=False)]
+        return [weight for module in self._early_modules() for weight in module.parameters(recurse=False)]
 
     @property
     def _mode(self) -> Mode:
@@ -264,8 +264,8 @@ class FullVideo(VideoModel):
 
     def _early_modules(self) -> Iterator[nn.Module]:
         """All modules of the backbone before the clustering."""
-        behind = (*self.backbone.stages[self.config.after :], self.backbone.last)
-        late = {module for part in behind for module in part.modules()}
+        late_parts = (*self.backbone.stages[self.config.after :], self.backbone.last)
+        late = {module for part in late_parts for module in part.modules()}
         return (module for module in self.backbone.modules() if module not in late)
 
     def _normalised(self, frames: Tensor) -> Tensor:
@@ -313,8 +313,8 @@ class FullVideo(VideoModel):
         picked = [video[where] for video, where in zip(videos, places, strict=True)]
         answer = self._answer(self._cluster(TemporalClustering(self.config.clusters, "even"), picked))
         assignment = answer.assignment.new_full((len(videos), max(map(len, videos))), -1)
-        for row, own, where in zip(assignment, answer.assignment, places, strict=True):
-            row[where] = own[: len(where)]
+        for row, clusters, indices in zip(assignment, answer.assignment, places, strict=True):
+            row[indices] = clusters[: len(indices)]
         return replace(answer, assignment=assignment)
 
     def _answer_all(self, videos: Sequence[Tensor]) -> ClusterAnswer:
@@ -326,14 +326,14 @@ class FullVideo(VideoModel):
         counts = lengths[:1] if alike else lengths
         answers = [self.late(part, count) for part, count in zip(parts, counts, strict=True)]
         features = torch.cat(answers).split(lengths)
-        found = [self.classify(own) for own in features]
-        steps = nn.utils.rnn.pad_sequence(found, batch_first=True)  # (B, T, classes)
-        logits = torch.stack([own.mean(0) for own in found])
+        step_logits = [self.classify(x) for x in features]
+        steps = nn.utils.rnn.pad_sequence(step_logits, batch_first=True)  # (B, T, classes)
+        logits = torch.stack([x.mean(0) for x in step_logits])
         frames = Ragged(lengths, logits.device)
         assignment = torch.where(frames.inside, frames.times, -1)
         sizes = frames.inside.long()
         distances = torch.zeros_like(sizes[:, 1:])
-        mean = torch.stack([own.mean(0) for own in features])
+        mean = torch.stack([x.mean(0) for x in features])
         return ClusterAnswer(logits, steps, assignment, sizes, distances, mean, maps.shape[1:])
 
     def _every_map(self, videos: Sequence[Tensor]) -> Tensor:
