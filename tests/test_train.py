@@ -275,7 +275,7 @@ def test_the_windows_of_a_large_crop_are_joined_as_their_releases_do(average: Av
     batch = dataclasses.replace(toy.clips_of([0, 1]), frames=frames)
     with torch.inference_mode():
         output = model.output(to_clip(frames[:, 0], model.spec))
-    windows = output.window_logits
+    windows = output.position_logits
     assert windows is not None and windows.shape == (2, 4, 3)
     expected = windows.softmax(-1).mean(1) if average == "softmax" else output.logits
     assert torch.allclose(score(model, [batch], average=average).scores, expected, atol=1e-6)

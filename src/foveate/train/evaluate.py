@@ -167,7 +167,7 @@ def _score_views(engine: Engine, frames: Frames, average: Average, at_once: int)
         if output.step_logits is not None:
             rows.append(_scores(output.step_logits.float().cpu(), average))
         else:
-            places = output.logits.unsqueeze(1) if output.window_logits is None else output.window_logits
+            places = output.logits.unsqueeze(1) if output.position_logits is None else output.position_logits
             rows.append(_scores(places.float().cpu(), average).mean(1, keepdim=True))
         assert output.macs is not None  # an engine runs in eval mode
         macs.append(output.macs.double())
