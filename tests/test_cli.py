@@ -693,7 +693,10 @@ class TestProcess:
             ["predict", "x.mp4", "--model", "m", "--top", "z"],
             "value error: Error parsing --top: invalid literal",
         ),
-        (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "no option --epochz; did you mean --epochs?"),
+        (
+            ["train", "--videos", "a", "--out", "b", "--epochz", "1"],
+            "no option --epochz; did you mean --epochs?",
+        ),
         (["data", "make", "nothing"], "invalid choice 'nothing'"),
     ],
 )
