@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from foveate.clip import ClipSpec
 from foveate.config import to_dict
 from foveate.errors import FoveateError
+from foveate.infer.engine import EagerEngine
 from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup, open_world
@@ -115,7 +116,7 @@ def train(folder: Path, resume: bool, at: int, signum: int, plain: bool) -> str:
         def judge(judged: nn.Module) -> dict[str, float]:
             starts = range(4 * world.rank, VIDEOS, 4 * world.size)
             shares = [clips_of(list(range(at, at + 4)), epoch=9, views=2) for at in starts]
-            return evaluate(judged, shares, CLASSES, world=world)
+            return evaluate(EagerEngine(judged), shares, CLASSES, world=world)
 
         with Run(folder, to_dict(CONFIG), resume, world.main) as run:
             outcome = fit(
