@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
+import io
 import json
 import os
 import re
@@ -436,6 +438,41 @@ class TestPredict:
         assert set(result["segments"][0]) == {"start_s", "end_s", "label", "index", "score"}
         assert set(result["cost"]) == {"gmacs", "frames_decoded", "frames_used", "patches"}
         assert result["video"] == str(clips["bikes.mp4"])
+
+    def test_a_pipe_and_an_address_are_videos(
+        self, call: Call, clips: dict[str, Path], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clip = clips["carphone_pristine.mp4"]
+        (file,) = lines_of_json(call("predict", clip, "--model", model, "--json").out)
+        with clip.open("rb") as opened:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(opened))
+            (pipe,) = lines_of_json(call("predict", "-", "--model", model, "--json").out)
+        (address,) = lines_of_json(call("predict", clip.as_uri(), "--model", model, "--json").out)
+        assert file["predictions"] == pipe["predictions"] == address["predictions"]
+        assert address["video"] == clip.as_uri()
+        assert call("predict", "-", "--model", model, "--overlay", tmp_path / "o.mp4").code == 2
+        assert "live source" in call("predict", "rtsp://camera/1", "--model", model).error
+
+    def test_one_line_of_values_a_video(self, call: Call, clips: dict[str, Path], model: Path) -> None:
+        said = call("predict", *clips.values(), "--model", model, "--csv", "--top", 2)
+        names, *rows = csv.reader(said.out.splitlines())
+        assert names[:4] == ["video", "model", "status", "cause"] and len(rows) == 3
+        assert all(len(row) == len(names) for row in rows)
+        assert call("predict", *clips.values(), "--model", model, "--csv", "--json").code == 2
+
+    def test_features_have_a_row_for_every_video(
+        self, call: Call, clips: dict[str, Path], model: Path, tmp_path: Path
+    ) -> None:
+        bad = tmp_path / "bad.mp4"
+        bad.write_bytes(b"no video")
+        said = call("features", clips["bikes.mp4"], bad, "--model", model, "--out", tmp_path / "f.npz")
+        assert said.code == 3 and "bad.mp4" in said.err
+        with np.load(tmp_path / "f.npz") as table:
+            assert table["features"].shape[0] == 2 and table["features"].dtype == np.float32
+            assert np.isfinite(table["features"][0]).all() and np.isnan(table["features"][1]).all()
+            assert table["cause"][0] == "" and table["cause"][1]
+        assert call("features", bad, "--model", model, "--out", tmp_path / "f.txt").code == 2
+        assert call("features", bad, "--model", model, "--out", tmp_path / "g.npz").code == 3
 
     def test_a_folder_with_bad_files_goes_on_to_the_end(
         self, call: Call, lists: dict[str, Path], model: Path, tmp_path: Path

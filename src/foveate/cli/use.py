@@ -14,6 +14,7 @@ from foveate.cli.inputs import (
     device_named,
     overlay_places,
     resize_input,
+    source_of,
     videos_of,
 )
 from foveate.cli.show import (
@@ -41,7 +42,7 @@ from foveate.weights.load import default_model, trained_model
 
 
 def predict(
-    videos: tyro.conf.Positional[list[Path]],
+    videos: tyro.conf.Positional[list[str]],
     model: str | None = None,
     weights: str | None = None,
     top: int = 5,
@@ -65,7 +66,7 @@ def predict(
     A file that cannot be used is named with its cause, and the others go on; the exit code is then 3.
 
     Args:
-        videos: Video files, folders of them, folders of numbered images, or lists.
+        videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
         model: A model file, such as best.safetensors of a run, or a name with published weights. If not
             given, x3d_s trained on Kinetics-400, downloaded once (15 MB); without a network an ImageNet
             network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
@@ -101,7 +102,7 @@ def predict(
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
-        sources, places, sheets, predictor.predict_all(sources), strict=True
+        sources, places, sheets, predictor.predict_all(map(source_of, sources)), strict=True
     ):
         show(result)
         try:
@@ -126,7 +127,7 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
 
 
 def features(
-    videos: tyro.conf.Positional[list[Path]],
+    videos: tyro.conf.Positional[list[str]],
     model: str,
     out: Path,
     weights: str | None = None,
@@ -145,7 +146,7 @@ def features(
     A file that cannot be used has a row with its cause; the exit code is then 3.
 
     Args:
-        videos: Video files, folders of them, folders of numbered images, or lists.
+        videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
         model: A model file, such as best.safetensors of a run, or a name with published weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
@@ -169,7 +170,7 @@ def features(
     reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
     rows = []
     with progress_bar("reading") as report:
-        for row in extract_features(runner, reader, sources):
+        for row in extract_features(runner, reader, map(source_of, sources)):
             rows.append(row)
             report(len(rows), len(sources))
             if row.features is None:
