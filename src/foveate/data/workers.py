@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
@@ -87,12 +88,17 @@ class WatchedLoader(Generic[T]):
         while True:
             try:
                 return next(batches, None)
-            except RuntimeError:  # of the loader itself: those of a worker come as values
+            except (RuntimeError, EOFError, OSError) as error:  # of the loader: a worker's come as values
                 if not processes:
                     raise
-            ended = [process.exitcode for process in processes if process.exitcode is not None]
-            if ended:
-                return _Loss(f"a worker process died on it: {ending(ended[0])}")
+                cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
+                if cut_off:
+                    wait([process.sentinel for process in processes], POLL_S)
+                ended = [process.exitcode for process in processes if process.exitcode is not None]
+                if ended:
+                    return _Loss(f"a worker process died on it: {ending(ended[0])}")
+                if cut_off:
+                    raise
             if time.monotonic() - since > self.timeout_s:
                 return _Loss(f"not read within {self.timeout_s:g} s")
 
