@@ -30,7 +30,7 @@ def number_of(picture: np.ndarray) -> int:
 def video(path: Path, numbers: Iterable[int] = range(16)) -> Path:
     """An H.264 file of 12 frames a second that show these numbers."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    encode_h264(path, np.stack([frame(number) for number in numbers]), FPS)
+    path.write_bytes(encode_h264(np.stack([frame(number) for number in numbers]), FPS, crf=10))
     return path
 
 
@@ -42,7 +42,7 @@ def empty(folder: Path, *names: str) -> None:
 
 
 def companions(folder: Path, apart: bool) -> Path:
-    """Classes run and walk of three videos each after a trip through a Mac, by a FAT disk or (apart) a zip."""
+    """Classes run and walk of three videos each after a Mac had them, on a FAT disk or (apart) in a zip."""
     for group in ("run", "walk"):
         for number in range(3):
             name = f"{group}{number}.mp4"

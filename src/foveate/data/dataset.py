@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
+from foveate.data.stretch import frame_range
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
 from foveate.video import Video, open_video
@@ -138,21 +139,6 @@ class VideoDataset(Dataset[Sample]):
         return zero.expand(self.clips * self.crops, self.spec.frames, size, size, 3)
 
 
-def frame_range(entry: VideoEntry, video: Video) -> tuple[int, int]:
-    """First frame and number of frames of an entry: its own range or count if it has one, else the video's.
-
-    A range in seconds ends with the video at the latest. Raises DataError where nothing is left.
-    """
-    if entry.start is None and entry.end is None and (entry.start_s, entry.end_s) != (None, None):
-        start, end = _range_of_seconds(entry.start_s, entry.end_s, video)
-    else:
-        count = video.info.frames if entry.frames is None else entry.frames
-        start, end = entry.start or 0, count if entry.end is None else entry.end
-    if end <= start:
-        raise DataError(entry.path, f"no frame in the range from {start} to {end}")
-    return start, end - start
-
-
 def read_cut(
     video: Video, places: Sequence[int], cut: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
@@ -249,13 +235,6 @@ def make_loader(
     sampler = EpochSampler(len(dataset), epoch, seed, shuffle, rank, world, start_batch * batch, even)
     paths = [entry.path for entry in dataset.entries]
     return WatchedLoader(dataset, paths, sampler, collate, batch, drop_last, workers, timeout_s)
-
-
-def _range_of_seconds(start_s: float | None, end_s: float | None, video: Video) -> tuple[int, int]:
-    """From the frame shown at `start_s` to the last one that begins before `end_s`."""
-    start = 0 if start_s is None else int(np.searchsorted(video.times, start_s, side="right")) - 1
-    end = len(video.times) if end_s is None else int(np.searchsorted(video.times, end_s))
-    return max(start, 0), end
 
 
 def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:
