@@ -1,4 +1,4 @@
-"""Write the tables of models in docs/models.md and README.md from what `foveate models --json` prints.
+"""Write the table of models that `foveate models` prints, and those of docs/models.md and README.md.
 
 Run it after a change of the zoo: `python docs/make_tables.py`. It counts every model, which takes a minute.
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from foveate.cli.models import catalogue_row
 from foveate.measure.cost import count_macs, count_parameters
-from foveate.models.zoo import create_model
+from foveate.models.zoo import create_model, list_models
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
@@ -79,9 +78,9 @@ This page is made by `python docs/make_tables.py` from `foveate models --json`.
 
 
 def main() -> None:
-    command = [Path(sys.executable).with_name("foveate"), "models", "--json"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [json.loads(line) for line in printed.splitlines()]
+    rows = [catalogue_row(name) for name in list_models()]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (ROOT / "src" / "foveate" / "models" / "catalogue.json").write_text(f"[\n{lines}\n]\n")
     (ROOT / "docs" / "models.md").write_text(f"{HEAD}\n{table(rows)}")
     readme = ROOT / "README.md"
     few = table([row for row in rows if row["published"] or row["name"] in SMALL])

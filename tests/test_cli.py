@@ -292,8 +292,8 @@ class TestTrain:
             ("train: {rate: fast}", "config.yaml: train: rate: expected float, got 'fast'"),
             ("augment: {crop: middle}", "config.yaml: augment: crop: 'middle' is not allowed"),
             ("train: {rate: .nan}", "config.yaml: train: rate: nan is not a finite number"),
-            ("model: a\nmodel: b", "key 'model' stands twice"),
-            ("", "config.yaml: holds no keys and values"),
+            ("model: a\nmodel: b", "duplicate key 'model'"),
+            ("", "config.yaml: is not a mapping of keys to values"),
         ],
     )
     def test_a_wrong_file_names_its_key(self, call: Call, tmp_path: Path, text: str, words: str) -> None:

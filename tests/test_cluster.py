@@ -96,7 +96,7 @@ def test_a_ragged_batch_is_each_video_alone(rule: str, options: dict[str, object
         torch.cat([drift(length, number) for number, length in enumerate(lengths)]), lengths
     )
     for number, length in enumerate(lengths):
-        maps, alone = clustering(drift(length, number), [length])
+        maps, alone, _ = clustering(drift(length, number), [length])
         group = together.grouping
         assert torch.equal(together.maps[4 * number : 4 * number + 4], maps)
         assert torch.equal(group.assignment[number, :length], alone.assignment[0])

@@ -21,9 +21,9 @@ from foveate.clip import ClipSpec
 from foveate.infer.engine import EagerEngine, with_parts
 from foveate.infer.predict import Predictor
 from foveate.layers.fold import fold_time
-from foveate.layers.head import ConsensusHead
 from foveate.measure.cost import count_macs
 from foveate.models.base import ModelOutput, VideoModel
+from foveate.models.tsn import ConsensusHead
 from foveate.models.zoo import MODELS, ModelSpec, create_model
 from foveate.report.overlay import write_overlay
 from foveate.weights.file import read_model, save_model

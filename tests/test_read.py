@@ -14,8 +14,7 @@ import torch
 from foveate.clip import ClipSpec
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import EagerEngine
-from foveate.infer.output import describe
-from foveate.infer.predict import Predictor
+from foveate.infer.predict import Predictor, describe
 from foveate.infer.read import ClipReader
 from foveate.models.zoo import create_model
 from foveate.video import open_video

@@ -212,7 +212,7 @@ def test_half_a_resolution_fits_the_windows_of_any_crop(sides: tuple[int, int]) 
 
 def test_a_picture_too_small_for_a_non_local_block_is_one_line() -> None:
     model = create_model("slow_nln_r50_8x8", 5, width=0.125, window=1)
-    with pytest.raises(UsageError, match="clip: leaves a non-local block no 2x2 places"):
+    with pytest.raises(UsageError, match="clip: is too small for the 2x2 pool"):
         model(clip(side=16))
 
 

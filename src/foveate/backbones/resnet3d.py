@@ -19,7 +19,7 @@ from foveate.backbones.build import Stem
 from foveate.backbones.parts import TemporalSlot, init_convolutions, no_slot
 from foveate.backbones.resnet2d import BLOCKS
 from foveate.layers.fold import fold_time, unfold_time
-from foveate.layers.nonlocal_block import NonLocal3D, Weighing
+from foveate.layers.nonlocal_block import Attention, NonLocal3D
 
 Pathway = Literal["slow", "fast", "c2d", "i3d"]
 Depth = Literal[10, 18, 50, 101]
@@ -175,7 +175,7 @@ class ResNet3D(nn.Module):
         fused: Sequence[int] = (0, 0, 0, 0),
         thick_res4: int | None = None,
         pool_time: bool = False,
-        non_local: Weighing | None = None,
+        non_local: Attention | None = None,
         slot: TemporalSlot = no_slot,
     ) -> None:
         super().__init__()
@@ -200,14 +200,14 @@ class ResNet3D(nn.Module):
     def stages(self) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
         return (self.res2, self.res3, self.res4, self.res5)
 
-    def _add_nonlocal(self, depth: Depth, weighing: Weighing) -> None:
+    def _add_nonlocal(self, depth: Depth, attention: Attention) -> None:
         if depth not in NONLOCAL_AFTER:
             raise ValueError(f"non-local blocks have their places in depths 50 and 101, not in {depth}")
         for stage, places in zip(self.stages, NONLOCAL_AFTER[depth], strict=True):
             for place in places:
                 block = stage.get_submodule(str(place))
                 assert isinstance(block, Bottleneck3D)
-                block.after = NonLocal3D(block.bn3.num_features, weighing)
+                block.after = NonLocal3D(block.bn3.num_features, attention)
 
     def forward(self, clip: Tensor) -> Tensor:
         """(B, in_channels, T, H, W) to (B, channels, T', h, w); T' is T // 2 after a temporal pool."""

@@ -56,21 +56,6 @@ def _below(folder: Path) -> list[str]:
         raise
 
 
-def trained_model(name: str, weights: str | None = None) -> VideoModel:
-    """The model of a file, in eval mode, or of a name with published weights; UsageError for a name alone."""
-    from foveate.models.zoo import MODELS
-    from foveate.weights.addresses import addresses
-    from foveate.weights.load import SHIPPED, load_model
-
-    if weights is None and (name, "figures") in SHIPPED:
-        weights = "figures"
-    if weights is None and name in MODELS and not Path(name).exists():
-        published = [f"--weights {known}" for known in addresses(name)]
-        hint = ", or ".join(["name a model file, such as best.safetensors of a run", *published])
-        raise UsageError(name, "a model that nobody trained yet", hint)
-    return load_model(name, weights)
-
-
 def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
     """Let a model see crops of another size; UsageError for one whose parts are made for its own."""
     if size is None and resize is None:

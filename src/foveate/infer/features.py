@@ -16,7 +16,7 @@ from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine
 from foveate.infer.read import ClipReader, name_of
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
         "label": np.array([row.labels[0] if row.labels else -1 for row in rows]),
         "cause": np.array([row.cause for row in rows]),
     }
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         if path.suffix == ".npz":
             with part.open("wb") as file:
                 np.savez(file, **table)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from foveate.backbones.build import Backbone2D, Stem, build_backbone
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
-from foveate.layers.head import pool_space
+from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel

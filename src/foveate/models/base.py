@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
-from foveate.layers.macs import macs_without_arithmetic
+from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
@@ -71,6 +71,7 @@ class VideoModel(nn.Module):
     config: Any  # the frozen dataclass that it was built from
     name: str = ""  # its line in the zoo
     labels: tuple[str, ...] = ()  # class names in the order of the logits; empty if unknown
+    trained_on: str = ""  # the data that it has learnt from, in words; empty if unknown or untrained
     independent: bool = False  # several classes may be true at once, each with a probability of its own
     dynamic: bool = False  # what is computed depends on the pixels
     resizable: bool = True  # a crop of another size can be read
@@ -141,7 +142,7 @@ class VideoModel(nn.Module):
         shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in values)
         key = (part, shapes, str(structure), self.num_classes)
         if key not in known:
-            known[key] = macs_without_arithmetic(self, part, inputs)
+            known[key] = macs_from_shapes(self, part, inputs)
         return known[key]
 
 

@@ -18,8 +18,7 @@ from foveate.backbones.pairs import PairBLResNet
 from foveate.backbones.slots import temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
-from foveate.layers.head import ConsensusHead
-from foveate.models.tsn import TSN
+from foveate.models.tsn import TSN, ConsensusHead
 
 
 @dataclass(frozen=True)

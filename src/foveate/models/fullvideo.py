@@ -25,10 +25,10 @@ from foveate.clip import ClipSpec, Sampling
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.cluster import Aggregate, Clusters, TemporalClustering
 from foveate.layers.cluster_rules import Rule, middles
-from foveate.layers.head import ConsensusHead
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
+from foveate.models.tsn import ConsensusHead
 
 HELD = 1 << 29  # bytes of maps that are held rather than computed twice: 668 frames of ResNet-18 at 224 px
 Mode = Literal["cluster", "uniform", "all"]

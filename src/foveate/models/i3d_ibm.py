@@ -12,8 +12,7 @@ from typing import Literal
 
 from foveate.backbones.inflated import InflatedResNet
 from foveate.clip import ClipSpec
-from foveate.layers.head import ConsensusHead
-from foveate.models.tsn import TSN
+from foveate.models.tsn import TSN, ConsensusHead
 
 
 @dataclass(frozen=True)

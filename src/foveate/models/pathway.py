@@ -16,7 +16,7 @@ from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.aggregate import TAM, AggregationConfig
-from foveate.layers.nonlocal_block import Weighing
+from foveate.layers.nonlocal_block import Attention
 from foveate.layers.window_head import WindowHead
 from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
 
@@ -32,7 +32,7 @@ class PathwayConfig:
     shift_div: int = 8  # one channel in `shift_div` moves each way
     aggregation: AggregationConfig = TAM  # how, if temporal says so
     pool_time: bool = False  # halve the frames behind res2 (C2D and I3D)
-    non_local: Weighing | None = None  # non-local blocks in res3 and res4
+    non_local: Attention | None = None  # non-local blocks in res3 and res4
     width: float = 1.0  # multiplier of all channels; 0.125 is that of a Fast pathway
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images
     size: int = 224  # side of the crop, pixels

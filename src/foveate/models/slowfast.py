@@ -22,7 +22,7 @@ from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.fast_input import CHANNELS, FastInput, fast_view
 from foveate.layers.lateral import Fusion, Lateral, Transform, slow_indices
-from foveate.layers.nonlocal_block import Weighing
+from foveate.layers.nonlocal_block import Attention
 from foveate.layers.window_head import WindowHead
 from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
 
@@ -41,7 +41,7 @@ class SlowFastConfig:
     lateral_ratio: int = 2  # its channels beside those of the Fast pathway, when concatenated
     slow_res4: int | None = None  # blocks of res4 with a temporal kernel, Slow pathway; none: all
     fast_res4: int | None = None  # the same, Fast pathway
-    non_local: Weighing | None = None  # non-local blocks in the Slow pathway
+    non_local: Attention | None = None  # non-local blocks in the Slow pathway
     fast_input: FastInput = "rgb"
     width: float = 1.0  # multiplier of all channels
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images

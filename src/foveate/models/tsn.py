@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
 from foveate.backbones.resnet2d import ResNet2D, add_nonlocal
@@ -23,7 +23,7 @@ from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
-from foveate.layers.head import ConsensusHead
+from foveate.layers.pool import Pooling
 from foveate.layers.temporal import StreamMemory
 from foveate.models.base import ModelOutput, VideoModel, all_read
 
@@ -75,6 +75,40 @@ class TSNConfig:
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
         return TSN(net, head, spec, self)
+
+
+class ConsensusHead(nn.Module):
+    """Classify every frame and average the logits (Wang et al., "Temporal Segment Networks", ECCV 2016).
+
+    pool: "max" keeps a small object that an average over the frame would dilute.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        dropout: float = 0.5,
+        pool: Pooling = "average",
+    ) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if pool == "average" else nn.AdaptiveMaxPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.channels = channels
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int) -> None:
+        """A new linear layer for `num_classes` classes; weights of standard deviation 0.001, as in TSN."""
+        self.linear = nn.Linear(self.channels, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.001)
+        nn.init.zeros_(self.linear.bias)
+
+    def features(self, maps: Tensor) -> Tensor:
+        """Pool maps (N, C, H, W) over space: the input of the classifier, (N, C)."""
+        return self.pool(maps).flatten(1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., C)."""
+        return self.linear(self.dropout(features))
 
 
 class TSN(VideoModel):

@@ -346,8 +346,9 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The known names that match a shell pattern, sorted."""
-    return sorted(fnmatch.filter(MODELS, pattern))
+    """The names that fit a shell pattern, or begin as one without wildcards does, sorted."""
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"{pattern}*"
+    return sorted(fnmatch.filter(MODELS, wanted))
 
 
 def entry(name: str) -> ModelSpec:

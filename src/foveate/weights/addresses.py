@@ -12,6 +12,23 @@ from typing import Any
 
 from foveate.errors import UsageError
 
+DATA_SETS = {
+    "activitynet200": "ActivityNet, 200 activities",
+    "charades": "Charades, 157 actions at home",
+    "diving48": "Diving48, 48 kinds of dives",
+    "figures": "drawn figures, 8 actions of one small person",
+    "hmdb51": "HMDB51, 51 human actions",
+    "imagenet1000": "ImageNet, 1000 kinds of objects: not actions",
+    "jester27": "Jester, 27 hand gestures",
+    "kinetics400": "Kinetics-400, 400 human actions",
+    "kinetics600": "Kinetics-600, 600 human actions",
+    "kinetics700": "Kinetics-700, 700 human actions",
+    "moments339": "Moments in Time, 339 events",
+    "something_v1": "Something-Something V1, 174 ways of handling things",
+    "something_v2": "Something-Something V2, 174 ways of handling things",
+}
+"""What a model that was trained on a data set knows, in words."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -28,7 +45,12 @@ class Address:
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names of the data set in label order."""
-        return class_names(self.weights.removesuffix(f"_{self.origin}").removesuffix("_dense"))
+        return class_names(self.data)
+
+    @property
+    def data(self) -> str:
+        """The name of the data set, such as kinetics400."""
+        return self.weights.removesuffix(f"_{self.origin}").removesuffix("_dense")
 
 
 def class_names(data: str) -> tuple[str, ...]:

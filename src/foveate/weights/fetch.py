@@ -12,6 +12,7 @@ resumes without asking whether the file is still the same.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import sys
@@ -31,6 +32,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from foveate.errors import ModelFileError, OutputError
 from foveate.weights.container import read_container
+
+log = logging.getLogger(__name__)
 
 TRIES = 5  # of a download that breaks off
 PAUSE = 0.2  # seconds before the second try, doubled before each further one
@@ -65,6 +68,13 @@ def fetch(url: str, mirror: str | Path | None = None) -> Path:
     return target
 
 
+def is_at_hand(url: str) -> bool:
+    """Whether `fetch` would need no network of its own: the file is in the cache, or a mirror is named."""
+    place = urlsplit(url)
+    kept = cache_folder() / place.netloc / place.path.lstrip("/")
+    return bool(os.environ.get("FOVEATE_MIRROR")) or kept.exists()
+
+
 def cache_folder() -> Path:
     """Where downloads are kept."""
     return Path(os.environ.get("FOVEATE_CACHE") or Path.home() / ".cache" / "foveate").expanduser()
@@ -83,6 +93,7 @@ def _in_mirror(mirror: Path, url: str) -> Path:
 
 
 def _download(source: str, target: Path) -> None:
+    log.info("downloading %s to %s", source, target)
     with _progress_bar(target.name) as progress:
         download = _Download(source, target, progress)
         download.run()

@@ -16,10 +16,10 @@ from foveate import __version__
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
+from foveate.io import atomic_write
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights.rename import load_strictly
-from foveate.whole import replacing
 
 HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
 
@@ -35,6 +35,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)  # a summary: data, epochs, result
     version: str = __version__
     independent: bool = False  # a probability for each class (sigmoid) in place of one shared (softmax)
+    trained_on: str = ""  # the data that it has learnt from, in words
 
 
 def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
@@ -42,11 +43,18 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
 
     training: a summary of how the weights came about, plain data.
     """
-    config, told = to_dict(model.config), training or {}
-    card = ModelCard(model.name, config, model.spec, model.labels, told, independent=model.independent)
+    card = ModelCard(
+        model.name,
+        to_dict(model.config),
+        model.spec,
+        model.labels,
+        training or {},
+        independent=model.independent,
+        trained_on=model.trained_on,
+    )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
-        with replacing(path, durable=True) as part:
+        with atomic_write(path, durable=True) as part:
             safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
             part.chmod(_usual_mode())
     except safetensors.SafetensorError as error:
@@ -84,6 +92,7 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
         raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
+    model.trained_on = card.trained_on
     return model.eval(), card
 
 

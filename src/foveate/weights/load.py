@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, entry
-from foveate.weights.addresses import Address, addresses, find_address
-from foveate.weights.fetch import cache_folder, fetch
+from foveate.weights.addresses import DATA_SETS, Address, addresses, find_address
+from foveate.weights.fetch import cache_folder, fetch, is_at_hand
 from foveate.weights.file import read_model
 from foveate.weights.official import load_official
 from foveate.weights.origins import efficientnet_lite
 from foveate.weights.start import image_networks, start_from, start_part
+
+log = logging.getLogger(__name__)
 
 SHIPPED = {("adafocus_small", "figures"): Path(__file__).parent / "adafocus_small_figures.safetensors"}
 NOT_PACKAGED = "has no packaged ImageNet weights"
@@ -23,7 +28,7 @@ AUTHORS = "convert a file of its authors"
 def load_model(
     path_or_name: str | Path, weights: str | None = None, mirror: str | Path | None = None, **fields: Any
 ) -> VideoModel:
-    """A model in eval mode, from a Foveate file, or from a zoo name and `weights`.
+    """A model in eval mode, from a Foveate file or a run folder, or from a zoo name and `weights`.
 
     weights: "figures" is a small AdaFocus that comes with the package, trained on made figures by
     `python -m experiments.ship`; it knows eight of their actions. "kinetics400" and the like are downloaded
@@ -33,6 +38,8 @@ def load_model(
     fields: configuration fields to change, with a name only.
     """
     name = str(path_or_name)
+    if name not in MODELS and Path(name).is_dir():
+        return read_model(_best_of(Path(name)))[0]
     if name not in MODELS:
         if not Path(name).exists() and "/" not in name and not name.endswith(".safetensors"):
             entry(name)  # raises with the nearest names
@@ -47,10 +54,75 @@ def load_model(
     if (name, weights) in SHIPPED:
         if fields:
             raise UsageError(name, f"weights '{weights}' bring their own configuration", "leave fields out")
-        return read_model(SHIPPED[name, weights])[0]
+        model = read_model(SHIPPED[name, weights])[0]
+        model.trained_on = DATA_SETS[weights]
+        return model
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
     return _from_imagenet(name, fields)
+
+
+def _best_of(run: Path) -> Path:
+    """The model file of a run folder."""
+    best = run / "best.safetensors"
+    if not best.exists():
+        raise ModelFileError(
+            run, "holds no best.safetensors", "name a model file, or a folder of a finished run"
+        )
+    return best
+
+
+def pretrained_weights(name: str) -> str:
+    """The name of the weights that `pretrained=True` loads: the first that can be had without a page."""
+    known = [weights for weights in known_weights(name) if not weights.endswith("(by hand)")]
+    if not known:
+        raise UsageError(name, "has no weights by name", "give the path of a model file to load_model")
+    return known[0]
+
+
+def trained_model(name: str, weights: str | None = None) -> VideoModel:
+    """The model of a file, in eval mode, or of a name with published weights; UsageError for a name alone."""
+    if weights is None and (name, "figures") in SHIPPED:
+        weights = "figures"
+    if weights is None and name in MODELS and not Path(name).exists():
+        published = [f"--weights {known}" for known in addresses(name)]
+        hint = ", or ".join(["name a model file, such as best.safetensors of a run", *published])
+        raise UsageError(name, "a model that nobody trained yet", hint)
+    return load_model(name, weights)
+
+
+def default_model() -> VideoModel:
+    """The recogniser for those who name none, and a line in the log that says which and what it knows.
+
+    X3D-S trained on Kinetics-400 (15 MB, downloaded once); without a network EfficientNet-Lite0 trained on
+    ImageNet, which names objects; UsageError, with what to do, where that is not installed either.
+    """
+    address = find_address("x3d_s", "kinetics400")
+    if is_at_hand(address.url) or _reachable(address.url):
+        model = load_model(address.model, address.weights)
+        log.info("model: %s, trained on %s", model.name, model.trained_on)
+        return model
+    try:
+        model = load_model("tsn_lite0_8", "imagenet")
+    except UsageError as error:
+        cause = f"none given, and {address.model} cannot be downloaded from {urlsplit(address.url).netloc}"
+        hint = "pip install 'foveate[lite]' for names of objects, or give --model FILE"
+        raise UsageError("model", cause, hint) from error
+    log.warning(
+        "no network to download an action recogniser (x3d_s): using EfficientNet-Lite0 trained on ImageNet, "
+        "which names objects, not actions"
+    )
+    return model
+
+
+def _reachable(url: str) -> bool:
+    """Whether the host of an address answers within 3 seconds."""
+    place = urlsplit(url)
+    try:
+        with socket.create_connection((place.hostname, place.port or 443), timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def _published(address: Address, mirror: str | Path | None, fields: dict[str, Any]) -> VideoModel:
@@ -66,6 +138,7 @@ def _published(address: Address, mirror: str | Path | None, fields: dict[str, An
         cause = f"holds {model.num_classes} classes and {address.weights} has {len(address.labels)}"
         raise ModelFileError(address.url.rsplit("/", 1)[1], cause, "is it the right file of the mirror?")
     model.labels, model.independent = address.labels, address.independent
+    model.trained_on = DATA_SETS.get(address.data, address.data)
     return model
 
 
@@ -75,7 +148,7 @@ def _from_imagenet(name: str, fields: dict[str, Any]) -> VideoModel:
     if backbone:  # one network, which keeps its classifier
         image = _image_model(name, backbone)
         model = create_model(name, image.num_classes, **fields)
-        model.labels = image.labels
+        model.labels, model.trained_on = image.labels, DATA_SETS["imagenet1000"]
         start_from(model, image)
         return model.eval()
     model = create_model(name, **fields)

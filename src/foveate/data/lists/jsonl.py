@@ -18,7 +18,7 @@ from typing import Any
 from foveate.data.lists.entries import VideoEntry, VideoList
 from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 VERSION = 1
 _FRAME_KEYS = ("frames", "start", "end")
@@ -89,7 +89,7 @@ def entry_record(entry: VideoEntry, folder: Path) -> dict[str, Any]:
 
 def write_records(path: Path, first: Mapping[str, Any], rest: Iterable[Mapping[str, Any]]) -> None:
     """Write objects a line each beside the target and move them there; a failure raises OutputError."""
-    with replacing(path, durable=True) as part, part.open("w", encoding="ascii") as file:
+    with atomic_write(path, durable=True) as part, part.open("w", encoding="ascii") as file:
         for record in chain((first,), rest):
             file.write(json.dumps(record) + "\n")  # whose escapes keep even names that are not UTF-8
 

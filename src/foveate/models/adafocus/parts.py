@@ -20,8 +20,8 @@ from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec, ShortPolicy
 from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
 from foveate.layers.fold import fold_time
-from foveate.layers.head import pool_space
 from foveate.layers.patch import crop_patches, random_corners
+from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.base import ModelOutput, VideoModel, same_macs
@@ -313,6 +313,12 @@ class FocusModel(VideoModel):
         """What both networks find in a clip (B, 3, T, S, S), its frames in the order read."""
         order = self.order(clip.shape[2])
         return ClipFeatures(self, clip if order == sorted(order) else clip[:, :, order])
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns the logits after the last frame that is read, (B, classes)."""
+        if self.exits and not self.training:
+            return self.output(clip).logits
+        return self.focus(self.see(clip)).step_logits[:, -1]
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.layers.macs import macs_without_arithmetic
+from foveate.layers.macs import macs_from_shapes
 from foveate.models.arnet import ARNet, fuse
 from foveate.train.job import TrainJob
 from foveate.train.objective import Classification, ClipBatch, Frames, LossFunction, clip_of, loss_function
@@ -148,7 +148,7 @@ def relative_costs(model: ARNet) -> tuple[float, ...]:
     """Multiply-adds of each action on one frame, as shares of the dearest."""
     macs = []
     for net, side in zip(model.nets, model.config.sizes, strict=True):
-        macs.append(macs_without_arithmetic(net, "forward", [torch.empty(1, 3, side, side)]))
+        macs.append(macs_from_shapes(net, "forward", [torch.empty(1, 3, side, side)]))
     return (*(m / max(macs) for m in macs), 0.0, *(0.0 for _ in model.config.skips))
 
 
