@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from foveate.data.pool import GUARD, check_guard, ending
 from foveate.errors import DataError, FoveateError, UsageError
 
-Item = tuple[int, int]  # epoch, index of the entry
+Item = tuple[int, ...]  # epoch, index of the entry; where the epoch has it again, for how many times by then
 T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
 STARTING, IDLE = -2, -1  # notes of a worker that reads nothing
