@@ -1,4 +1,4 @@
-"""Write the table of models that `foveate models` prints, and those of docs/models.md and README.md.
+"""Write the table of models that `foveate models` prints, and that of docs/models.md.
 
 Run it after a change of the zoo: `python docs/make_tables.py`. It counts every model, which takes a minute.
 """
@@ -18,8 +18,6 @@ from foveate.measure.cost import count_macs, count_parameters
 from foveate.models.zoo import create_model, list_models
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
-SMALL = ("tsm_lite0_8", "tsm_r10_8")  # in the README beside the models with published numbers
 TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published", "weights")
 
 # GMACs of a 256x256 clip as published (paper, else zoo); Kinetics-400 accuracy by PySlowFast, else the paper.
@@ -82,12 +80,6 @@ def main() -> None:
     lines = ",\n".join(json.dumps(row) for row in rows)
     (ROOT / "src" / "foveate" / "models" / "catalogue.json").write_text(f"[\n{lines}\n]\n")
     (ROOT / "docs" / "models.md").write_text(f"{HEAD}\n{table(rows)}")
-    readme = ROOT / "README.md"
-    few = table([row for row in rows if row["published"] or row["name"] in SMALL])
-    text, places = BLOCK.subn(lambda match: f"{match[1]}{few}{match[2]}", readme.read_text())
-    if places != 1:
-        raise SystemExit(f"error: {readme}: {places} blocks of models, expected one")
-    readme.write_text(text)
     write_slowfast()
 
 

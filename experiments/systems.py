@@ -23,8 +23,8 @@ from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, Lesson, answering_memory, race, training_memory
 from experiments.systems_data import SIDE, load_split
+from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.normalise import to_clip
-from foveate.layers.window_head import WindowHead
 from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
@@ -66,7 +66,7 @@ ARNET: Fields = {"widths": (0.25, 0.1875, 0.125), "stem": "large", "dropout": 0.
 # ---- training
 
 
-class PeakHead(WindowHead):
+class PeakHead(FullyConvHead):
     """The head of SlowFast with the maximum over space that every other system has here."""
 
     def features(self, *maps: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ class TestOneVideo:
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("bright", 10.0, 20.0)]
         part = predictor.predict(VideoEntry(str(night_day_night), start_s=21.0, end_s=29.0))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("dark", 21.0, 29.0)]
-        with pytest.raises(DataError, match="frames 0 to 999 are asked for, and it has 240"):
+        with pytest.raises(DataError, match="frames 0 to 999 are requested, and it has 240"):
             predictor.predict(VideoEntry(str(night_day_night), start=0, end=999))
 
     def test_the_number_of_frames_in_a_list_does_not_matter(self, night_day_night: Path) -> None:

@@ -14,7 +14,7 @@ from foveate.data.class_names import read_class_names
 from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
-from foveate.models.zoo import MODELS, create_model, entry
+from foveate.models.zoo import MODELS, create_model, model_spec
 from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
@@ -161,7 +161,7 @@ def convert(
     if out.suffix != ".safetensors":
         raise UsageError(out, "does not end in .safetensors", "so that others know what it is")
     demand_writable(out, checkpoint)
-    entry(name)
+    model_spec(name)
     names = read_class_names(classes) if classes else ()
     model = load_official(checkpoint, name, origin, **parse_settings(settings))
     if names and len(names) != model.num_classes:

@@ -28,7 +28,7 @@ def frame_range(entry: VideoEntry, video: Video, cut_short: bool = False) -> tup
     if cut_short and video.damage:
         end = min(end, there)
     if end > there:
-        raise DataError(entry.path, f"frames {start} to {end} are asked for, and it has {there}")
+        raise DataError(entry.path, f"frames {start} to {end} are requested, and it has {there}")
     if end <= start:
         raise DataError(entry.path, f"no frame in the range from {start} to {end}")
     return start, end - start

@@ -1,4 +1,4 @@
-"""What a prediction says: from the outputs of a model to names, in the JSON that every verb prints."""
+"""Predictions: from the outputs of a model to labels, as printed in JSON by all commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class. rank: from 1. score: softmax, or sigmoid if several classes may be true; 0 to 1."""
+    """One class of a prediction. rank: from 1. score: softmax, or sigmoid if multi-label; in [0, 1]."""
 
     rank: int
     label: str
@@ -19,7 +19,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the video with one label. score: the mean over it, 0 to 1."""
+    """A time range of the video with one label. score: the mean over its windows, in [0, 1]."""
 
     start_s: float
     end_s: float
@@ -30,10 +30,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the prediction cost.
+    """Cost of a prediction.
 
-    gmacs: 1e9 multiply-adds in all. frames_decoded: with those on the way to the ones that were asked for.
-    frames_used: different ones that a network read. patches: crops that a local network looked at.
+    gmacs: multiply-adds / 1e9, in total. frames_decoded: including frames decoded to reach the requested
+    ones. frames_used: distinct frames on which a network ran. patches: patches on which a local network ran.
     """
 
     gmacs: float = 0.0
@@ -44,7 +44,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A stretch whose frames the model averaged. frames: different ones it saw. cluster: number, from 0."""
+    """A time range whose frames the model averaged. frames: distinct frames in it. cluster: index, from 0."""
 
     start_s: float
     end_s: float
@@ -59,12 +59,12 @@ class PatchBox:
     frame: int
     time_s: float
     box: tuple[int, int, int, int]
-    looked: bool  # False where the patch was not computed: it was skipped, or the answer given before it
+    looked: bool  # False if the local network did not run on it: a skip or an early exit
 
 
 @dataclass(frozen=True)
 class FrameSize:
-    """The side in pixels at which a model read one frame; 0 if it skipped the frame."""
+    """The side in pixels at which a model processed one frame; 0 if it skipped the frame."""
 
     frame: int
     time_s: float
@@ -73,9 +73,9 @@ class FrameSize:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one video. status: partial if the file is damaged, refused if it could not be used.
+    """The prediction for one video. status: partial if the file is damaged, refused if it could not be used.
 
-    What a model chose is of the first clip of each window, in its centre crop.
+    clusters, boxes, sizes and pathways are those of the first clip of each window, in its centre crop.
     """
 
     video: str
@@ -90,14 +90,14 @@ class Prediction:
     cost: Cost = field(default_factory=Cost)
     timing_ms: dict[str, float] = field(default_factory=dict)
     clusters: tuple[Cluster, ...] = ()  # of a full-video model
-    boxes: tuple[PatchBox, ...] = ()  # of a model that looks at patches
+    boxes: tuple[PatchBox, ...] = ()  # of a model that processes patches
     sizes: tuple[FrameSize, ...] = ()  # of a model that chooses resolutions
-    pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frames that each pathway read
+    pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
 
     def to_dict(self, choices: bool = False) -> dict[str, Any]:
-        """Plain data in the documented order; a file name that is not UTF-8 is shown with escapes.
+        """Convert to plain data for JSON; a file name that is not UTF-8 gets escapes.
 
-        choices: with boxes, sizes and pathways, which have an entry for each frame.
+        choices: include boxes, sizes and pathways, which have an entry for each frame.
         """
         data = {each.name: _plain(getattr(self, each.name)) for each in dataclasses.fields(Prediction)}
         for name in ("clusters", "boxes", "sizes", "pathways"):

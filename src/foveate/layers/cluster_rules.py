@@ -74,7 +74,7 @@ def even(counts: Tensor, frames: int, clusters: int) -> Tensor:
     return time * clusters // counts.clamp(min=clusters)
 
 
-def middles(lengths: Sequence[int], clusters: int) -> list[int]:
+def middle_frames(lengths: Sequence[int], clusters: int) -> list[int]:
     """Uniform sampling: the middle frame of each of g equal parts of each video, or all frames if at most g.
 
     lengths: frames of each video. Returns indices into the concatenated frames of all videos.
