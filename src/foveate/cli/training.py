@@ -60,7 +60,10 @@ def train_command(options: Sequence[str]) -> Callable[..., int]:
     options_of: Any = tyro.conf.OmitArgPrefixes
     train.__annotations__["job"] = options_of[job_type[type(recipe.plan)]]
     train.__annotations__ |= {"config": Path | None, "json": bool, "return": int}
-    train.__defaults__ = (_job_of(given, recipe, chosen.config), None, False)
+    job = _job_of(given, recipe, chosen.config)
+    if {"--flip", "--augment.flip"} & {*rest}:  # by itself the default, so that it is asked for on purpose
+        job = replace(job, augment=replace(job.augment, flip=True, flip_sides=True))
+    train.__defaults__ = (job, None, False)
     return train
 
 

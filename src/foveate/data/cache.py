@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.data.dataset import BadFile, cause_of, frame_range
+from foveate.data.dataset import BadFile, cause_of
 from foveate.data.lists import VideoEntry, VideoList, write_jsonl
 from foveate.data.pool import Lost, map_in_processes
+from foveate.data.stretch import frame_range
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.io import atomic_write
 from foveate.video import Video, open_video

@@ -21,10 +21,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from foveate.data.pool import GUARD, end_if_main_is_imported, ending
+from foveate.data.pool import GUARD, check_guard, ending
 from foveate.errors import DataError, FoveateError, UsageError
 
-Item = tuple[int, int]  # epoch, index of the entry
+Item = tuple[int, ...]  # epoch, index of the entry; where the epoch has it again, for how many times by then
 T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
 STARTING, IDLE = -2, -1  # notes of a worker that reads nothing
@@ -184,11 +184,14 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     tell a lost file from a bug. The polling of `WatchedLoader` notices the death as well.
     """
     if loader.num_workers:
-        end_if_main_is_imported()
+        check_guard()
     number = getattr(signal, "SIGCHLD", None)  # not on Windows
     handler = None if number is None else signal.getsignal(number)
     before = set(multiprocessing.active_children())
-    batches = iter(loader)
+    try:
+        batches = iter(loader)
+    except (EOFError, ConnectionError) as error:  # of a fork server, which has run an unguarded script
+        raise UsageError("workers", "a worker process cannot start", GUARD) from error
     processes = [child for child in multiprocessing.active_children() if child not in before]
     if number is not None and handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(number, handler)

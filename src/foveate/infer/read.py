@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.clip import ClipSpec
-from foveate.data.dataset import frame_range, read_cut
+from foveate.data.dataset import read_cut
 from foveate.data.lists import VideoEntry
+from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
@@ -195,7 +196,7 @@ class OpenedVideo:
     def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
         """Yield each window and its clips, which are decoded when requested."""
         reader, video = self.reader, self.video
-        first, total = self._part()
+        first, total = frame_range(replace(self.entry, frames=None), video, cut_short=True)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
         for part in cut(times[first:end], end_s, reader.window):
@@ -225,18 +226,6 @@ class OpenedVideo:
     def _crops(self, spec: ClipSpec, crops: int, frames: Tensor) -> Tensor:
         with self.watch("transform"):
             return test_transform(frames, spec, crops)
-
-    def _part(self) -> tuple[int, int]:
-        """First frame and number of frames to read; fewer than requested if a damaged video ends early.
-
-        DataError if there are none, or if an undamaged video lacks frames that its entry names.
-        """
-        first, total = frame_range(replace(self.entry, frames=None), self.video)
-        left = min(total, self.video.info.frames - first)
-        if left < 1 or (left < total and not self.video.damage):
-            cause = f"frames {first} to {first + total} are requested, and it has {self.video.info.frames}"
-            raise DataError(self.entry.path, cause)
-        return first, left
 
 
 def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list[Window]:

@@ -14,6 +14,8 @@ from foveate.errors import UsageError
 
 GroupStyle = Literal["plain", "no_norm_decay", "no_norm_bias_decay", "tsm"]
 Loss = Literal["cross_entropy", "soft_cross_entropy", "bce"]
+ClassWeights = Literal["none", "balanced"]
+SamplerName = Literal["shuffle", "balanced"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 # What a resumed run may change: nothing here has a part in the weights.
@@ -50,12 +52,14 @@ class TrainConfig:
 
     loss: Loss = "cross_entropy"  # multi-label: bce, or soft_cross_entropy against labels that sum to 1
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
+    class_weights: ClassWeights = "none"  # balanced: a class counts in the loss by 1 / its number of videos
+    sampler: SamplerName = "shuffle"  # balanced: as many clips of every class in each epoch
     precision: Precision = "fp32"  # of the forward pass; fp16 needs CUDA
     ema: float = 0.0  # decay per step of averaged weights, which are then judged and kept. 0: none
 
     monitor: str = "top1"  # the measure by which the best weights are chosen; higher is better
     eval_every: int = 1  # epochs from one evaluation to the next; the last epoch is always evaluated
-    max_bad_fraction: float = 0.01  # share of unreadable files in an epoch at which the run stops
+    max_bad_fraction: float = 0.01  # largest share of unreadable files; 2 are let pass unless it is 0
     save_every: int = 500  # steps from one checkpoint to the next; each epoch ends with one as well
     log_every: int = 10  # steps from one line of metrics to the next
     tensorboard: bool = False  # also write curves for TensorBoard into the run folder
@@ -78,6 +82,14 @@ class TrainConfig:
             raise ValueError("nesterov needs a momentum above 0")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} parts (accumulate)")
+
+    def bad_files_allowed(self, videos: int) -> int:
+        """How many of so many videos may be unreadable: the configured share, and two whatever the share.
+
+        Of fewer than eight videos a quarter may be; where the share is 0, none.
+        """
+        few = min(2, videos // 4) if self.max_bad_fraction else 0
+        return max(few, int(self.max_bad_fraction * videos))
 
     @property
     def scale(self) -> float:

@@ -293,10 +293,10 @@ class _Training(Generic[B]):
 
     def check_readable(self, videos: int) -> None:
         """DataError if more of the epoch's `videos` are bad than the configuration allows, or all."""
-        bad, share = self.state.tally.bad, self.config.max_bad_fraction
-        if bad > share * videos or bad == videos:
+        bad, allowed = self.state.tally.bad, self.config.bad_files_allowed(videos)
+        if bad > allowed or bad == videos:
             cause = (
-                f"{bad} of {videos} videos of epoch {self.state.epoch} cannot be read, more than {share:.4g}"
+                f"{bad} of {videos} videos of epoch {self.state.epoch} cannot be read, more than {allowed}"
             )
             raise DataError(self.run.bad_files, cause, "mend or remove them, or raise max_bad_fraction")
 

@@ -19,7 +19,9 @@ from typing import Any, cast
 from torch import nn
 
 from foveate.config import to_dict
-from foveate.data.lists import VideoList
+from foveate.data.guards import check_openable, class_counts
+from foveate.data.lists import VideoList, write_jsonl
+from foveate.data.pool import check_guard
 from foveate.errors import OutputError, UsageError
 from foveate.infer.engine import EagerEngine
 from foveate.models.base import VideoModel
@@ -39,9 +41,12 @@ from foveate.train.job import (
     save_best,
     start_from_file,
     test_data,
+    warnings_of,
     weights_file,
+    without_flip,
 )
 from foveate.train.loop import Outcome, fit
+from foveate.train.objective import balanced_weights
 from foveate.train.optim import ParamGroup, freeze, learn_only, make_groups
 from foveate.train.recipes import Recipe, Stage, with_plan
 from foveate.train.recipes.focus_objectives import Rollouts
@@ -62,10 +67,16 @@ def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
     settings that do not fit or a stage whose forerunner has not been run. Stopped comes after a signal, with
     everything saved.
     """
+    if job.workers:
+        check_guard()
     job, recipe = with_plan(job)
     lists = prepare(job)
+    job, sides = without_flip(job, lists[0])
+    for videos, path in zip(lists, (job.videos, job.val or job.videos), strict=False):
+        check_openable(videos, path, job.train.bad_files_allowed(len(videos)))
     model = named_model(job, lists[0])
-    stages = recipe.stages(model, job)
+    weighed = job.train.class_weights == "balanced"
+    stages = recipe.stages(model, job, balanced_weights(class_counts(lists[0])) if weighed else ())
     _check_own_numbers(recipe, job)
     running = _running(stages, job.only, job.out)
     wanted = getattr(job.plan, "exit_frames", None)
@@ -82,6 +93,8 @@ def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
     with open_world(job.train.timeout_s) as world:
         for note in lists[0].notes if world.main else ():
             log.info("%s: %s", job.videos, note)
+        for line in filter(None, (sides, *warnings_of(job, lists))) if world.main else ():
+            log.warning("%s", line)
         model = model.to(device_of(job.device, world))
         for stage in running:
             outcome = _run(stage, job, model, lists, world)
@@ -188,6 +201,9 @@ def _run(
     config = _config(stage, job.train) if stage.name else job.train
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
     with Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main) as run:
+        if job.val_share and world.main:
+            for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
+                write_jsonl(videos, job.out / name)
         return fit(
             model,
             _batches(stage, model, loader),

@@ -103,7 +103,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 def _list(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in folder.iterdir())
+        # without hidden ones, such as the `._img_00001.jpg` that macOS writes beside a picture
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DecodeError(folder, *explain(folder, error)) from error
 

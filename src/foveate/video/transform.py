@@ -28,7 +28,8 @@ class Augment:
     """Random transforms of training clips."""
 
     crop: Literal["multiscale", "random", "center"] = "multiscale"
-    flip: bool = True  # mirror half of the clips; False where labels tell left from right
+    flip: bool = True  # mirror half of the clips, but for classes whose names tell left from right
+    flip_sides: bool = False  # mirror these too; `--flip` says so
     colour: float = 0.0  # strength of the colour jitter, 0 to 1; 0 is none
     jitter: Jitter = "each"  # segment sampling: one random offset per segment, or one shared by all
 

@@ -80,7 +80,7 @@ def header(videos: VideoList) -> dict[str, Any]:
 def entry_record(entry: VideoEntry, folder: Path) -> dict[str, Any]:
     """The line of one video in a list that lies in `folder`, an absolute path."""
     full, base = os.path.abspath(entry.path), f"{folder}{os.sep}"  # noqa: PTH100 (a Path a line is slow)
-    record = {"path": full.removeprefix(base), "labels": entry.labels}
+    record = {"path": full.removeprefix(base).replace(os.sep, "/"), "labels": entry.labels}
     for key in _ROW_KEYS:
         if (value := getattr(entry, key)) is not None:
             record[key] = value

@@ -46,13 +46,13 @@ class ARNetPlan:
     temperature_decay: float = 0.045  # it falls by so much of itself from one epoch to the next
 
 
-def stages(model: ARNet, job: TrainJob) -> list[Stage]:
+def stages(model: ARNet, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The three stages by the job's plan."""
-    loss, plan = loss_function(job.train.loss, job.train.label_smoothing), job.plan
+    loss, plan = loss_function(job.train.loss, job.train.label_smoothing, weights), job.plan
     nets = (("nets", 1.0), ("heads", 1.0), ("policy_head", 1.0))
     looking = (*nets, ("glance", 1.0), ("policy.rnn", 1.0))
     joint = JointTraining(loss, relative_costs(model), plan)
-    fixed = FixedTraining(Classification(job.train.loss, job.train.label_smoothing))
+    fixed = FixedTraining(Classification(job.train.loss, job.train.label_smoothing, tuple(weights)))
     return [
         Stage("branches", plan.branch_epochs, plan.branch_rate, looking, BranchWarmup(loss)),
         Stage(
