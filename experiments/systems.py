@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from benchmarks.child import in_child
-from foveate.train.focus import LocalWarmup, learn_only
 from torch import Tensor
 
 from experiments import focus, systems_data
@@ -33,7 +32,9 @@ from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
+from foveate.train.optim import learn_only
 from foveate.train.recipes.arnet import Annealing, ARNetPlan, BranchWarmup, JointTraining, relative_costs
+from foveate.train.recipes.focus_objectives import Warmup
 
 Fields = dict[str, Any]
 
@@ -127,7 +128,7 @@ def focus_lesson() -> Lesson:
     """Stage 0 of the patch network, on whole frames: every AdaFocus starts there."""
     model = focus.small()
     learn_only(model, (model.local, 1), (model.local_head, 1))
-    return model, LocalWarmup(focus.CROSS_ENTROPY)
+    return model, Warmup(focus.CROSS_ENTROPY, "local")
 
 
 def whole_frames() -> VideoModel:

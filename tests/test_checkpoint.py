@@ -117,7 +117,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
     path = small_disk / "last.ckpt"
     save_checkpoint(path, CONTENT)
     with pytest.raises(
-        OutputError, match=r"last\.ckpt: cannot be written: (no space left|file too large).*\(make room"
+        OutputError, match=r"last\.ckpt: cannot be written: (no space left|file too large).*\(free some space"
     ) as caught:
         save_checkpoint(path, {"weights": torch.zeros(1_000_000)})
     assert caught.value.exit_code == 5

@@ -144,6 +144,7 @@ class TestHelp:
         assert f"usage: foveate {name}" in said.out
         verb = VERBS[name]
         function = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
+        function = function([]) if name == "train" else function  # whose options depend on the model
         explained = re.findall(
             r"^ {4}(\w+): \S", inspect.cleandoc(function.__doc__).replace("\n", "\n"), re.MULTILINE
         )
@@ -155,7 +156,7 @@ class TestHelp:
             option.split(maxsplit=1)[0].strip(","): option for option in re.split(r" (?=--[a-z])", text)
         }
         names = {field.name for kind in (TrainJob, TrainConfig) for field in fields(kind)}
-        for name in names - {"train", "augment", "focus", "resolution"}:
+        for name in names - {"train", "augment", "plan"}:
             flag = f"--{name.replace('_', '-')}"
             option = options.get(flag.replace("--", "--no-"), options[flag])
             words = re.sub(r"^\S+|[{\[].*?[}\]]", "", option)
@@ -428,7 +429,7 @@ class TestPredict:
         said = call("predict", clips["bikes.mp4"], "--model", model, "--top", 2, "--json")
         (result,) = lines_of_json(said.out)
         assert list(result) == [
-            *("video", "model", "duration_s", "fps", "status", "cause"),
+            *("video", "model", "trained_on", "duration_s", "fps", "status", "cause"),
             *("predictions", "segments", "cost", "timing_ms"),
         ]
         assert [set(guess) for guess in result["predictions"]] == [{"rank", "label", "index", "score"}] * 2
@@ -533,7 +534,6 @@ class TestPredict:
             (tmp_path / "empty.safetensors", 4, "empty.safetensors"),
             (other, 4, "wanted"),
             (run / "last.ckpt", 4, "last.ckpt"),
-            (run, 4, str(run)),
         ):
             said = call("predict", clips["bikes.mp4"], "--model", name)
             assert (said.code, said.out) == (code, "")
@@ -693,7 +693,10 @@ class TestProcess:
             ["predict", "x.mp4", "--model", "m", "--top", "z"],
             "value error: Error parsing --top: invalid literal",
         ),
-        (["train", "--videos", "a", "--out", "b", "--epochz", "1"], "Unrecognized options: --epochz"),
+        (
+            ["train", "--videos", "a", "--out", "b", "--epochz", "1"],
+            "no option --epochz; did you mean --epochs?",
+        ),
         (["data", "make", "nothing"], "invalid choice 'nothing'"),
     ],
 )

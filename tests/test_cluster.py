@@ -96,7 +96,7 @@ def test_a_ragged_batch_is_each_video_alone(rule: str, options: dict[str, object
         torch.cat([drift(length, number) for number, length in enumerate(lengths)]), lengths
     )
     for number, length in enumerate(lengths):
-        maps, alone, _ = clustering(drift(length, number), [length])
+        maps, alone = clustering(drift(length, number), [length])
         group = together.grouping
         assert torch.equal(together.maps[4 * number : 4 * number + 4], maps)
         assert torch.equal(group.assignment[number, :length], alone.assignment[0])
@@ -184,7 +184,7 @@ def test_lasting_ignores_one_odd_frame_and_keeps_a_change() -> None:
     maps = torch.cat([scenes == 0, scenes == 1, scenes == 2], dim=1).float()
     near, far = hamming([maps], 2)
     frames = Ragged([9])
-    found = lasting(frames.table(near, 1), frames.table(far, 2), frames.counts)[0].tolist()
+    found = lasting(frames.pad(near, 1), frames.pad(far, 2), frames.counts)[0].tolist()
     assert near.tolist() == [0, 0, 2, 2, 0, 2, 0, 0]
     assert found == [0, 0, 0, 0, 0, 2, 0, 0]
 

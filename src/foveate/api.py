@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Engine
 from foveate.infer.output import Prediction, csv_header
 from foveate.infer.predict import Predictor
 from foveate.io import atomic_write
@@ -31,8 +30,8 @@ from foveate.weights.load import (
     default_model,
     known_weights,
     load_model,
+    model_of,
     pretrained_weights,
-    trained_model,
 )
 
 SHOWN = 8  # frames of a contact sheet of a model that chooses nothing
@@ -119,7 +118,7 @@ class Result(Prediction):
 
 def predict(
     source: Any,
-    model: VideoModel | Engine | str | Path | None = None,
+    model: VideoModel | str | Path | None = None,
     weights: str | None = None,
     *,
     top: int = 5,
@@ -137,11 +136,8 @@ def predict(
     window: seconds for one label over time; None cuts videos longer than 20 s into windows of 5 s. fps:
     frames a second of frames in memory. A video that cannot be used raises DataError.
     """
-    if model is None:
-        model = default_model()
-    elif isinstance(model, str | Path):
-        model = trained_model(str(model), weights)
-    prediction = Predictor(model, top, clips, crops, window, device).predict(source, fps)
+    net = default_model() if model is None else model_of(model, weights)
+    prediction = Predictor(net, top, clips, crops, window, device).predict(source, fps)
     return Result(**vars(prediction), source=source)
 
 

@@ -11,7 +11,7 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -80,8 +80,7 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     job = _job(lists["train"], run, workers)
     train_model(job)
     rivals = [_tuned(rival, job) for rival in RIVALS]
-    model = read_model(run / "best.safetensors")[0]
-    assert isinstance(model, AdaFocus)
+    model = cast(AdaFocus, read_model(run / "best.safetensors")[0])
     test = read_list(lists["test"])
     say(f"scoring them on {len(test)} other videos")
     named = dict(zip((rival.name for rival in RIVALS), rivals, strict=True))

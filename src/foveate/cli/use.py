@@ -97,8 +97,7 @@ def predict(
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    runner = open_engine(net, engine, device_named(device), precision)
-    predictor = Predictor(runner, top, clips, crops, window)
+    predictor = Predictor(net, top, clips, crops, window, device_named(device), engine, precision)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(

@@ -13,39 +13,39 @@ from torch import Tensor
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Engine, open_engine
+from foveate.infer.engine import Precision, open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import ClipReader, VideoFacts, Window, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
-from foveate.weights.load import load_model
+from foveate.weights.load import model_of
 
 
 class Predictor:
     """Predicts the classes of videos with a model.
 
-    model: a model, the path of a model file, or an engine. top: number of classes in a prediction. clips,
+    model: a model, or the path of a model file. top: number of classes in a prediction. clips,
     crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
-    label for the video, None splits videos longer than 20 s into windows of 5 s. device: for the model; an
-    engine has its own. limits: on resources for reading. Invalid numbers raise UsageError here.
+    label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
+    what runs the model (infer/engine.py). limits: on resources for reading. Invalid numbers raise UsageError.
     """
 
     def __init__(
         self,
-        model: VideoModel | Engine | str | Path,
+        model: VideoModel | str | Path,
         top: int = 5,
         clips: int = 1,
         crops: int = 1,
         window: float | None = None,
         device: str | torch.device = "cpu",
+        engine: str = "eager",
+        precision: Precision = "fp32",
         limits: Limits | None = None,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
-        if isinstance(model, str | Path):
-            model = load_model(model)
-        self.engine = open_engine(model, device=device) if isinstance(model, VideoModel) else model
+        self.engine = open_engine(model_of(model), engine, device, precision)
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks

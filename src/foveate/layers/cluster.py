@@ -28,7 +28,7 @@ class Grouping(NamedTuple):
     assignment: (n, T), cluster of each frame, -1 after the end of a video. sizes: (n, g), frames in each
     cluster, 0 for missing ones. distances: (n, T - 1) between neighbouring frames, as the rule received them.
     rows: (N,), cluster of each frame, numbered across all videos. output_rows: (n*g,), the cluster in each
-    row of the output, in which missing clusters repeat the last one.
+    row of the output, in which missing clusters repeat the last one. passes: how often each frame was run.
     """
 
     assignment: Tensor
@@ -36,17 +36,14 @@ class Grouping(NamedTuple):
     distances: Tensor
     rows: Tensor
     output_rows: Tensor
+    passes: int = 1
 
 
 class Clusters(NamedTuple):
-    """maps: (n*g, C, H, W), one per cluster, in temporal order. grouping: which frames are in each.
-
-    passes: how often the early part ran on each frame.
-    """
+    """maps: (n*g, C, H, W), one per cluster, in temporal order. grouping: which frames are in each."""
 
     maps: Tensor
     grouping: Grouping
-    passes: int = 1
 
 
 class TemporalClustering(nn.Module):

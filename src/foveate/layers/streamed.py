@@ -42,10 +42,10 @@ def stream_clusters(
         distances = hamming(_keep(map(early, chunks), kept, max_kept), clustering.max_gap)
     grouping = clustering.group(distances, lengths or [len(distances[0]) + 1])
     count = grouping.sizes.numel()
-    passes = 1 if kept else 2
+    grouping = grouping._replace(passes=1 if kept else 2)
     sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *trainable)
     maps = clustering.finish(sums, grouping).to(parameters[0].dtype)  # sums are at least float32
-    return Clusters(maps, grouping, passes)
+    return Clusters(maps, grouping)
 
 
 class _StreamedSums(torch.autograd.Function):

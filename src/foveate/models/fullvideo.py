@@ -304,7 +304,7 @@ class FullVideo(VideoModel):
             found.distances,
             features.mean(1),
             clusters.maps.shape[1:],
-            clusters.passes,
+            found.passes,
         )
 
     def _answer_uniform(self, videos: Sequence[Tensor]) -> ClusterAnswer:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from foveate.errors import DataError, FoveateError
-from foveate.infer.engine import EagerEngine, Engine
+from foveate.infer.engine import Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
-from foveate.models.base import VideoModel
 from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
@@ -62,7 +61,7 @@ class Scored:
 
 
 def evaluate(
-    model: VideoModel | Engine,
+    engine: Engine,
     loader: Iterable[ViewBatch],
     num_classes: int,
     multi_label: bool = False,
@@ -72,18 +71,15 @@ def evaluate(
     clips_at_once: int = 32,
     world: ProcessGroup = ALONE,
 ) -> dict[str, float]:
-    """The measures of a model over batches of test views; see `measures` for the keys.
-
-    model: run eagerly where it stands, or an engine that runs one.
-    """
+    """The measures of an engine's model over batches of test views; see `measures` for the keys."""
     scored = score(
-        model, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
+        engine, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
     )
     return measures(scored, num_classes, multi_label)
 
 
 def score(
-    model: VideoModel | Engine,
+    engine: Engine,
     loader: Iterable[ViewBatch],
     *,
     average: Average = "logits",
@@ -99,7 +95,6 @@ def score(
     clips_at_once: views that go through the model together, a limit on memory. With several processes each
     gives its own share of the list and all get the whole. The model is left in eval mode.
     """
-    engine = EagerEngine(model) if isinstance(model, VideoModel) else model
     rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
     bad: list[BadFile] = []
     for batch in loader:

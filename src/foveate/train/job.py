@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import torch
 import yaml
@@ -227,7 +227,7 @@ def _check_fitting(job: TrainJob, videos: VideoList) -> None:
 
 
 def evaluate_list(
-    model: VideoModel | Engine,
+    engine: Engine,
     videos: VideoList,
     clips: int = 1,
     crops: int = 1,
@@ -237,12 +237,11 @@ def evaluate_list(
     average: Average = "logits",
     ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
-    """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
-    net = model if isinstance(model, VideoModel) else model.model
-    data = test_data(videos, net, clips, crops)
+    """The measures of an engine's model on a list by clips x crops; keys as in train/evaluate.py."""
+    data = test_data(videos, engine.model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
     classes, several = videos.num_classes, videos.multi_label
-    return evaluate(model, loader, classes, several, average=average, ensemble=ensemble, world=world)
+    return evaluate(engine, loader, classes, several, average=average, ensemble=ensemble, world=world)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:
@@ -253,8 +252,7 @@ def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> V
 
 def save_best(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
     """Write a model file. training: a summary of how it came about."""
-    assert isinstance(model, VideoModel)
-    save_model(model, path, training)
+    save_model(cast(VideoModel, model), path, training)
 
 
 def device_of(name: str, world: ProcessGroup) -> torch.device:

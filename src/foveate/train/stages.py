@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from foveate.config import to_dict
 from foveate.data.lists import VideoList
 from foveate.errors import OutputError, UsageError
+from foveate.infer.engine import EagerEngine
 from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
@@ -89,19 +90,16 @@ def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
             ):  # averaged: the next stage starts from what is judged
                 model.load_state_dict(outcome.model.state_dict())
         if exits:
-            solve_exits(_video_model(outcome.model), lists[0], exit_frames, job, world)
+            solve_exits(cast(VideoModel, outcome.model), lists[0], exit_frames, job, world)
             outcome = replace(outcome, scores=_evaluate(outcome.model, job, lists, world))
         if running and not running[-1].name:  # whose best weights are kept as it goes
             return model, outcome
         if world.main:
             training = {"videos": len(lists[0]), "plan": to_dict(job.plan) | {"only": list(job.only)}}
             save_best(training, outcome.model, _made(job.out) / "best.safetensors")
-    return _video_model(outcome.model), replace(outcome, best=None)  # the last weights are kept, not the best
-
-
-def _video_model(model: nn.Module) -> VideoModel:
-    assert isinstance(model, VideoModel)  # the loop takes any module
-    return model
+    return cast(VideoModel, outcome.model), replace(
+        outcome, best=None
+    )  # the last weights are kept, not the best
 
 
 def _check_own_numbers(recipe: Recipe, job: TrainJob) -> None:
@@ -174,7 +172,13 @@ def _evaluate(
     if len(lists) < 2:
         return {}
     return evaluate_list(
-        _video_model(model), lists[1], job.clips, job.crops, job.train.batch, job.workers, world
+        EagerEngine(cast(VideoModel, model)),
+        lists[1],
+        job.clips,
+        job.crops,
+        job.train.batch,
+        job.workers,
+        world,
     )
 
 

@@ -95,6 +95,11 @@ def trained_model(name: str, weights: str | None = None) -> VideoModel:
     return load_model(name, weights)
 
 
+def model_of(source: VideoModel | str | Path, weights: str | None = None) -> VideoModel:
+    """A model as it is, or that of a path or a name; see `trained_model`."""
+    return trained_model(str(source), weights) if isinstance(source, str | Path) else source
+
+
 def default_model() -> VideoModel:
     """Load the default model, in eval mode; a log line says which one and its training data.
 
