@@ -563,7 +563,7 @@ class TestPredict:
         save_model(narrow, other)
         other.write_bytes(other.read_bytes().replace(b'\\"width\\": 0.125', b'\\"width\\": 0.250'))
         for name, code, cause in (
-            ("tsm_r10_8", 2, "nobody trained"),
+            ("tsm_r10_8", 2, "is an untrained model"),
             ("tsm_r10_9", 2, "did you mean tsm_r10_8"),
             (tmp_path / "none.safetensors", 4, "none.safetensors"),
             (tmp_path / "cut.safetensors", 4, "cut.safetensors"),

@@ -226,7 +226,7 @@ def test_the_same_to_the_last_bit_every_time() -> None:
 
 def test_gradient_goes_to_every_frame_in_equal_parts() -> None:
     maps = drift(20).requires_grad_()
-    rows, found, _ = TemporalClustering(8)(maps, [20])
+    rows, found = TemporalClustering(8)(maps, [20])
     rows[2].sum().backward()
     share = torch.where(found.assignment[0] == 2, 1 / found.sizes[0, 2], 0.0)
     assert torch.allclose(maps.grad, share.view(-1, 1, 1, 1).expand_as(maps))

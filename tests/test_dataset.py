@@ -237,7 +237,7 @@ def test_clips_of_different_length_stay_apart(entries, count):
     found = batches(dataset, batch=4, shuffle=False, workers=count)
     assert [[clip.shape[1] for clip in batch.frames] for batch in found] == [[24, 20, 16, 12], [9, 3]]
     assert all(clip.dtype == torch.uint8 for batch in found for clip in batch.frames)
-    with pytest.raises(UsageError, match=r"clips of \[3, 9\] frames do not fit together"):
+    with pytest.raises(UsageError, match=r"clips of different lengths, \[3, 9\] frames"):
         create_model("tsn_r10_8").prepare(clips_of(found[1].frames))
 
 

@@ -249,7 +249,7 @@ def test_a_flow_from_elsewhere_takes_the_place_of_ours() -> None:
 
 @pytest.mark.parametrize(("kind", "channels"), [("rgb", 4), ("flow", 6)])
 def test_other_channels_than_the_fast_pathway_reads_are_one_line(kind: str, channels: int) -> None:
-    message = rf"has {channels - 3} channels beyond the third \(the Fast pathway reads {CHANNELS[kind]} there"
+    message = rf"has {channels - 3} channels after RGB \(the Fast pathway takes {CHANNELS[kind]} or none"
     with pytest.raises(UsageError, match=message):
         small(fast_input=kind)(clip(channels=channels))
 
