@@ -392,7 +392,7 @@ class TestEval:
         [
             ("", 3, "the list is empty"),
             ("path,label\na.mp4,9\n", 2, "label 9 is out of range 0 to 3"),
-            ("path,label\na.mp4,-1\n", 3, "label -1 is negative"),
+            ("path,label\na.mp4,-1\nb.mp4,0\n", 3, "label -1 is negative"),
             ("path,label\na.mp4,lefd\n", 2, "unknown class name 'lefd'"),
             ("a.mp4\nb.mp4\n", 3, "2 of 2 videos have no label"),
             ('{"foveate": 1, "classes": ["a", "b"]}\n{"path": "a.mp4", "labels": [0]}\n', 2, "classes"),

@@ -142,9 +142,10 @@ def convert(
     classes: str | None = None,
     settings: tuple[str, ...] = (),
     independent: bool = False,
+    entry: str | None = None,
     json: bool = False,
 ) -> int:
-    """Turn an official checkpoint into a Foveate file.
+    """Turn an official checkpoint, or one of your own script, into a Foveate file.
 
     Args:
         checkpoint: The file as its authors released it. It is read, never executed.
@@ -156,6 +157,7 @@ def convert(
         settings: Fields of the model's configuration, such as sampling=rounded_segments of SlowFast on
             Something-Something, or policy=random for a file of AdaFocus without its policy.
         independent: Several classes may be true at once, as in Charades: scores are sigmoids.
+        entry: The part of the checkpoint to take, where several hold weights, such as ema.
         json: Print one JSON object.
     """
     if out.suffix != ".safetensors":
@@ -163,7 +165,7 @@ def convert(
     demand_writable(out, checkpoint)
     model_spec(name)
     names = read_class_names(classes) if classes else ()
-    model = load_official(checkpoint, name, origin, **parse_settings(settings))
+    model = load_official(checkpoint, name, origin, entry=entry, **parse_settings(settings))
     if names and len(names) != model.num_classes:
         raise UsageError(classes, f"{len(names)} class names for a model of {model.num_classes} classes")
     model.labels, model.independent = names or model.labels, independent

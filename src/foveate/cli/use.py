@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -36,8 +37,9 @@ from foveate.infer.predict import Predictor
 from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters, write_overlay
-from foveate.train.evaluate import Average, Ensemble
-from foveate.train.job import check_labels, evaluate_list
+from foveate.report.predictions import ClassRow, by_class, write_predictions
+from foveate.train.evaluate import Average, Ensemble, measures
+from foveate.train.job import check_labels, score_list
 from foveate.weights.load import default_model, trained_model
 
 
@@ -206,6 +208,8 @@ def evaluate(
     engine: str = "eager",
     precision: Precision = "fp32",
     device: str = "cpu",
+    predictions: Path | None = None,
+    per_class: bool = False,
     json: bool = False,
 ) -> int:
     """Score a model on a list by a protocol of clips x crops; cost beside accuracy.
@@ -231,22 +235,41 @@ def evaluate(
         engine: What runs the model: eager is PyTorch as it stands.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
         device: cpu or cuda.
+        predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
+        per_class: Say of every class how many videos it has, the share that is right (average precision with
+            several labels a video), and what it is taken for.
         json: Print one JSON object.
     """
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
+    if predictions:
+        demand_writable(predictions, videos)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision)
-    scores = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
+    scored = score_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
+    scores = measures(scored, listed.num_classes, listed.multi_label)
     report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
-    report |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    report |= {"protocol": "whole video", **readable(scores)}
+    report |= {"gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    if predictions:
+        joined = scored.scores if average != "logits" else net.probabilities(scored.scores)
+        write_predictions(predictions, listed, replace(scored, scores=joined))
+        report["predictions"] = str(predictions)
+    rows = by_class(listed, scored) if per_class else []
     if json:
-        print_json(report)
+        print_json(report | ({"per_class": [row._asdict() for row in rows]} if per_class else {}))
     else:
         print_table(("measure", "value"), report.items())
+        if per_class:
+            measure = "AP#" if listed.multi_label else "right#"
+            print_table(("class", "videos#", measure, "taken for"), [_class_cells(row) for row in rows])
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
+
+
+def _class_cells(row: ClassRow) -> tuple[str, int, str, str]:
+    return row.name, row.videos, f"{row.share:.1%}" if row.videos else "-", row.taken_for
 
 
 def _list_for(
@@ -265,6 +288,8 @@ def _list_for(
     except DataError as error:
         read_list(path, format, root, None, template, split)  # raises where the list alone is at fault
         raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
+    for note in listed.notes:
+        say(note)
     check_labels(listed, path)
     if listed.num_classes != model.num_classes:
         raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
@@ -301,6 +326,8 @@ def _print_prediction(result: Prediction) -> None:
         spans = [(f"{s.start_s:.1f}", f"{s.end_s:.1f}", s.label, f"{s.score:.1%}") for s in result.segments]
         print_table(("from s#", "to s#", "label", "score#"), spans)
     cost, took = result.cost, result.timing_ms
+    same = "; eval answers for the whole video, as --window 0 does" if "windows" in result.protocol else ""
+    print_line(f"averaged over {result.protocol}{same}")
     print_line(
         f"{cost.gmacs:.2f} GMACs, {cost.frames_used} frames used of {cost.frames_decoded} decoded; "
         f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms"

@@ -85,6 +85,7 @@ class Prediction:
     fps: float = 0.0
     status: Literal["ok", "partial", "refused"] = "ok"
     cause: str | None = None
+    protocol: str = ""  # what was averaged: time windows or the whole video, clips and crops of each
     predictions: tuple[ClassScore, ...] = ()
     segments: tuple[Segment, ...] = ()
     cost: Cost = field(default_factory=Cost)

@@ -103,6 +103,7 @@ def describe(
         fps=video.fps,
         status="partial" if video.damage else "ok",
         cause="; ".join(video.damage) or None,
+        protocol=protocol([window for window, _ in answers]),
         predictions=ranked(model.probabilities(logits.mean(0)), labels, top),
         segments=join([window for window, _ in answers], model.probabilities(logits), labels),
         cost=_cost(video, answers),
@@ -112,6 +113,16 @@ def describe(
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
     )
+
+
+def protocol(windows: Sequence[Window]) -> str:
+    """What the answers to a video are averaged over, in words: windows of time, clips and crops of each."""
+    first = windows[0]
+    clips, crops = len(first.clips), first.crops
+    views = f"{clips} clip{'s' if clips > 1 else ''} x {crops} crop{'s' if crops > 1 else ''}"
+    if len(windows) == 1:
+        return f"whole video, {views}"
+    return f"{len(windows)} windows of {first.end_s - first.start_s:.3g} s, {views} each"
 
 
 def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:

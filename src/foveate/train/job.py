@@ -25,7 +25,7 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
-from foveate.train.evaluate import Average, Ensemble, evaluate
+from foveate.train.evaluate import Average, Ensemble, Scored, measures, score
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
@@ -277,10 +277,25 @@ def evaluate_list(
     ensemble: Ensemble = "mean",
 ) -> dict[str, float]:
     """The measures of an engine's model on a list by clips x crops; keys as in train/evaluate.py."""
+    scored = score_list(engine, videos, clips, crops, batch, workers, world, average, ensemble)
+    return measures(scored, videos.num_classes, videos.multi_label)
+
+
+def score_list(
+    engine: Engine,
+    videos: VideoList,
+    clips: int = 1,
+    crops: int = 1,
+    batch: int = 16,
+    workers: int = 2,
+    world: ProcessGroup = ALONE,
+    average: Average = "logits",
+    ensemble: Ensemble = "mean",
+) -> Scored:
+    """The scores of every video of a list by clips x crops."""
     data = test_data(videos, engine.model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    classes, several = videos.num_classes, videos.multi_label
-    return evaluate(engine, loader, classes, several, average=average, ensemble=ensemble, world=world)
+    return score(engine, loader, average=average, ensemble=ensemble, world=world)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foveate.errors import ModelFileError
@@ -14,8 +17,10 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model, model_spec
 from foveate.weights.addresses import class_names
 from foveate.weights.container import read_container, state_dict_of
-from foveate.weights.origins import Origin, find_origin, get_origin
+from foveate.weights.origins import ORIGINS, Origin, find_origin, get_origin
 from foveate.weights.rename import load_strictly
+
+log = logging.getLogger(__name__)
 
 
 def convert(
@@ -45,17 +50,27 @@ def convert(
 
 
 def load_official(
-    path: str | Path, name: str, origin: str | None = None, num_classes: int | None = None, **fields: Any
+    path: str | Path,
+    name: str,
+    origin: str | None = None,
+    num_classes: int | None = None,
+    entry: str | None = None,
+    **fields: Any,
 ) -> VideoModel:
-    """Load a released file as the model `name`; origin and classes are found from its keys unless given.
+    """Load a released file, or one of somebody's own script, as the model `name`.
 
-    UsageError for an unknown origin or field, ModelFileError for a damaged file or one of another origin or
-    model.
+    Origin and classes are found from its keys unless given. What a wrapper put in front of all keys, such as
+    `model.` of Lightning, is taken off, and what stands beside the network is left out with a log line.
+    entry: the part of the file with the weights, if several hold some. UsageError for an unknown origin or
+    field, ModelFileError for a damaged file or one of another origin or model.
     """
     path = Path(path)
     content = read_container(path)
-    state = state_dict_of(content, path)
-    source = get_origin(origin) if origin else find_origin(state.keys(), path)
+    given = state_dict_of(content, path, entry)
+    state, source = _unwrapped(given, name, get_origin(origin) if origin else None, path)
+    if len(state) < len(given):
+        beside = [key for key in given if not key.endswith(tuple(state))]
+        log.info("%s: %d entries beside the network left out, such as %s", path, len(beside), beside[0])
     state = source.state_dict(content, state)
     try:
         return convert(state, source.name, name, num_classes or _count_classes(state, source, path), **fields)
@@ -65,6 +80,36 @@ def load_official(
             cause = f"names its keys as {found} does, not as {source.name}"
             raise ModelFileError(path, cause, "leave the origin out") from error
         raise ModelFileError(path, str(error)) from error
+
+
+def _unwrapped(
+    state: dict[str, Tensor], name: str, origin: Origin | None, path: Path
+) -> tuple[dict[str, Tensor], Origin]:
+    """The state dict without what wraps the network, and its origin: those that fit the model best."""
+    with torch.device("meta"):
+        wanted = create_model(name).state_dict().keys()
+    forms, rest = [state], state
+    for _ in range(3):
+        first = Counter(key.partition(".")[0] for key in rest).most_common(1)[0][0]
+        rest = {
+            key.removeprefix(f"{first}."): value for key, value in rest.items() if key.startswith(f"{first}.")
+        }
+        if not rest:
+            break
+        forms.append(rest)
+    best: tuple[int, dict[str, Tensor], Origin] | None = None
+    for form in forms:
+        sources = [origin] if origin else [one for one in ORIGINS if one.recognises(form.keys())][:1]
+        for source in sources:
+            try:
+                fitting = len(source.rename(form, str(path)).keys() & wanted)
+            except ModelFileError:
+                if form is state:
+                    raise
+                continue
+            if best is None or fitting > best[0]:
+                best = fitting, form, source
+    return (best[1], best[2]) if best else (state, find_origin(state.keys(), path))
 
 
 def _count_classes(state_dict: Mapping[str, Tensor], origin: Origin, path: Path) -> int:

@@ -15,8 +15,10 @@ from foveate.weights.origins import (
     blvnet,
     caffe2,
     efficientnet_lite,
+    foveate,
     fullvideo,
     ibm,
+    mmaction2,
     pyslowfast,
     pytorchvideo,
     torchvision,
@@ -28,6 +30,7 @@ ORIGINS: tuple[Origin, ...] = (
     pyslowfast.ORIGIN,
     pytorchvideo.ORIGIN,
     caffe2.ORIGIN,
+    mmaction2.ORIGIN,
     efficientnet_lite.ORIGIN,
     adafocus_v2.ORIGIN,
     adafocus_tsm.ORIGIN,
@@ -38,6 +41,7 @@ ORIGINS: tuple[Origin, ...] = (
     tsm.ORIGIN,
     ibm.ORIGIN,
     torchvision.ORIGIN,
+    foveate.ORIGIN,
 )
 """In the order in which they are tried: files of an earlier one may have the signs of a later one too."""
 
