@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[1]
 EARLIER = (
     "a0c7376"  # prediction and counting were one loop then, and every system had a forward pass of training
 )
-TURNS = 5
-CALLS = 7  # predictions whose median is one repeat
+TURNS = 4
+CALLS = 3  # predictions whose median is one repeat
 MODELS = (
     ("tsm_r10_8", {}),
     ("tsm_lite0_8", {}),
@@ -59,7 +59,7 @@ PLAN = (
     *("--policy-epochs", "1", "--tune-epochs", "0"),
 )
 TRAININGS = {
-    "train tsm_r10_8": (("--model", "tsm_r10_8", "--epochs", "2"), "."),
+    "train tsm_r10_8": (("--model", "tsm_r10_8", "--epochs", "1"), "."),
     "train adafocus_small, stage 1": (("--model", "adafocus_small", *PLAN), "stage1"),
     "train adafocus_small, stage 2": (("--model", "adafocus_small", *PLAN), "stage2"),
 }
@@ -111,7 +111,7 @@ def _trained(tree: Path, videos: Path) -> dict[str, float]:
     return found
 
 
-def _arrays(folder: Path, count: int = 96) -> Path:
+def _arrays(folder: Path, count: int = 32) -> Path:
     """A list of videos that are ready to be read, of four classes."""
     rng = np.random.default_rng(0)
     lines = [json.dumps({"foveate": 1, "classes": ["a", "b", "c", "d"]})]
