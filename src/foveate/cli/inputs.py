@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from foveate.models.base import VideoModel
 
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
+log = logging.getLogger(__name__)
+
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst"})
 
 
 def videos_of(paths: Sequence[Path], template: str | None = None) -> list[VideoEntry]:
@@ -34,7 +37,10 @@ def videos_of(paths: Sequence[Path], template: str | None = None) -> list[VideoE
 
 def _videos_of(path: Path, template: str | None) -> Iterator[VideoEntry]:
     if is_list(path):
-        yield from read_list(path, template=template).entries
+        listed = read_list(path, template=template)
+        for note in listed.notes:
+            log.info("%s: %s", path, note)
+        yield from listed.entries
     elif path.is_dir():
         yield from (VideoEntry(found, template=template) for found in _below(path))
     else:
@@ -42,8 +48,8 @@ def _videos_of(path: Path, template: str | None) -> Iterator[VideoEntry]:
 
 
 def is_list(path: Path) -> bool:
-    """Whether a path is a list by its name."""
-    return has_suffix(path.name, LIST_SUFFIXES) and not path.is_dir()
+    """Whether a path is a list by its name, compressed or not."""
+    return has_suffix(path.name.removesuffix(".gz"), LIST_SUFFIXES) and not path.is_dir()
 
 
 def _below(folder: Path) -> list[str]:
