@@ -18,10 +18,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foveate.train.classifier import TrainJob, train_classifier
-
 from foveate.data.synthetic import FiguresConfig, make_figures
 from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob
+from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 
 WORK = Path("work/examples")
@@ -37,7 +37,7 @@ def main() -> None:
         train=TrainConfig(epochs=10, batch=8, optimizer="adamw", rate=2e-3, reference_batch=None),
         augment=Augment(crop="center"),
     )
-    model, outcome = train_classifier(job)
+    model, outcome = train_model(job)
     print(f"{outcome.steps} steps, {model.num_classes} classes: {', '.join(model.labels)}")
     print(f"the model: {job.out / 'best.safetensors'}")
 

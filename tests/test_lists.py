@@ -233,12 +233,13 @@ def test_folder_per_class_with_videos_and_folders_of_images(tmp_path):
     touch(tmp_path / "run/notes.txt", tmp_path / "run/thumb.jpg", tmp_path / ".trash/old.mp4")
     (tmp_path / "idle").mkdir()
     found = read_list(tmp_path)
-    assert found.class_names == ("idle", "run", "walk")
+    assert found.class_names == ("run", "walk")
     assert facts(found, tmp_path) == [
-        ("run/clip", (1,), None),
-        ("walk/b.MP4", (2,), None),
-        ("walk/deep/a.npy", (2,), None),
+        ("run/clip", (0,), None),
+        ("walk/b.MP4", (1,), None),
+        ("walk/deep/a.npy", (1,), None),
     ]
+    assert "a folder without videos is no class: idle" in found.notes
     assert any("3 left out" in note and ".txt (1)" in note for note in found.notes)
     assert find_videos(tmp_path) == [entry.path for entry in found.entries]
 
@@ -260,8 +261,9 @@ def test_folder_of_bare_videos_has_no_labels_and_an_empty_one_is_an_error(tmp_pa
     touch(tmp_path / "a.mp4")
     assert facts(read_list(tmp_path), tmp_path) == [("a.mp4", (), None)]
     touch(tmp_path / "run/b.mp4")
-    with pytest.raises(DataError, match=r"a\.mp4: has no label"):
-        read_list(tmp_path)
+    mixed = read_list(tmp_path)
+    assert facts(mixed, tmp_path) == [("a.mp4", (), None), ("run/b.mp4", (0,), None)]
+    assert any(note.startswith("1 of 2 videos have no label, the first a.mp4") for note in mixed.notes)
 
 
 def test_links_in_folders_are_followed_but_not_in_circles(tmp_path):
@@ -340,7 +342,7 @@ def test_jsonl_errors_name_the_line(line, cause, tmp_path):
 
 
 def test_jsonl_of_another_version_or_none(tmp_path):
-    for first in ('{"foveate": 2}', '{"path": "a.mp4"}'):
+    for first in ('{"foveate": 2}', '{"clip_location": "a.mp4"}'):
         with pytest.raises(DataError, match=r"x\.jsonl:1: is not the header of a list of version 1"):
             listed(tmp_path, first + '\n{"path": "a.mp4"}\n', "x.jsonl")
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import tyro
@@ -89,10 +90,16 @@ def _run(words: list[str]) -> int:
         return _help(words)
     verb = VERBS[name]
     function: Callable[..., Any] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
-    options = [_usual_name(word) for word in words[len(name.split()) :]]
+    options = [_usual_name(_not_an_option(word)) for word in words[len(name.split()) :]]
     if name == "train":  # whose options depend on the model
         return _parse(function(options), name, options)()
     return _parse(function, name, options, PLAIN)()
+
+
+def _not_an_option(word: str) -> str:
+    """A file whose name begins with a dash, as the ids of YouTube may, as a path that is no option."""
+    dashed = word.startswith("-") and Path(word).suffix != "" and os.path.lexists(word)
+    return f".{os.sep}{word}" if dashed else word
 
 
 def _parse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from foveate.models.base import VideoModel
 
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
+log = logging.getLogger(__name__)
+
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst"})
 
 
 PIPE = "-"  # a video file on standard input
@@ -42,7 +45,10 @@ def _videos_of(name: str, template: str | None) -> Iterator[VideoEntry]:
     if name == PIPE or URL.match(name):
         yield VideoEntry(name)
     elif is_list(path):
-        yield from read_list(path, template=template).entries
+        listed = read_list(path, template=template)
+        for note in listed.notes:
+            log.info("%s: %s", path, note)
+        yield from listed.entries
     elif path.is_dir():
         yield from (VideoEntry(found, template=template) for found in _below(path))
     else:
@@ -55,8 +61,8 @@ def source_of(entry: VideoEntry) -> Any:
 
 
 def is_list(path: Path) -> bool:
-    """Whether a path is a list by its name."""
-    return has_suffix(path.name, LIST_SUFFIXES) and not path.is_dir()
+    """Whether a path is a list by its name, compressed or not."""
+    return has_suffix(path.name.removesuffix(".gz"), LIST_SUFFIXES) and not path.is_dir()
 
 
 def _below(folder: Path) -> list[str]:

@@ -115,9 +115,6 @@ def understand(columns: Sequence[str], subject: str) -> Columns:
     that is not understood.
     """
     names = [plain(column) for column in columns]
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise DataError(subject, f"the column {name} stands twice", "rename one of them")
     path = _first(PATHS, names, subject, "the path")
     identifier = None if path else _first(IDS, names, subject, "the path")
     labels = tuple(name for group in LABELS for name in names if name in group)

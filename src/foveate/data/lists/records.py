@@ -183,6 +183,9 @@ def _pairs(source: ListSource, pattern: re.Pattern[str]) -> Iterator[tuple[int, 
 def _records(source: ListSource) -> Iterator[tuple[int, Record]]:
     separator, cells = _separator(source.lines[0]), cells_of(source.lines[0])
     columns = [plain(cell) for cell in cells]
+    twice = [name for name in columns if name and columns.count(name) > 1]
+    if twice:
+        raise DataError(source.at(1), f"the column {twice[0]} stands twice", "rename one of them")
     for line, values in _split_by_blanks(source) if separator == " " else _split(source, separator):
         if [value.strip() for value in values] == cells:  # the header of another file that was put behind
             continue
