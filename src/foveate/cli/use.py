@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import tyro
 
 from foveate.cli.inputs import (
+    check_page,
     cluster_places,
     demand,
     demand_writable,
@@ -36,8 +38,10 @@ from foveate.infer.predict import Predictor
 from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters, write_overlay
+from foveate.report.page import write_evaluation_report
 from foveate.train.evaluate import Average, Ensemble
 from foveate.train.job import check_labels, evaluate_list
+from foveate.train.run import command_line
 
 
 def predict(
@@ -205,6 +209,7 @@ def evaluate(
     engine: str = "eager",
     precision: Precision = "fp32",
     device: str = "cpu",
+    report: Path | None = None,
     json: bool = False,
 ) -> int:
     """Score a model on a list by a protocol of clips x crops; cost beside accuracy.
@@ -230,21 +235,29 @@ def evaluate(
         engine: What runs the model: eager is PyTorch as it stands.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
         device: cpu or cuda.
+        report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
         json: Print one JSON object.
     """
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
+    if report:
+        check_page(report)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision)
-    scores = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
-    report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
-    report |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    start = time.perf_counter()
+    judged = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
+    scores = judged.measures
+    result: dict[str, object] = {"videos": str(videos), "model": str(model), "views": judged.views}
+    result |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    if report:
+        write_evaluation_report(judged, report, command_line(), time.perf_counter() - start)
+        result |= {"report": str(report), "predictions": str(report.with_name("predictions.csv"))}
     if json:
-        print_json(report)
+        print_json(result)
     else:
-        print_table(("measure", "value"), report.items())
+        print_table(("measure", "value"), result.items())
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
 
 

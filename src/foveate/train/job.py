@@ -22,7 +22,8 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, World
-from foveate.train.evaluate import Average, Ensemble, evaluate
+from foveate.train.evaluate import Average, Ensemble, score
+from foveate.train.evaluation import Evaluation, to_evaluation
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
@@ -234,13 +235,13 @@ def evaluate_list(
     world: World = ALONE,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
-) -> dict[str, float]:
-    """The measures of a model on a list by a protocol of clips x crops; keys as in train/evaluate.py."""
+) -> Evaluation:
+    """A model judged on a list by a protocol of clips x crops."""
     net = model if isinstance(model, VideoModel) else model.model
     data = test_data(videos, net, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    classes, several = videos.num_classes, videos.multi_label
-    return evaluate(model, loader, classes, several, average=average, ensemble=ensemble, world=world)
+    scored = score(model, loader, average=average, ensemble=ensemble, world=world)
+    return to_evaluation(scored, net, videos, f"{clips}x{crops}", average)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:
