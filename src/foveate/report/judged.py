@@ -108,7 +108,7 @@ def by_class(evaluation: Evaluation) -> list[ClassRow]:
     return sorted(rows, key=lambda row: (row.videos == 0, row.share if row.videos else 0, row.name))
 
 
-def worst(evaluation: Evaluation, most: int = 8) -> list[int]:
+def worst(evaluation: Evaluation, most: int = 9) -> list[int]:
     """Places of the mistakes in which the model was surest of a wrong class, against the truth."""
     best = evaluation.probabilities.max(1)
     margin = best - _truth_scores(evaluation)
@@ -116,7 +116,7 @@ def worst(evaluation: Evaluation, most: int = 8) -> list[int]:
     return [int(place) for place in wrong[np.argsort(-margin[wrong], kind="stable")][:most]]
 
 
-def shown_right(evaluation: Evaluation, most: int = 4) -> list[int]:
+def shown_right(evaluation: Evaluation, most: int = 3) -> list[int]:
     """Places of videos that were recognised, of different classes as far as there are any."""
     right = np.flatnonzero(is_right(evaluation))
     _, first = np.unique(evaluation.probabilities.argmax(1)[right], return_index=True)

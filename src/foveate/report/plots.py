@@ -30,14 +30,14 @@ Array = NDArray[Any]
 INK = "#010203"  # stands for the colour of the page until the SVG is written
 COLOURS = ("#2f7de1", "#d9701f", "#23935b", "#9463d0", "#d64550", "#178f9e", "#a07a12", "#7d828a")
 STYLES = ("-", "--", "-.", ":")
-WIDTH, HEIGHT = 4.4, 2.7  # inches of 72 units
+WIDTH, HEIGHT = 3.9, 2.6  # inches of 72 units
 NAMED = 15  # classes up to which a confusion matrix shows its numbers
 MOST_CELLS = 60  # classes up to which there is one
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "foveate",
     "text.parse_math": False,
-    "font.size": 9,
+    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -59,10 +59,11 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture. svg: to be put into a page as it is. alt: what it shows, in words."""
+    """One picture. svg: to be put into a page as it is, of any size. alt: what it shows, in words."""
 
     svg: str
     alt: str
+    width: float  # inches
 
 
 class _Canvas:
@@ -83,7 +84,7 @@ class _Canvas:
         svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{self.name}-", svg)  # several stand in one page
         svg = svg.replace(INK, "currentColor").replace("\n", " ")
         svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
-        return Plot(svg, self.alt)
+        return Plot(svg, self.alt, self.figure.get_figwidth())
 
 
 @contextmanager
@@ -201,12 +202,16 @@ def confusion_plot(counts: Array, classes: Sequence[str]) -> Plot | None:
         axes = canvas.figure.subplots()
         colours = np.empty((size, size, 4))
         colours[..., :3] = to_rgb(COLOURS[0])
-        colours[..., 3] = shares
+        colours[..., 3] = 0.75 * shares  # so that numbers stay readable on it
         axes.imshow(colours, aspect="equal", interpolation="none")
+        axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
+        axes.grid(True, which="minor", lw=0.5)
         names = [short(name, 16) for name in classes]
         axes.set_xticks(range(size), names, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(size), names)
-        axes.tick_params(length=0, labelsize=8 if size <= 25 else 5)
+        axes.tick_params(which="both", length=0)
+        axes.tick_params(labelsize=8 if size <= 25 else 5)
         axes.set(xlabel="taken for", ylabel="is")
         for row, column in zip(*np.nonzero(counts), strict=True) if size <= NAMED else ():
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8)
@@ -233,7 +238,8 @@ def reliability_plot(confidences: Array, right: Array) -> tuple[Plot, float]:
     with _canvas("reliability", WIDTH, 3.6) as canvas:
         above, below = canvas.figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], ":", color=COLOURS[7], lw=1, label="score = share that is right")
-        above.plot(mean_said, mean_right, "o-", color=COLOURS[0], ms=4, lw=1.6, label="this model")
+        above.plot(mean_said, mean_right, "-", color=COLOURS[0], lw=1, label="this model")
+        above.scatter(mean_said, mean_right, 12 + 120 * counts[full] / len(confidences), color=COLOURS[0])
         above.set(title="Can the scores be believed?", ylabel="share right", ylim=(-0.03, 1.03), xlim=(0, 1))
         above.legend(loc="upper left")
         below.bar(edges[:-1] + 0.05, counts, width=0.09, color=COLOURS[0], alpha=0.6)
@@ -299,7 +305,8 @@ def time_plot(name: str, answer: Array, label: Array | None, unit: str) -> Plot:
     places = range(1, len(answer) + 1)
     with _canvas(name, WIDTH, 1.5) as canvas:
         axes = canvas.figure.subplots()
-        axes.plot(places, answer, "o-", ms=3, lw=1.5, color=COLOURS[4], label="its answer")
+        colour = COLOURS[2 if label is None else 4]
+        axes.plot(places, answer, "o-", ms=3, lw=1.5, color=colour, label="its answer")
         if label is not None:
             axes.plot(places, label, "s--", ms=3, lw=1.5, color=COLOURS[2], label="the truth")
         axes.set(ylim=(-0.04, 1.04), xlabel=unit)

@@ -12,7 +12,7 @@ import numpy as np
 from foveate.train.evaluation import Evaluation
 
 Record = Mapping[str, Any]  # an epoch of metrics.jsonl
-WORDS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class accuracy", "mAP": "mAP"}
+WORDS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "mAP": "mAP"}
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def _chance_words(learnt: float | None, guess: Guessing, noise: float) -> str:
             "Are the labels of the two lists the same classes? Try more videos, or weights to start from."
         )
     return (
-        "It never left chance. Are the labels right (`foveate data check`)? Try another --rate (three times "
-        "as much, a third), weights to start from (--weights imagenet), or more epochs."
+        "It never left chance. Are the labels right (foveate data check LIST)? Try another "
+        "--rate (three times as much, a third), weights to start from (--weights imagenet), or more epochs."
     )
 
 

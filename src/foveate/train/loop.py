@@ -262,7 +262,9 @@ class _Training(Generic[B]):
         clock = time.perf_counter()
         scores = self.judge()
         counts = {"samples": tally.samples, "bad": tally.bad, "seconds": tally.seconds}
-        counts |= {"eval_seconds": time.perf_counter() - clock, "memory_mb": peak_memory_mb(self.device)}
+        if scores:
+            counts["eval_seconds"] = time.perf_counter() - clock
+        counts["memory_mb"] = peak_memory_mb(self.device)
         values = {**tally.means(), **tally.speed(), **counts}
         judged = {f"val_{name}": value for name, value in scores.items()}
         self.note({"kind": "epoch", **self.place(), **values, **judged})

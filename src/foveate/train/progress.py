@@ -176,5 +176,5 @@ def _text(record: Record) -> str:
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in record.items()
-        if name not in UNSAID
+        if name not in UNSAID and "_after_" not in name  # a measure after each frame makes a curve
     )

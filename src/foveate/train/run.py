@@ -133,7 +133,9 @@ class Run:
 
 def command_line() -> str:
     """The command of this process, as it could be typed again in its folder."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def _append(log: Path, record: Record) -> None:
