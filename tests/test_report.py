@@ -247,7 +247,8 @@ def test_training_ends_with_words_and_a_report(
     out = tmp_path / "run"
     done = run_cli(
         "train", "--videos", videos / "train.jsonl", "--val", videos / "val.jsonl", "--out", out,
-        "--model", "tsn_r10_8", "--epochs", "1", "--batch", "8", "--workers", "0", "--settings", "size=32", "resize=32",
+        "--model", "tsn_r10_8", "--epochs", "1", "--batch", "8", "--workers", "0",
+        "--settings", "size=32", "resize=32",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Best: epoch 1 of 1, validation top-1" in done.stdout
@@ -480,7 +481,9 @@ def test_over_fitting_shows_both_numbers() -> None:
 
 
 def test_a_run_that_was_stopped_or_not_judged() -> None:
-    assert "stopped after 3 of 10 epochs" in " ".join(describe_training(history([0.3, 0.4, 0.5]), planned=10))
+    lines = describe_training(history([0.3, 0.4, 0.5]), planned=10)
+    assert lines[0].startswith("Best so far: epoch 3 of 10, ")
+    assert lines[-1].startswith("3 of 10 epochs are done") and "improving" not in " ".join(lines)
     lines = describe_training(history([None, None]))
     assert "Nothing was scored" in lines[0] and "from 2 to 1.25" in lines[0]
     assert "No epoch was finished" in describe_training([])[0]

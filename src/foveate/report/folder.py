@@ -78,7 +78,8 @@ class RunRecord:
             return [describe_evaluation(self.evaluation)]
         planned = int(log.starts[-1].get("epochs", 0)) if log.starts else 0
         lines = describe_training(log.epochs, self.monitor, self.guess, planned)
-        return [f"{log.name}: {lines[0]}", *lines[1:]] if log.name else lines
+        first = lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best else lines[0]
+        return [first, *lines[1:]]
 
     def spent(self) -> dict[str, float]:
         """Seconds of training and of evaluating, and peak memory of the main process in megabytes."""

@@ -47,7 +47,10 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "grid.alpha": 0.2,
-    "figure.constrained_layout.use": True,
+    "figure.subplot.left": 0.2,  # fixed margins: to work them out takes longer than to draw
+    "figure.subplot.right": 0.96,
+    "figure.subplot.top": 0.89,
+    "figure.subplot.bottom": 0.18,
 } | dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
 )
@@ -119,6 +122,7 @@ def _line(axes: Axes, xs: Sequence[float], ys: Sequence[float], label: str, numb
 
 def _epochs(axes: Axes) -> None:
     axes.set_xlabel("epoch")
+    axes.set_xlim(0, max(1.0, axes.dataLim.xmax) * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.grid(True, axis="y")
 
@@ -199,6 +203,7 @@ def confusion_plot(counts: Array, classes: Sequence[str]) -> Plot | None:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(7.0, 2.4 + 0.34 * size)
     with _canvas("confusion", side + 0.8, side) as canvas:
+        canvas.figure.set_layout_engine("constrained")  # class names are as long as they are
         axes = canvas.figure.subplots()
         colours = np.empty((size, size, 4))
         colours[..., :3] = to_rgb(COLOURS[0])
@@ -258,10 +263,12 @@ def reliability_plot(confidences: Array, right: Array) -> tuple[Plot, float]:
 def steps_plot(values: Sequence[float], gmacs: float, word: str) -> Plot:
     """A measure of the answers after each frame read. gmacs: of the whole clip."""
     frames = range(1, len(values) + 1)
-    with _canvas("steps") as canvas:
+    with _canvas("steps", WIDTH, 3.0) as canvas:
+        canvas.figure.subplots_adjust(top=0.74)
         axes = canvas.figure.subplots()
         axes.plot(frames, values, "o-", color=COLOURS[0], ms=4, lw=1.6)
-        axes.set(title=f"{word.capitalize()} against frames read", xlabel="frames read", ylim=(0, 1.03))
+        axes.set_title(f"{word[0].upper()}{word[1:]} against frames read", pad=12)
+        axes.set(xlabel="frames read", ylim=(0, 1.03))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(True, axis="y")
@@ -304,6 +311,7 @@ def time_plot(name: str, answer: Array, label: Array | None, unit: str) -> Plot:
     """The scores of the final answer and of the true label at K places in time, in [0, 1]."""
     places = range(1, len(answer) + 1)
     with _canvas(name, WIDTH, 1.5) as canvas:
+        canvas.figure.subplots_adjust(left=0.14, right=0.74, top=0.95, bottom=0.33)
         axes = canvas.figure.subplots()
         colour = COLOURS[2 if label is None else 4]
         axes.plot(places, answer, "o-", ms=3, lw=1.5, color=colour, label="its answer")
@@ -348,7 +356,7 @@ def compare_cost(points: Mapping[str, tuple[float, float]], word: str) -> Plot:
         for number, (run, (gmacs, value)) in enumerate(points.items()):
             axes.plot(gmacs, value, "o", ms=7, color=COLOURS[number % 8], label=short(run, 24))
         axes.set(
-            title=f"{word.capitalize()} against cost",
+            title=f"{word[0].upper()}{word[1:]} against cost",
             xlabel="GMACs of a view",
             xlim=(0, None),
             ylim=(0, 1.03),
@@ -357,7 +365,7 @@ def compare_cost(points: Mapping[str, tuple[float, float]], word: str) -> Plot:
         axes.legend()
         axes.grid(True)
         said = [f"{run}: {percent(value)} at {gmacs:.3g} GMACs" for run, (gmacs, value) in points.items()]
-        canvas.alt = f"{word.capitalize()} against multiply-adds of a view. {'; '.join(said)}."
+        canvas.alt = f"{word[0].upper()}{word[1:]} against multiply-adds of a view. {'; '.join(said)}."
         return canvas.plot()
 
 

@@ -72,19 +72,20 @@ def describe_training(
     if not epochs:
         return ["No epoch was finished, so there is nothing to say yet."]
     count, planned = epochs[-1]["epoch"] + 1, max(planned, epochs[-1]["epoch"] + 1)
-    broken = (
-        [f"It was stopped after {count} of {planned} epochs; --resume goes on."] if count < planned else []
-    )
+    unfinished = count < planned
+    status = [f"{count} of {planned} epochs are done; a training that was stopped goes on with --resume."]
+    status = status if unfinished else []
     judged = [
         (record["epoch"] + 1, record[f"val_{monitor}"])
         for record in epochs
         if _is_number(record.get(f"val_{monitor}"))
     ]
     if not judged:
-        return [_unjudged(epochs), *broken]
+        return [_unjudged(epochs), *status]
     best_epoch, best = max(judged, key=lambda each: (each[1], -each[0]))
     beside = f" ({guess})" if str(guess) else ""
-    first = f"Best: epoch {best_epoch} of {planned}, validation {_word(monitor)} {percent(best)}{beside}."
+    so_far = "Best so far" if unfinished else "Best"
+    first = f"{so_far}: epoch {best_epoch} of {planned}, validation {_word(monitor)} {percent(best)}{beside}."
     videos = next((r["val_n_ok"] for r in reversed(epochs) if r.get("val_n_ok")), 0)
     noise = max(math.sqrt(best * (1 - best) / videos), 1 / videos) if videos else 0.02
     learnt = _latest(epochs, monitor)
@@ -99,13 +100,13 @@ def describe_training(
             "(--weights imagenet), freezing the backbone (--freeze backbone) or more --weight-decay."
         )
     else:
-        said = _trend_words(judged, best_epoch, best, noise, monitor)
+        said = "" if unfinished else _trend_words(judged, best_epoch, best, noise, monitor)
     uncertain = (
         f"With {videos:.0f} validation videos, differences below {percent(2 * noise)} may be luck."
         if videos and noise > 0.02
         else ""
     )
-    return [line for line in (first, said, uncertain, *broken) if line]
+    return [line for line in (first, said, uncertain, *status) if line]
 
 
 def _unjudged(epochs: Sequence[Record]) -> str:
