@@ -78,7 +78,7 @@ class RunRecord:
             return [describe_evaluation(self.evaluation)]
         planned = int(log.starts[-1].get("epochs", 0)) if log.starts else 0
         lines = describe_training(log.epochs, self.monitor, self.guess, planned)
-        first = lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best else lines[0]
+        first = lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best is not None else lines[0]
         return [first, *lines[1:]]
 
     def spent(self) -> dict[str, float]:
