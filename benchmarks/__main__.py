@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import blvnet, decode, focus, fullvideo_memory, latency, loader
+from benchmarks import against, blvnet, decode, focus, fullvideo_memory, latency, loader
 from benchmarks.record import Table, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
+    "against": against.run,
     "blvnet": blvnet.run,
     "decode": decode.run,
     "focus": focus.run,

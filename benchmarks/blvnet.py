@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.child import in_child
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
-from foveate.backbones.pairs import PairBLResNet
+from foveate.backbones.blresnet import PairBLResNet
 from foveate.layers.fold import fold_time
 from foveate.measure.cost import count_macs, peak_memory_mb
 from foveate.models.zoo import create_model

@@ -1,4 +1,4 @@
-"""Write the tables of models in docs/models.md and README.md from what `foveate models --json` prints.
+"""Write the table of models that `foveate models` prints, and that of docs/models.md.
 
 Run it after a change of the zoo: `python docs/make_tables.py`. It counts every model, which takes a minute.
 """
@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from foveate.cli.models import catalogue_row
 from foveate.measure.cost import count_macs, count_parameters
-from foveate.models.zoo import create_model
+from foveate.models.zoo import create_model, list_models
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- models -->\n).*?(<!-- /models -->)", re.DOTALL)
-SMALL = ("tsm_lite0_8", "tsm_r10_8")  # in the README beside the models with published numbers
 TITLES = ("name", "input", "GMACs a view", "parameters, M", "source", "published", "weights")
 
 # GMACs of a 256x256 clip as published (paper, else zoo); Kinetics-400 accuracy by PySlowFast, else the paper.
@@ -79,16 +76,10 @@ This page is made by `python docs/make_tables.py` from `foveate models --json`.
 
 
 def main() -> None:
-    command = [Path(sys.executable).with_name("foveate"), "models", "--json"]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [json.loads(line) for line in printed.splitlines()]
+    rows = [catalogue_row(name) for name in list_models()]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (ROOT / "src" / "foveate" / "models" / "catalogue.json").write_text(f"[\n{lines}\n]\n")
     (ROOT / "docs" / "models.md").write_text(f"{HEAD}\n{table(rows)}")
-    readme = ROOT / "README.md"
-    few = table([row for row in rows if row["published"] or row["name"] in SMALL])
-    text, places = BLOCK.subn(lambda match: f"{match[1]}{few}{match[2]}", readme.read_text())
-    if places != 1:
-        raise SystemExit(f"error: {readme}: {places} blocks of models, expected one")
-    readme.write_text(text)
     write_slowfast()
 
 

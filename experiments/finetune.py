@@ -20,6 +20,7 @@ from experiments.runner import Column, Experiment, Numbers
 from foveate.data.cache import cache_videos
 from foveate.data.lists import VideoList, read_list
 from foveate.data.synthetic import FiguresConfig, Move4MnistConfig, make_figures, make_move4mnist
+from foveate.infer.engine import EagerEngine
 from foveate.measure.cost import count_macs, measure_latency
 from foveate.models.base import VideoModel
 from foveate.train.config import TrainConfig
@@ -103,7 +104,7 @@ def run(variant: str, seed: int) -> Numbers:
     model, _ = train_model(job)
     epochs = _epochs(run_folder / "metrics.jsonl")
     return {
-        "top1": evaluate_list(model, data["test"], workers=1).measures["top1"],
+        "top1": evaluate_list(EagerEngine(model), data["test"], workers=1).measures["top1"],
         "train_top1": epochs[-1]["top1"],
         "train_s": sum(epoch["seconds"] for epoch in epochs),
         **cost(model),

@@ -24,7 +24,8 @@ from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, race
 from foveate.layers.normalise import to_clip
 from foveate.models.adafocus.early_exit import solve_thresholds
-from foveate.models.adafocus.parts import FocusModel, GlanceAlone
+from foveate.models.adafocus.glance import GlanceAlone
+from foveate.models.adafocus.parts import FocusModel
 from foveate.models.adafocus.v1 import AdaFocus, AdaFocusConfig
 from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.base import VideoModel

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from benchmarks.child import in_child
-from foveate.train.focus import LocalWarmup, learn_only
 from torch import Tensor
 
 from experiments import focus, systems_data
@@ -24,8 +23,8 @@ from experiments.focus_data import ACTIONS
 from experiments.runner import Column, Experiment, Numbers
 from experiments.spent import REPEATS, TIMED, Lesson, answering_memory, race, training_memory
 from experiments.systems_data import SIDE, load_split
+from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.normalise import to_clip
-from foveate.layers.window_head import WindowHead
 from foveate.measure.cost import count_macs
 from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
@@ -33,7 +32,9 @@ from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.objective import Classification
+from foveate.train.optim import learn_only
 from foveate.train.recipes.arnet import Annealing, ARNetPlan, BranchWarmup, JointTraining, relative_costs
+from foveate.train.recipes.focus_objectives import Warmup
 
 Fields = dict[str, Any]
 
@@ -65,7 +66,7 @@ ARNET: Fields = {"widths": (0.25, 0.1875, 0.125), "stem": "large", "dropout": 0.
 # ---- training
 
 
-class PeakHead(WindowHead):
+class PeakHead(FullyConvHead):
     """The head of SlowFast with the maximum over space that every other system has here."""
 
     def features(self, *maps: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ def focus_lesson() -> Lesson:
     """Stage 0 of the patch network, on whole frames: every AdaFocus starts there."""
     model = focus.small()
     learn_only(model, (model.local, 1), (model.local_head, 1))
-    return model, LocalWarmup(focus.CROSS_ENTROPY)
+    return model, Warmup(focus.CROSS_ENTROPY, "local")
 
 
 def whole_frames() -> VideoModel:

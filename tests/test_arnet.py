@@ -81,10 +81,10 @@ def test_decisions_are_the_same_every_time_in_any_mode() -> None:
 def test_sparse_is_dense_with_masks(remember: bool) -> None:
     """The released arithmetic: all networks on all frames, then the chosen answers averaged."""
     model, videos = small(remember_skipped=remember), clip()
-    readings = model.read_frames(model.resized(videos), len(videos), FRAMES)
+    results = model.read_frames(model.resized(videos), len(videos), FRAMES)
     logits, actions = model.branches(model.resized(videos), len(videos), FRAMES)
-    assert torch.equal(actions.argmax(-1), readings.actions)
-    assert torch.allclose(fuse(actions, logits), model.output_of(readings).logits, atol=1e-6)
+    assert torch.equal(actions.argmax(-1), results.actions)
+    assert torch.allclose(fuse(actions, logits), model.output_of(results).logits, atol=1e-6)
 
 
 @pytest.mark.parametrize(("skip", "length"), [(SKIP1, 1), (SKIP2, 2), (SKIP4, 4)])

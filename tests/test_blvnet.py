@@ -9,8 +9,7 @@ import torch
 from benchmarks.blvnet import as_released, randomised
 from torch import Tensor
 
-from foveate.backbones.blresnet import BigLittleStage, BLResNet
-from foveate.backbones.pairs import PairBLResNet
+from foveate.backbones.blresnet import BigLittleStage, BLResNet, PairBLResNet
 from foveate.backbones.slots import temporal_slot
 from foveate.errors import UsageError
 from foveate.layers.aggregate import AggregationConfig
@@ -139,11 +138,11 @@ def small(name: str = "blvnet_small", **fields: object) -> VideoModel:
 
 
 def test_odd_frames_are_one_clear_line() -> None:
-    with pytest.raises(UsageError, match="bLVNet: 3 frames do not make pairs"):
+    with pytest.raises(UsageError, match="bLVNet: 3 frames do not form pairs"):
         small()(torch.zeros(1, 3, 3, 64, 64))
-    with pytest.raises(UsageError, match="bLVNet: 0 frames do not make pairs"):
+    with pytest.raises(UsageError, match="bLVNet: 0 frames do not form pairs"):
         small()(torch.zeros(1, 3, 0, 64, 64))
-    with pytest.raises(UsageError, match="15 frames do not make pairs"):
+    with pytest.raises(UsageError, match="15 frames do not form pairs"):
         create_model("blvnet_small", frames=15)
     with pytest.raises(UsageError, match="does not divide"):
         create_model("blvnet_small", alpha=3)

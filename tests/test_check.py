@@ -177,7 +177,7 @@ from foveate.errors import FoveateError
 
 if __name__ != "__main__":
     print("imported again", file=sys.stderr)
-multiprocessing.set_start_method("spawn", force=True)
+multiprocessing.set_start_method(sys.argv[2], force=True)
 try:
     if sys.argv[1] == "pool":
         print(list(map_in_processes(abs, [-1, 2], 2)))
@@ -189,15 +189,17 @@ except FoveateError as error:
 """
 
 
-@pytest.mark.parametrize("path", ["pool", "loader"])
-def test_a_script_without_a_guard_is_told_so_in_one_line(path, tmp_path):
+@pytest.mark.parametrize(
+    ("path", "method"), [("pool", "fork"), ("loader", "spawn"), ("loader", "forkserver")]
+)
+def test_a_script_without_a_guard_is_told_so_in_one_line(path, method, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED)
-    command = [sys.executable, script, path]
+    command = [sys.executable, script, path, method]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     lines = [line for line in done.stderr.splitlines() if line != "imported again"]
     assert len(lines) == 1 and done.stdout == "", done.stderr
-    assert lines[0].startswith("error: workers: a worker process cannot start")
+    assert lines[0].startswith("error: workers: each worker process would run script.py again")
     assert 'if __name__ == "__main__":' in lines[0]
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from foveate import whole
+from foveate import io
 from foveate.errors import ModelFileError, OutputError, UsageError
 from foveate.train import checkpoint
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_atomic
 
 CONTENT = {"weights": torch.arange(1000.0), "step": 7, "name": "new", "nothing": None}
-WRITERS = {checkpoint.__file__, whole.__file__}
+WRITERS = {checkpoint.__file__, io.__file__}
 
 
 def test_content_returns(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
     path = small_disk / "last.ckpt"
     save_checkpoint(path, CONTENT)
     with pytest.raises(
-        OutputError, match=r"last\.ckpt: cannot be written: (no space left|file too large).*\(make room"
+        OutputError, match=r"last\.ckpt: cannot be written: (no space left|file too large).*\(free some space"
     ) as caught:
         save_checkpoint(path, {"weights": torch.zeros(1_000_000)})
     assert caught.value.exit_code == 5

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from foveate.config import from_dict, read_yaml
+from foveate.cli.training import read_job
 from foveate.data.lists import VideoEntry, VideoList, read_list, write_jsonl
 from foveate.data.synthetic import make_move4mnist
 from foveate.errors import DataError, FoveateError, ModelFileError, UsageError
+from foveate.infer.engine import EagerEngine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
@@ -26,6 +27,7 @@ from foveate.train.job import (
     start_from_file,
     weights_file,
 )
+from foveate.train.recipes.classifier import ClassifierPlan
 from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 from foveate.weights.file import read_model, save_model
@@ -76,12 +78,14 @@ def test_a_run_leaves_a_model_that_needs_nothing_else(job: TrainJob) -> None:
     assert card.training == {"from": None, "videos": 8, "epochs": 2}
     assert (outcome.steps, outcome.scores["n_total"]) == (4, 4.0)
     assert 0 <= outcome.scores["top1"] <= (outcome.best or 0)
-    assert evaluate_list(best, read_list(job.val or ""), workers=0).measures["top1"] == outcome.best
+    assert (
+        evaluate_list(EagerEngine(best), read_list(job.val or ""), workers=0).measures["top1"] == outcome.best
+    )
 
 
 def test_the_settings_of_a_run_make_the_same_job(job: TrainJob) -> None:
     train_model(replace(job, val=None))
-    assert from_dict(TrainJob, read_yaml(job.out / "config.yaml"), "config.yaml") == replace(job, val=None)
+    assert read_job(job.out / "config.yaml") == replace(job, val=None, plan=ClassifierPlan())
 
 
 def test_the_same_job_gives_the_same_bytes(job: TrainJob, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foveate.layers.cluster import Clusters, TemporalClustering
-from foveate.layers.cluster_rules import cumulative, equal_steps, even, middles, slope
+from foveate.layers.cluster_rules import cumulative, equal_steps, even, middle_frames, slope
 from foveate.layers.hamming import above_noise, hamming, lasting
 from foveate.layers.ragged import Ragged
 
@@ -172,10 +172,11 @@ def test_losing_the_last_cluster_shows_the_one_before_it_twice() -> None:
 
 
 def test_uniform_sampling_takes_the_middle_of_each_part() -> None:
-    assert middles([32], 8) == [2, 6, 10, 14, 18, 22, 26, 30]
-    assert middles([3, 7], 4) == [0, 1, 2, 3, 5, 7, 9]  # three frames, then 0, 2, 4, 6 of the second video
+    assert middle_frames([32], 8) == [2, 6, 10, 14, 18, 22, 26, 30]
+    # three frames of the first video, then 0, 2, 4, 6 of the second
+    assert middle_frames([3, 7], 4) == [0, 1, 2, 3, 5, 7, 9]
     spans = even(torch.tensor([[50]]), 50, 8)[0]
-    assert spans[middles([50], 8)].tolist() == list(range(8))
+    assert spans[middle_frames([50], 8)].tolist() == list(range(8))
 
 
 def test_lasting_ignores_one_odd_frame_and_keeps_a_change() -> None:
@@ -183,7 +184,7 @@ def test_lasting_ignores_one_odd_frame_and_keeps_a_change() -> None:
     maps = torch.cat([scenes == 0, scenes == 1, scenes == 2], dim=1).float()
     near, far = hamming([maps], 2)
     frames = Ragged([9])
-    found = lasting(frames.table(near, 1), frames.table(far, 2), frames.counts)[0].tolist()
+    found = lasting(frames.pad(near, 1), frames.pad(far, 2), frames.counts)[0].tolist()
     assert near.tolist() == [0, 0, 2, 2, 0, 2, 0, 0]
     assert found == [0, 0, 0, 0, 0, 2, 0, 0]
 
@@ -225,7 +226,7 @@ def test_the_same_to_the_last_bit_every_time() -> None:
 
 def test_gradient_goes_to_every_frame_in_equal_parts() -> None:
     maps = drift(20).requires_grad_()
-    rows, found = TemporalClustering(8)(maps, [20])
+    rows, found, _ = TemporalClustering(8)(maps, [20])
     rows[2].sum().backward()
     share = torch.where(found.assignment[0] == 2, 1 / found.sizes[0, 2], 0.0)
     assert torch.allclose(maps.grad, share.view(-1, 1, 1, 1).expand_as(maps))

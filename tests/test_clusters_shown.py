@@ -16,7 +16,7 @@ from foveate.cli import main
 from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, UsageError
 from foveate.infer.predict import Predictor
-from foveate.infer.read import MANY, Chunks
+from foveate.infer.read import CHUNK_ABOVE, Chunks
 from foveate.layers.normalise import to_clip
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
@@ -102,13 +102,13 @@ def test_other_models_say_nothing_of_clusters(film: Path) -> None:
 
 
 def test_a_long_clip_in_chunks_says_the_same(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sum(SCENES) > MANY
+    assert sum(SCENES) > CHUNK_ABOVE
     model = full_video(sampling="all", frames=10_000)
     chunked = Predictor(model, window=0).predict(film)
     with monkeypatch.context() as patch:
-        patch.setattr("foveate.models.fullvideo.HELD", 0)
+        patch.setattr("foveate.models.fullvideo.MAX_KEPT_BYTES", 0)
         twice = Predictor(model, window=0).predict(film)
-    monkeypatch.setattr("foveate.infer.read.MANY", 1000)
+    monkeypatch.setattr("foveate.infer.read.CHUNK_ABOVE", 1000)
     whole = Predictor(model, window=0).predict(film)
     assert twice.clusters == chunked.clusters == whole.clusters
     for ours, theirs in zip(twice.predictions, whole.predictions, strict=True):
@@ -132,8 +132,8 @@ def test_chunks_hold_few_frames_and_begin_anew(film: Path) -> None:
 
 def test_windows_decode_their_own_frames(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, with those after the key frame before it and those that a decoder holds back: not the file."""
-    monkeypatch.setattr("foveate.infer.read.MANY", 8)
-    monkeypatch.setattr("foveate.models.fullvideo.HELD", 0)
+    monkeypatch.setattr("foveate.infer.read.CHUNK_ABOVE", 8)
+    monkeypatch.setattr("foveate.models.fullvideo.MAX_KEPT_BYTES", 0)
     cost = Predictor(full_video(sampling="all", frames=10_000), window=3).predict(film).cost
     assert cost.frames_used == sum(SCENES)
     assert cost.frames_decoded < 4.5 * sum(SCENES)  # three windows of two passes over the file: 6

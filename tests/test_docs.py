@@ -70,9 +70,7 @@ def test_the_table_of_models_is_of_this_zoo() -> None:
     """After a change of the zoo: `python docs/make_tables.py`."""
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     assert named == sorted(MODELS)
-    readme = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert set(readme) <= set(MODELS)
-    assert {name for name, entry in MODELS.items() if entry.published} <= set(readme)
+    assert f"{len(MODELS)} named models" in (ROOT / "README.md").read_text()
 
 
 def test_the_tree_of_the_readme_is_there() -> None:

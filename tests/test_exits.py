@@ -17,8 +17,9 @@ from foveate.errors import UsageError
 from foveate.infer.engine import EagerEngine
 from foveate.models.adafocus.parts import FocusModel
 from foveate.models.zoo import create_model
+from foveate.train import job as jobs
 from foveate.train.config import TrainConfig
-from foveate.train.job import TrainJob, test_data
+from foveate.train.job import TrainJob
 from foveate.train.recipes.adafocus import AdaFocusPlan, AdaFocusTSMPlan, AdaFocusV2Plan
 from foveate.train.stages import train_model
 from foveate.weights.file import read_model, save_model
@@ -78,7 +79,7 @@ def test_the_training_videos_are_answered_after_so_many_frames(
     model, card = read_model(tmp_path / "out" / "best.safetensors")
     assert isinstance(model, FocusModel) and model.dynamic
     assert len(card.config["exits"]) == FRAMES and card.training["plan"]["exit_frames"] == 2.0
-    data = test_data(read_list(videos), model, 1, 1)
+    data = jobs.test_data(read_list(videos), model, 1, 1)
     with torch.inference_mode():
         clips = torch.stack([data[0, index].frames[0] for index in range(VIDEOS)])
         output = EagerEngine(model).run(clips)

@@ -162,7 +162,7 @@ def test_a_server_without_ranges_is_asked_from_the_start(server: type[Server]) -
         ("missing", "404"),
         ("page", "web page"),
         ("disguised page", "web page"),
-        ("says less", "no use: damaged"),
+        ("says less", "cannot be used: damaged"),
     ],
 )
 def test_what_is_no_file_is_refused_and_not_kept(
@@ -193,7 +193,7 @@ def test_a_body_that_ends_early_is_not_kept(server: type[Server], tmp_path: Path
     """The announced length is too small, by much or by the last byte, and is all that is ever sent."""
     for length in (len(whole) - 1000, len(whole) - 1):
         server.content = whole[:length]
-        with pytest.raises(ModelFileError, match="no use: ") as caught:
+        with pytest.raises(ModelFileError, match="cannot be used: ") as caught:
             fetch(URL)
         assert "\n" not in str(caught.value)
         assert not {name for name in kept(tmp_path) if name.startswith("M.pyth")}
@@ -207,7 +207,7 @@ def test_a_body_that_ends_early_is_not_kept(server: type[Server], tmp_path: Path
 def test_words_in_place_of_weights_are_not_kept(server: type[Server], tmp_path: Path, body: bytes) -> None:
     server.content = body
     for _ in range(2):
-        with pytest.raises(ModelFileError, match="no use: the file is"):
+        with pytest.raises(ModelFileError, match="cannot be used: the file is"):
             fetch(URL)
     assert not {name for name in kept(tmp_path) if name.startswith("M.pyth")}
 
@@ -298,7 +298,7 @@ def test_a_name_brings_weights_and_class_names(tmp_path: Path) -> None:
 def test_a_file_of_other_classes_is_refused(tmp_path: Path) -> None:
     made = create_model("slow_r50_8x8", 5, width=0.125)
     torch.save(as_pytorchvideo(made), tmp_path / "SLOW_8x8_R50.pyth")
-    with pytest.raises(ModelFileError, match="holds 5 classes and something_v2 has 174"):
+    with pytest.raises(ModelFileError, match="has 5 classes and something_v2 has 174"):
         load_model("slow_r50_8x8", weights="something_v2", mirror=tmp_path, width=0.125)
 
 
@@ -347,7 +347,7 @@ def test_addresses_are_of_the_zoo() -> None:
     [
         ("slowfast_r50_8x8", "kinetics40", "kinetics400, something_v2"),
         ("slowfast_small", "kinetics400", "path of a model file"),
-        ("slowfast_r50_8x8", None, "a name alone"),
+        ("slowfast_r50_8x8", None, "a name without weights"),
         ("blvnet_tam_r50_8x2", "something_v1", r"by hand.*https://"),
     ],
 )

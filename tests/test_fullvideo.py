@@ -301,7 +301,7 @@ def test_maps_are_held_while_they_are_few(
     model = build(early=early)
     with torch.no_grad():
         expected = model.cluster_videos([frames]).logits
-        monkeypatch.setattr("foveate.models.fullvideo.HELD", held)
+        monkeypatch.setattr("foveate.models.fullvideo.MAX_KEPT_BYTES", held)
         assert torch.allclose(model.cluster_chunks(chunks).logits, expected, atol=1e-5)
     assert chunks.rounds == rounds
 
@@ -419,7 +419,7 @@ def test_a_release_is_told_from_tsm_by_its_first_stage() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"after": 4}, "choose 0 to 3: a stage must stand behind"),
+        ({"after": 4}, "choose 0 to 3: a stage must follow"),
         ({"clusters": 0}, "clusters is 0"),
         ({"chunk": 0}, "at least one frame"),
         ({"temporal": "past"}, "one-sided"),

@@ -14,7 +14,7 @@ from foveate.data.class_names import KNOWN, read_class_names
 from foveate.data.lists import VideoEntry, VideoList, read_list, write_jsonl
 from foveate.data.lists.folder import find_videos
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 
 def listed(folder: Path, text: str | bytes, name: str = "list.txt", **options) -> VideoList:
@@ -273,7 +273,10 @@ def test_links_in_folders_are_followed_but_not_in_circles(tmp_path):
 
 def test_a_file_that_is_being_written_is_no_video_yet(tmp_path):
     touch(tmp_path / "a.mp4")
-    with pytest.raises(OutputError, match="what stood there is kept"), replacing(tmp_path / "b.mp4") as part:
+    with (
+        pytest.raises(OutputError, match="an existing file is unchanged"),
+        atomic_write(tmp_path / "b.mp4") as part,
+    ):
         part.write_bytes(b"half")
         assert [os.path.basename(path) for path in find_videos(tmp_path)] == ["a.mp4"]
         raise OSError(28, "No space left on device")

@@ -139,8 +139,11 @@ def _share(patch: tuple[int, ...], person: np.ndarray) -> float:
 
 
 class TestCommand:
-    def test_without_a_model_that_of_the_package_is_used(self, bikes: Path, tmp_path: Path) -> None:
-        assert run(bikes, "--overlay", tmp_path / "out.mp4") == 0
+    def test_the_model_of_the_package_is_asked_for_by_name(
+        self, bikes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(bikes, "--model", "adafocus_small", "--overlay", tmp_path / "out.mp4") == 0
+        assert "trained on drawn figures" in capsys.readouterr().out
 
     def test_one_video(self, bikes: Path, model: Path, tmp_path: Path) -> None:
         assert run(bikes, "--model", model, "--overlay", tmp_path / "look here.mp4") == 0
@@ -196,3 +199,14 @@ def test_the_clip_form_shows_the_frames_that_its_local_network_saw(bikes: Path, 
     save_model(net, tmp_path / "tsm.safetensors")
     assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.mp4") == 0
     assert run(bikes, "--model", tmp_path / "tsm.safetensors", "--overlay", tmp_path / "out.avi") == 2
+
+
+@pytest.mark.parametrize("name", ["arnet_small", "slowfast_small"])
+def test_other_choices_are_drawn_too(name: str, bikes: Path, tmp_path: Path) -> None:
+    """Sizes at which frames were read, and the frames that each pathway read."""
+    torch.manual_seed(0)
+    result = Predictor(create_model(name, 4).eval(), window=0).predict(bikes)
+    assert result.sizes or result.pathways
+    with Image.open(write_overlay(result, tmp_path / "out.mp4")) as sheet:
+        assert sheet.height > 100
+    assert len(pictures(tmp_path / "out.mp4")) == 250

@@ -249,7 +249,7 @@ def run_clip(case: ParityCase) -> dict[str, torch.Tensor]:
     for _, _, _, indices in case.info.get("derived_inputs", []):
         assert slow_indices(clip.shape[2], model.config.alpha) == indices
     output = model.output(clip)
-    windows = output.window_logits
+    windows = output.position_logits
     scores = windows.softmax(-1).mean(1)  # as PySlowFast averages them: a softmax at each window first
     found = {"logits": output.logits, "scores": scores}
     if "logits_map" in case.info["outputs"]:

@@ -37,7 +37,7 @@ def test_bilinear_patch_at_whole_pixels_is_the_crop() -> None:
 def test_patch_of_full_size_is_the_frame() -> None:
     x = images()
     assert torch.equal(crop_patches(x, torch.zeros(3, 2, dtype=torch.long), 20), x)
-    assert torch.allclose(sample_patches(x, torch.rand(3, 2), 20), x, atol=1e-5)
+    assert torch.allclose(sample_patches(x, torch.zeros(3, 2), 20), x, atol=1e-5)
 
 
 def test_gradient_reaches_the_position() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -20,13 +21,15 @@ from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
 from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, ModelFileError, UsageError
-from foveate.infer.output import Prediction, join
-from foveate.infer.predict import Predictor
+from foveate.infer.output import Prediction
+from foveate.infer.predict import Predictor, join
 from foveate.infer.read import Window, cut
 from foveate.measure.cost import count_macs
 from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
+from foveate.video import open_video as foveate_video
 from foveate.weights.file import save_model
 from make_bad_videos import KINDS
+from parity_cases import ParityCase
 
 FPS = 8
 ODD_NAMES = [
@@ -162,7 +165,7 @@ class TestOneVideo:
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("bright", 10.0, 20.0)]
         part = predictor.predict(VideoEntry(str(night_day_night), start_s=21.0, end_s=29.0))
         assert [(s.label, s.start_s, s.end_s) for s in part.segments] == [("dark", 21.0, 29.0)]
-        with pytest.raises(DataError, match="frames 0 to 999 are asked for, and it has 240"):
+        with pytest.raises(DataError, match="frames 0 to 999 are requested, and it has 240"):
             predictor.predict(VideoEntry(str(night_day_night), start=0, end=999))
 
     def test_the_number_of_frames_in_a_list_does_not_matter(self, night_day_night: Path) -> None:
@@ -282,15 +285,60 @@ class TestUse:
 
     def test_as_the_readme_shows(self, tmp_path: Path, clips: dict[str, Path]) -> None:
         model = small_tsm()
+        model.trained_on = "this test"
         save_model(model, tmp_path / "best.safetensors")
         result = foveate.predict(clips["bikes.mp4"], tmp_path / "best.safetensors")
         again = foveate.predict(str(clips["bikes.mp4"]), str(tmp_path / "best.safetensors"), top=1)
-        assert result.predictions[0].label == again.predictions[0].label in model.labels
-        assert result == Prediction(
-            **{**vars(Predictor(model).predict(clips["bikes.mp4"])), "timing_ms": result.timing_ms}
-        )
+        assert result.label == again.top[0].label in model.labels
+        expected = vars(Predictor(model).predict(clips["bikes.mp4"])) | {"timing_ms": result.timing_ms}
+        assert result.to_dict() == Prediction(**expected).to_dict()
+        assert result.trained_on == "this test"
         assert foveate.load_model(tmp_path / "best.safetensors").labels == model.labels
         assert "tsm_r10_8" in foveate.list_models("tsm_*")
+        assert dir(foveate) == sorted(foveate.__all__)
+
+    def test_a_result_saves_and_shows_itself(
+        self, tmp_path: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with foveate_video(clips["carphone_pristine.mp4"]) as video:
+            frames = video.read(range(40))
+        for source, model in ((clips["bikes.mp4"], "adafocus_small"), (frames, small_tsm())):
+            result = foveate.predict(source, model)
+            with Image.open(result.save(tmp_path / "sheet.png")) as sheet:
+                assert sheet.width == 4 * 320
+            assert json.loads(result.save(tmp_path / "r.json").read_text())["video"] == result.video
+            names, row = csv.reader(result.save(tmp_path / "r.csv").read_text().splitlines())
+            assert dict(zip(names, row, strict=True))["label_1"] == result.label
+            page = result._repr_html_()
+            assert result.label in page and "data:image/png;base64," in page and "http" not in page
+            result.show()
+            assert result.label in capsys.readouterr().out
+        with pytest.raises(UsageError, match="does not end in"):
+            result.save(tmp_path / "r.doc")
+
+    def test_without_a_network_objects_are_named_and_said_to_be_objects(
+        self,
+        clips: dict[str, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path))
+        monkeypatch.delenv("FOVEATE_MIRROR", raising=False)
+        monkeypatch.setattr("foveate.weights.load._reachable", lambda url: False)
+        result = foveate.predict(clips["bikes.mp4"])
+        assert result.model == "tsn_lite0_8" and "not actions" in result.trained_on
+        assert "objects, not actions" in caplog.text and not result.label.startswith("class ")
+
+    def test_a_model_at_hand_is_the_default_and_says_what_it_knows(
+        self, clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state = ParityCase("slowfast/ptv_x3d_s").state_dict()
+        torch.save({"model_state": state}, tmp_path / "X3D_S.pyth")
+        monkeypatch.setenv("FOVEATE_MIRROR", str(tmp_path))
+        result = foveate.predict(clips["bikes.mp4"])
+        assert result.model == "x3d_s" and result.trained_on.startswith("Kinetics-400")
+        assert not result.label.startswith("class ")
 
     def test_a_model_file_that_is_not_there(self, clips: dict[str, Path]) -> None:
         with pytest.raises(ModelFileError, match="is the path right"):

@@ -14,8 +14,7 @@ import torch
 from foveate.clip import ClipSpec
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import EagerEngine
-from foveate.infer.output import describe
-from foveate.infer.predict import Predictor
+from foveate.infer.predict import Predictor, describe
 from foveate.infer.read import ClipReader
 from foveate.models.zoo import create_model
 from foveate.video import open_video
@@ -77,7 +76,7 @@ def test_frames_that_cannot_be_are_refused_in_one_short_line(source: object, wor
 
 @pytest.mark.parametrize("fps", [0, -1.0, float("nan")])
 def test_a_rate_that_cannot_be(fps: float) -> None:
-    with pytest.raises(UsageError, match="frames a second are a number above 0"):
+    with pytest.raises(UsageError, match="it must be a number above 0"):
         ClipReader(SPEC).read(np.zeros((4, 8, 8, 3), np.uint8), fps=fps)
 
 

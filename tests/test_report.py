@@ -22,11 +22,11 @@ from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
 from foveate.data.synthetic import make_figures
 from foveate.errors import DataError, UsageError
-from foveate.report import judged as found
+from foveate.report import results
 from foveate.report.folder import read_run
 from foveate.report.page import LiveReport, write_comparison, write_evaluation_report, write_report
 from foveate.report.plots import STYLE
-from foveate.report.verdict import Guessing, describe_training, guessing
+from foveate.report.summary import Baseline, baseline_of, describe_training
 from foveate.train.config import TrainConfig
 from foveate.train.evaluation import Evaluation, load_evaluation
 from foveate.train.job import TrainJob
@@ -37,7 +37,7 @@ SECTIONS = [
     "Curves", "Confusion", "Classes", "Worst mistakes", "Reliability of the scores", "Cost and choices",
     "Files that could not be read", "How it was made",
 ]  # fmt: skip
-CHANCE = Guessing(0.1, 0.12)
+CHANCE = Baseline(0.1, 0.12)
 
 
 class Page(HTMLParser):
@@ -271,7 +271,7 @@ def test_report_of_one_and_of_several(
     assert Page(tmp_path / "one.html").headings == SECTIONS
     done = run_cli("report", run, other, "--out", tmp_path / "two.html", "--json")
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["verdicts"]) == {str(run), str(other)}
+    assert set(json.loads(done.stdout)["summaries"]) == {str(run), str(other)}
     page = Page(tmp_path / "two.html")
     check_page(page)
     assert page.headings[:4] == ["What happened", "Curves", "Settings that differ", "Classes"]
@@ -289,7 +289,7 @@ def test_a_comparison_of_runs_that_share_a_name(run: Path, tmp_path: Path) -> No
     page = Page(write_comparison([run, twin], tmp_path / "page.html"))
     check_page(page)
     assert str(twin) in page.text
-    assert "not judged on the same videos" in page.text
+    assert "not evaluated on the same videos" in page.text
 
 
 def test_the_report_of_any_model_and_list(
@@ -377,12 +377,12 @@ def test_names_are_shown_as_they_are_and_lost_videos_named(tmp_path: Path) -> No
 
 def test_what_an_evaluation_says() -> None:
     one = evaluation()
-    assert found.worst(one) == [3]
-    assert found.frequent_mistakes(found.confusion(one), one.classes) == [("a $x^", "b <i>", 1, 2)]
-    rows = found.by_class(one)
+    assert results.worst(one) == [3]
+    assert results.frequent_mistakes(results.confusion(one), one.classes) == [("a $x^", "b <i>", 1, 2)]
+    rows = results.by_class(one)
     assert (rows[0].name, rows[0].videos, rows[0].share) == ("a $x^", 2, 0.5)
-    assert guessing(one) == Guessing(pytest.approx(1 / 3), 0.5)
-    assert guessing(one, "mean_class").majority is None
+    assert baseline_of(one) == Baseline(pytest.approx(1 / 3), 0.5)
+    assert baseline_of(one, "mean_class").majority is None
 
 
 def test_several_labels(tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_over_fitting_shows_both_numbers() -> None:
     assert "100 % on the training videos, 33 % on the validation videos" in said
 
 
-def test_a_run_that_was_stopped_or_not_judged() -> None:
+def test_a_run_that_was_stopped_or_not_evaluated() -> None:
     lines = describe_training(history([0.3, 0.4, 0.5]), planned=10)
     assert lines[0].startswith("Best so far: epoch 3 of 10, ")
     assert lines[-1].startswith("3 of 10 epochs are done") and "improving" not in " ".join(lines)

@@ -170,13 +170,13 @@ def test_a_larger_crop_is_windows_of_the_training_crop(name: str) -> None:
     model = small(name).eval()
     with torch.inference_mode():
         plain, wide = model.output(clip()), model.output(clip(side=80))
-        assert plain.window_logits.shape == (2, 1, 5)
-        assert torch.allclose(plain.window_logits[:, 0], plain.logits)
-        assert wide.window_logits.shape == (2, 4, 5)
-        assert torch.allclose(wide.logits, wide.window_logits.mean(1), atol=1e-6)
+        assert plain.position_logits.shape == (2, 1, 5)
+        assert torch.allclose(plain.position_logits[:, 0], plain.logits)
+        assert wide.position_logits.shape == (2, 4, 5)
+        assert torch.allclose(wide.logits, wide.position_logits.mean(1), atol=1e-6)
         maps = model.maps(clip(side=80))
         corner = torch.cat([x[..., :4, :4].mean((2, 3, 4)) for x in maps], dim=1)
-        assert torch.allclose(model.head.linear(corner), wide.window_logits[:, 0], atol=1e-5)
+        assert torch.allclose(model.head.linear(corner), wide.position_logits[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [3, 6, 15])
@@ -186,12 +186,12 @@ def test_odd_alphas_and_other_lengths_are_read(frames: int) -> None:
 
 @pytest.mark.parametrize("frames", [1, 3, 6, 9])
 def test_a_clip_that_alpha_does_not_divide_is_one_line(frames: int) -> None:
-    with pytest.raises(UsageError, match=f"clip: has {frames} frames, .* 4 Fast ones .*multiple of it"):
+    with pytest.raises(UsageError, match=f"clip: has {frames} frames, .* 4 Fast ones .*multiple of 4"):
         small()(clip(frames))
 
 
 def test_one_frame_cannot_be_halved() -> None:
-    with pytest.raises(UsageError, match="clip: has 1 frame, and every two become one"):
+    with pytest.raises(UsageError, match="clip: has 1 frame, and the temporal pool needs 2"):
         small("slow_small", pathway="c2d", pool_time=True)(clip(1))
 
 
@@ -212,7 +212,7 @@ def test_half_a_resolution_fits_the_windows_of_any_crop(sides: tuple[int, int]) 
 
 def test_a_picture_too_small_for_a_non_local_block_is_one_line() -> None:
     model = create_model("slow_nln_r50_8x8", 5, width=0.125, window=1)
-    with pytest.raises(UsageError, match="clip: leaves a non-local block no 2x2 places"):
+    with pytest.raises(UsageError, match="clip: is too small for the 2x2 pool"):
         model(clip(side=16))
 
 
@@ -273,7 +273,7 @@ def test_flow_follows_a_shifted_picture(right: int, down: int) -> None:
         ({"fast_res4": 99}, "fast_res4 is 99; res4 has 1 blocks"),
         ({"beta": 0.0}, "beta is 0"),
         ({"lateral_kernel": 4}, "odd"),
-        ({"fusion": "sum", "lateral": "sample"}, "a sum wants"),
+        ({"fusion": "sum", "lateral": "sample"}, "a sum needs"),
         ({"size": 80}, "smaller than the crop"),
         ({"stride": 0}, "stride is 0"),
         ({"window": 0}, "window is 0"),

@@ -140,7 +140,7 @@ def test_an_array_file_in_memory(tmp_path):
     data = (tmp_path / "clip.npy").read_bytes()
     with open_video(data, fps=5) as video:
         assert np.array_equal(video.read([5, 0]), FRAMES[[5, 0]]) and video.info.fps == 5
-    assert "not a whole .npy file" in refused(data[:200])
+    assert "a damaged or truncated .npy file" in refused(data[:200])
 
 
 # ---- addresses
@@ -245,8 +245,8 @@ def test_a_camera_that_never_ends_is_stopped():
         (FRAMES.astype(np.int64), "frames of int64, not uint8"),
         (torch.zeros(4, 3, 8, 9, dtype=torch.uint8), "permute (T, 3, H, W) to (T, H, W, 3) by (0, 2, 3, 1)"),
         (torch.zeros(3, 4, 8, 9, dtype=torch.uint8), "permute (3, T, H, W) to (T, H, W, 3) by (1, 2, 3, 0)"),
-        (FRAMES[0], "one picture is no video"),
-        (Image.fromarray(FRAMES[0]), "one picture is no video"),
+        (FRAMES[0], "one image is not a video"),
+        (Image.fromarray(FRAMES[0]), "one image is not a video"),
         (FRAMES[None], "one video of a batch"),
         (FRAMES[..., :1], "an array of (6, 64, 96, 1), not frames"),
         (FRAMES[:0], "no pixels"),
@@ -280,7 +280,7 @@ def test_the_rate_of_what_has_one_or_none(tmp_path, clips):
         (tmp_path / "clip").mkdir(exist_ok=True)
         Image.fromarray(frame).save(tmp_path / f"clip/{number}.png")
     assert open_video(tmp_path / "clip", fps=6).info.duration_s == 1
-    assert "which has its own (leave fps out)" in refused(clips["bikes.mp4"], fps=10)
+    assert "has its own frame rate (leave fps out)" in refused(clips["bikes.mp4"], fps=10)
     assert "which has its own" in refused(clips["bikes.mp4"].read_bytes(), fps=10)
 
 

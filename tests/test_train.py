@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import train_child as toy
 from foveate.config import read_yaml, to_dict
 from foveate.errors import DataError, FoveateError, OutputError, UsageError
+from foveate.infer.engine import EagerEngine
 from foveate.layers.normalise import to_clip
 from foveate.models.zoo import create_model
 from foveate.train.checkpoint import load_checkpoint
@@ -81,7 +82,7 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 
 def toy_scores(model: nn.Module) -> dict[str, float]:
-    return evaluate(model, [toy.clips_of(list(range(12)), epoch=5, bad=NO_BAD)], toy.CLASSES)
+    return evaluate(EagerEngine(model), [toy.clips_of(list(range(12)), epoch=5, bad=NO_BAD)], toy.CLASSES)
 
 
 # learning
@@ -252,20 +253,26 @@ def test_each_view_is_a_clip_of_its_own() -> None:
 def test_scores_are_means_over_views_in_any_chunk() -> None:
     model = toy.make_model().eval()
     batch = toy.clips_of([3, 0, 1], views=4)
-    scored = score(model, [batch], clips_at_once=3)
+    scored = score(EagerEngine(model), [batch], clips_at_once=3)
     assert scored.indices.tolist() == [0, 1, 3]
-    views = [score(model, [dataclasses.replace(batch, frames=batch.frames[:, v : v + 1])]) for v in range(4)]
+    views = [
+        score(EagerEngine(model), [dataclasses.replace(batch, frames=batch.frames[:, v : v + 1])])
+        for v in range(4)
+    ]
     assert torch.allclose(scored.scores, torch.stack([view.scores for view in views]).mean(0), atol=1e-6)
-    shares = score(model, [batch], average="softmax").scores
+    shares = score(EagerEngine(model), [batch], average="softmax").scores
     assert torch.allclose(shares, torch.stack([view.scores.softmax(1) for view in views]).mean(0), atol=1e-6)
     assert torch.allclose(shares.sum(1), torch.ones(3))
 
 
 def test_scores_are_maxima_where_any_view_may_show_it() -> None:
     model, batch = toy.make_model().eval(), toy.clips_of([3, 0, 1], views=4)
-    views = [score(model, [dataclasses.replace(batch, frames=batch.frames[:, v : v + 1])]) for v in range(4)]
+    views = [
+        score(EagerEngine(model), [dataclasses.replace(batch, frames=batch.frames[:, v : v + 1])])
+        for v in range(4)
+    ]
     best = torch.stack([view.scores.sigmoid() for view in views]).amax(0)
-    found = score(model, [batch], average="sigmoid", ensemble="max").scores
+    found = score(EagerEngine(model), [batch], average="sigmoid", ensemble="max").scores
     assert torch.allclose(found, best, atol=1e-6)
 
 
@@ -277,28 +284,31 @@ def test_the_windows_of_a_large_crop_are_joined_as_their_releases_do(average: Av
     batch = dataclasses.replace(toy.clips_of([0, 1]), frames=frames)
     with torch.inference_mode():
         output = model.output(to_clip(frames[:, 0], model.spec))
-    windows = output.window_logits
+    windows = output.position_logits
     assert windows is not None and windows.shape == (2, 4, 3)
     expected = windows.softmax(-1).mean(1) if average == "softmax" else output.logits
-    assert torch.allclose(score(model, [batch], average=average).scores, expected, atol=1e-6)
+    assert torch.allclose(score(EagerEngine(model), [batch], average=average).scores, expected, atol=1e-6)
 
 
 def test_a_bad_file_is_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    found = evaluate(toy.make_model(), [toy.clips_of([4, 5]), toy.clips_of([5])], toy.CLASSES)
+    found = evaluate(EagerEngine(toy.make_model()), [toy.clips_of([4, 5]), toy.clips_of([5])], toy.CLASSES)
     assert (found["n_ok"], found["n_total"]) == (1, 3)
     assert found["absent"] == 2
     assert "video5.mp4: no moov" in caplog.text
     with pytest.raises(DataError, match=r"no video could be read \(1 failed\)"):
-        evaluate(toy.make_model(), [toy.clips_of([5])], toy.CLASSES)
+        evaluate(EagerEngine(toy.make_model()), [toy.clips_of([5])], toy.CLASSES)
 
 
 def test_several_labels_are_judged_by_precision() -> None:
     batch = toy.clips_of(list(range(9)), bad=NO_BAD)
     many = nn.functional.one_hot(batch.labels, toy.CLASSES).float()
     found = evaluate(
-        toy.make_model(), [dataclasses.replace(batch, labels=many)], toy.CLASSES, multi_label=True
+        EagerEngine(toy.make_model()),
+        [dataclasses.replace(batch, labels=many)],
+        toy.CLASSES,
+        multi_label=True,
     )
-    single = evaluate(toy.make_model(), [batch], toy.CLASSES)
+    single = evaluate(EagerEngine(toy.make_model()), [batch], toy.CLASSES)
     assert found["top1"] == single["top1"]
     assert 0 < found["mAP"] <= 1
 
@@ -307,12 +317,12 @@ def test_what_cannot_be_judged_is_said() -> None:
     model = toy.make_model()
     batch = toy.clips_of([0, 1])
     with pytest.raises(FoveateError, match="3 scores, the list has 4 classes"):
-        measures(score(model, [batch]), 4)
+        measures(score(EagerEngine(model), [batch]), 4)
     with pytest.raises(DataError, match="1 videos have no label"):
-        evaluate(model, [dataclasses.replace(batch, labels=torch.tensor([0, -1]))], 3)
+        evaluate(EagerEngine(model), [dataclasses.replace(batch, labels=torch.tensor([0, -1]))], 3)
     nn.init.constant_(model.head.bias, math.nan)
     with pytest.raises(FoveateError, match="scores of video 0 of the list are not finite"):
-        score(model, [batch])
+        score(EagerEngine(model), [batch])
 
 
 # faults

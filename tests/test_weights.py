@@ -181,7 +181,7 @@ def test_one_network_of_several_starts_from_a_model_of_its_own() -> None:
         ("nets.0", "tsn_r18_8", UsageError, "nets.0: is no network of adafocus_.*it has glance, local"),
         ("policy", "tsn_r18_8", UsageError, "policy: is no network"),
         ("local", "tsn_r18_8", ModelFileError, "differ in layer1.1"),
-        ("local", "slow_small", ModelFileError, "no network to give"),
+        ("local", "slow_small", ModelFileError, "no backbone to copy"),
     ],
 )
 def test_a_part_that_does_not_fit_is_refused(

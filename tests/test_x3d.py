@@ -96,6 +96,6 @@ def test_a_larger_crop_has_more_windows() -> None:
     with torch.inference_mode():
         clip = torch.randn(1, 3, 4, 96, 96)
         output, features = model.output(clip), model.features(clip)
-        assert output.window_logits.shape == (1, 4, 5)
+        assert output.position_logits.shape == (1, 4, 5)
         assert features.shape == (1, 16)
         assert torch.allclose(output.logits, model.head.linear(features), atol=1e-6)

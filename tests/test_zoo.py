@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import foveate
+from foveate.cli.models import catalogue_row
 from foveate.errors import ModelFileError, UsageError
+from foveate.measure.cost import count_macs
+from foveate.models import zoo
 from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, list_models
 from foveate.train.job import TrainJob, parse_settings, weights_file
@@ -108,6 +113,16 @@ def test_forward_backward_and_file(name: str, tmp_path: Path) -> None:
         assert torch.equal(loaded(seen), model(seen))
     assert (card.name, card.labels, card.spec) == (name, tuple("abcde"), model.spec)
     assert (loaded.name, loaded.labels, loaded.config) == (name, model.labels, model.config)
+
+
+@pytest.mark.parametrize("name", list_models())
+@torch.inference_mode()
+def test_multiply_adds_are_those_that_are_counted(name: str) -> None:
+    model, seen = small(name).eval(), clip(frames=frames_of(name))
+    torch.manual_seed(0)  # where a choice is drawn
+    counted = count_macs(model, seen).total
+    torch.manual_seed(0)
+    assert model.output(seen).macs.sum().item() == counted > 0
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -242,3 +257,37 @@ def test_the_spec_travels_in_the_file(tmp_path: Path) -> None:
     model.spec = replace(model.spec, frames=3, size=80, resize=80)
     save_model(model, tmp_path / "m.safetensors")
     assert read_card(tmp_path / "m.safetensors").spec == model.spec
+
+
+CATALOGUE = {
+    row["name"]: row for row in json.loads((Path(zoo.__file__).parent / "catalogue.json").read_text())
+}
+
+
+def test_the_catalogue_has_every_model() -> None:
+    assert list(CATALOGUE) == list_models(), "run docs/make_tables.py"
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_catalogue_tells_the_truth(name: str) -> None:
+    assert catalogue_row(name) == CATALOGUE.get(name), "run docs/make_tables.py"
+
+
+def test_models_as_timm_makes_them(tmp_path: Path) -> None:
+    extractor = foveate.create_model("tsm_r10_8", num_classes=0)
+    assert extractor(torch.randn(1, 3, 4, 32, 32)).shape == (1, extractor.model.head.channels)
+    model = foveate.create_model("adafocus_small", 3, pretrained=True)
+    assert model.num_classes == 3 and not model.labels
+    assert foveate.create_model("adafocus_small", pretrained=True).labels
+    with pytest.raises(UsageError, match="no weights by name"):
+        foveate.create_model("slow_small", pretrained=True)
+    assert foveate.list_models("adafocus_v2") == foveate.list_models("adafocus_v2*")
+    assert set(foveate.list_models(pretrained=True)) < set(foveate.list_models())
+
+
+def test_a_run_folder_is_a_model(tmp_path: Path) -> None:
+    save_model(create_model("slow_small").eval(), tmp_path / "best.safetensors")
+    assert load_model(tmp_path).name == "slow_small"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelFileError, match=r"holds no best\.safetensors"):
+        load_model(tmp_path / "empty")

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from foveate.clip import ClipSpec
 from foveate.config import to_dict
 from foveate.errors import FoveateError
+from foveate.infer.engine import EagerEngine
+from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World, open_world
+from foveate.train.distributed import ALONE, ProcessGroup, open_world
 from foveate.train.evaluate import evaluate
 from foveate.train.loop import fit
 from foveate.train.objective import Classification
@@ -51,7 +53,7 @@ class Clips:
     bad: tuple[Bad, ...] = ()
 
 
-class Toy(nn.Module):
+class Toy(VideoModel):
     """Two convolutions on the mean frame; `plain` leaves out what depends on the batch or on chance."""
 
     def __init__(self, plain: bool = False) -> None:
@@ -62,8 +64,9 @@ class Toy(nn.Module):
         self.dropout = nn.Dropout(0 if plain else 0.5)
         self.head = nn.Linear(4, CLASSES)
 
-    def forward(self, clip: Tensor) -> Tensor:
-        return self.head(self.dropout(self.body(clip.mean(2)).amax((2, 3))))
+    def output(self, clip: Tensor) -> ModelOutput:
+        logits = self.head(self.dropout(self.body(clip.mean(2)).amax((2, 3))))
+        return ModelOutput(logits, all_read(clip), same_macs(1000, len(clip)))
 
 
 def make_model(plain: bool = False, seed: int = 0) -> Toy:
@@ -84,7 +87,9 @@ def clips_of(indices: list[int], epoch: int = 0, views: int = 1, bad: int = BAD)
     return Clips(frames, labels, torch.tensor(good, dtype=torch.int64), unread)
 
 
-def batches_of(epoch: int, start: int, size: int, world: World = ALONE, bad: int = BAD) -> Iterator[Clips]:
+def batches_of(
+    epoch: int, start: int, size: int, world: ProcessGroup = ALONE, bad: int = BAD
+) -> Iterator[Clips]:
     order = np.random.default_rng(epoch).permutation(VIDEOS)[world.rank :: world.size].tolist()
     for at in range(start * size, len(order), size):
         yield clips_of(order[at : at + size], epoch, bad=bad)
@@ -111,7 +116,7 @@ def train(folder: Path, resume: bool, at: int, signum: int, plain: bool) -> str:
         def judge(judged: nn.Module) -> dict[str, float]:
             starts = range(4 * world.rank, VIDEOS, 4 * world.size)
             shares = [clips_of(list(range(at, at + 4)), epoch=9, views=2) for at in starts]
-            return evaluate(judged, shares, CLASSES, world=world)
+            return evaluate(EagerEngine(judged), shares, CLASSES, world=world)
 
         with Run(folder, to_dict(CONFIG), resume, world.main) as run:
             outcome = fit(

@@ -1,4 +1,4 @@
-"""What a model wants to see: plain data that the video side and the model side share."""
+"""The input format of a model: plain data shared by the code that reads video and the models."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How a video becomes the clip that a model reads. Enough, with the model, to predict from a file."""
+    """How to turn a video into the clip that a model reads: which frames, resize, crop and normalisation."""
 
     frames: int = 8  # T, frames in one clip (an upper bound when sampling is "all")
-    # One frame of each of T equal parts | the same, parts cut at whole frames (SlowFast's release, SSv2) |
-    # T frames, `stride` apart | every frame | see fps.
+    # segments: one frame from each of T equal parts | rounded_segments: the same, parts rounded to whole
+    # frames (SlowFast's release on SSv2) | dense: T frames, `stride` apart | all: every frame |
+    # even: T frames spread evenly over T * stride frames, see fps
     sampling: Sampling = "segments"
-    stride: int = 1  # tau, raw frames from one frame of a dense or even clip to the next
+    stride: int = 1  # tau, distance in video frames between two frames of a dense or even clip
     size: int = 224  # side of the square crop, in pixels
-    resize: int = 256  # short side of the frame before a test crop, in pixels
+    resize: int = 256  # short side to which a frame is resized before a test crop, in pixels
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of RGB in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
-    short: ShortPolicy = "spread"  # what to do with a video of fewer frames than the clip
-    # Sampling "even": T frames evenly over T * stride frames of a video that has this many a second, which is
-    # a stretch of time whatever the video has. None: over as many frames of the video itself.
+    short: ShortPolicy = "spread"  # how to fill the clip from a video with fewer frames; see video/sample.py
+    # For sampling "even": the frame rate in which `stride` counts, so that a clip covers the same time,
+    # T * stride / fps seconds, in a video of any rate. None: `stride` counts frames of the video itself.
     fps: float | None = None
-    antialias: bool = True  # a shrunk frame averages what it covers (Pillow), else reads the nearest two
-    crop_up: bool = False  # a centre crop half a pixel off goes right and down; False: to the even pixel
+    antialias: bool = True  # low-pass filter when shrinking, as Pillow does; False: plain bilinear
+    crop_up: bool = False  # round the offset of a centre crop up where it is half a pixel, else to even
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "size", "resize"):

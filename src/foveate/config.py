@@ -18,14 +18,17 @@ T = TypeVar("T")
 
 
 def nearest(name: str, known: typing.Iterable[str], otherwise: str = "") -> str:
-    """A hint that names the closest known word; when none is close, `otherwise`, or lists them all."""
+    """A hint for an unknown name: the closest of the known ones, or else `otherwise`, or else all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else otherwise or f"known: {', '.join(known)}"
 
 
 def from_dict(cls: type[T], data: object, subject: object) -> T:
-    """Build dataclass `cls` from a mapping; unknown keys and wrong types raise UsageError naming the key."""
+    """Build the dataclass `cls` from a mapping, nested dataclasses included.
+
+    An unknown key or a value of the wrong type raises UsageError, which begins with `subject` and the key.
+    """
     if not isinstance(data, dict):
         raise UsageError(subject, f"expected keys and values, got {type(data).__name__}")
     hints = typing.get_type_hints(cls)
@@ -41,6 +44,7 @@ def from_dict(cls: type[T], data: object, subject: object) -> T:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
+    """The value as the annotated type `kind`, or UsageError for the place `where`."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return from_dict(typing.cast(type, kind), value, where)
@@ -105,12 +109,12 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' stands twice")
+                raise yaml.YAMLError(f"duplicate key '{key}'")
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a missing, malformed or duplicate-keyed file raises UsageError."""
+    """Read a YAML file that holds a mapping; UsageError if it is missing, malformed or repeats a key."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
     except OSError as error:
@@ -118,12 +122,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(path, f"not readable as YAML: {error}") from error
     if not isinstance(data, dict):
-        raise UsageError(path, "holds no keys and values")
+        raise UsageError(path, "is not a mapping of keys to values")
     return data
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain data of a dataclass, tuples as lists and paths as text, fit for YAML and JSON."""
+    """Convert a dataclass to dicts, lists, numbers and text that YAML and JSON can hold."""
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
 
 

@@ -1,10 +1,13 @@
-"""Errors that a user can act on: one line that names the file, the cause and what to do."""
+"""Exceptions with a one-line message that names the file, the cause and what to do."""
 
 from __future__ import annotations
 
 
 class FoveateError(Exception):
-    """An error of the user's world, printed as `error: SUBJECT: CAUSE (HINT)` without a traceback."""
+    """An error that the user can fix; the command line prints `error: SUBJECT: CAUSE (HINT)`, no traceback.
+
+    subject: the file, option or part concerned. cause: what is wrong. hint: what to do about it.
+    """
 
     exit_code = 1
 
@@ -32,12 +35,12 @@ class DataError(FoveateError):
 
 
 class ModelFileError(FoveateError):
-    """A model file that is missing, damaged, hostile or of another model."""
+    """A model file that is missing, damaged, unsafe to load or made for another model."""
 
     exit_code = 4
 
 
 class OutputError(FoveateError):
-    """A result that cannot be written."""
+    """An output file or folder that cannot be written."""
 
     exit_code = 5

@@ -1,9 +1,15 @@
-"""bLResNet: a deep branch that sees half the resolution beside a thin one that sees all of it.
+"""bLResNet: a deep branch at half resolution beside a thin one at full resolution; bLVNet for frame pairs.
 
 Chen et al., "Big-Little Net: An Efficient Multi-Scale Feature Representation for Visual and Speech
 Recognition", ICLR 2019 (arXiv 1807.03848), sections 3 and 4.1. The big branch of a stage starts with a stride
-of 2, the little one has 1 / alpha of its channels and 1 / beta of its depth; what they find is added at the
-little one's size. Depth 26 was never released: two blocks a stage are our reading of its name.
+of 2, the little one has 1 / alpha of its channels and 1 / beta of its depth; their outputs are added at the
+little branch's resolution. Depth 26 was never released: two blocks per stage are our reading of its name.
+
+`PairBLResNet` is the network of bLVNet (Fan et al., "More Is Less", NeurIPS 2019, arXiv 1912.00869, section
+3.1): the big branch reads one frame of each pair, the little branch the other. The released code writes the
+merged map of a pair back to both of its frames, so that stages and temporal modules run on all frames; here
+each pair has one map, and the temporal module computes what it would give for either frame
+(`TemporalAggregation.split_pairs`). The results are the same.
 """
 
 from __future__ import annotations
@@ -13,15 +19,17 @@ from torch import Tensor, nn
 
 from foveate.backbones.parts import Stage, TemporalSlot, init_convolutions, no_slot
 from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
+from foveate.errors import UsageError
+from foveate.layers.aggregate import TemporalAggregation
 from foveate.layers.temporal import StreamMemory
 
-BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}  # L of each stage
+BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (4, 8, 18, 3), 152: (5, 12, 30, 3)}  # L of stages 1 to 4
 
 
 class BigLittleBlock(nn.Module):
-    """Bottleneck of `out_channels`, a quarter inside; its shortcut averages 3x3 before it is projected.
+    """Bottleneck block; the shortcut is average-pooled (3x3) where it is strided, then projected.
 
-    The temporal part feeds the branch, and the shortcut as well where that has something to learn.
+    temporal: module whose output feeds the residual branch, and the shortcut too if that has a projection.
     """
 
     def __init__(
@@ -43,7 +51,7 @@ class BigLittleBlock(nn.Module):
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        fit: list[nn.Module] = [nn.AvgPool2d(3, 2, 1)] if stride == 2 else []  # the zeros around count
+        fit: list[nn.Module] = [nn.AvgPool2d(3, 2, 1)] if stride == 2 else []  # averages the zero padding too
         if channels != out_channels:
             fit += [nn.Conv2d(channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)]
         self.downsample = nn.Sequential(*fit) if fit else None
@@ -58,7 +66,7 @@ class BigLittleBlock(nn.Module):
 
 
 class BigLittleStem(nn.Module):
-    """7x7 at stride 2, which both branches share, and a first, shallow pair of branches."""
+    """A 7x7 convolution with stride 2, shared by both branches, and a first, shallow pair of branches."""
 
     def __init__(self, width: int, alpha: int) -> None:
         super().__init__()
@@ -83,7 +91,7 @@ class BigLittleStem(nn.Module):
         return x
 
     def merge(self, little: Tensor, big: Tensor) -> Tensor:
-        """What each branch reads, (N, width, H/2, W/2), to (N, width, H/4, W/4)."""
+        """Run the branches on their inputs (N, width, H/2, W/2) and merge them to (N, width, H/4, W/4)."""
         big = self.bn_b0(self.b_conv0(big))
         little = self.relu(self.bn_l0(self.l_conv0(little)))
         little = self.relu(self.bn_l1(self.l_conv1(little)))
@@ -92,15 +100,15 @@ class BigLittleStem(nn.Module):
         return x
 
     def forward(self, images: Tensor) -> Tensor:
-        """Every image to both branches. (N, 3, H, W) to (N, width, H/4, W/4)."""
+        """Both branches on every image: (N, 3, H, W) to (N, width, H/4, W/4)."""
         x = self.shared(images)
         return self.merge(x, x)
 
 
 class BigLittleStage(nn.Module):
-    """Both branches of one resolution, their sum, and a block that fuses it. `temporal` feeds both.
+    """One stage: both branches, their sum, and a block that fuses it.
 
-    blocks: L of the paper. stride: of the block that fuses.
+    blocks: L of the paper. stride: of the fusing block. temporal: module in front of both branches.
     """
 
     def __init__(
@@ -128,24 +136,24 @@ class BigLittleStage(nn.Module):
         self.fusion = nn.Sequential(BigLittleBlock(out_channels, out_channels, stride))
 
     def merge(self, little: Tensor, big: Tensor) -> Tensor:
-        """What each branch reads, (N, channels, H, W), to (N, out_channels, H/stride, W/stride)."""
+        """Run the branches on their inputs (N, C, H, W), merge: (N, out_channels, H/stride, W/stride)."""
         little = self.little_e(self.little(little))
         big = F.interpolate(self.big(big), little.shape[-2:])  # nearest; sides may not be even
         fused: Tensor = self.fusion(F.relu(big + little, inplace=True))
         return fused
 
     def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
-        """Every image to both branches. x: (B*T, channels, H, W)."""
+        """Both branches on every image. x: (B*T, channels, H, W)."""
         x = x if self.temporal is None else self.temporal(x, num_frames, memory)
         return self.merge(x, x)
 
 
 class BLResNet(nn.Module):
-    """bLResNet over images, or frames folded into the batch.
+    """bLResNet on images, or on frames folded into the batch.
 
-    depth: 26, 50, 101 or 152. alpha, beta: what divides the little branch's channels and depth. width:
-    channels of the stem (64 in the paper). slot: makes the temporal part in front of stages 1 to 3 and of
-    each block of the last stage from (stage, block, channels).
+    depth: 26, 50, 101 or 152. alpha, beta: divisors of the little branch's channels and depth. width:
+    channels of the stem (64 in the paper). slot: builds the temporal module in front of stages 1 to 3 and of
+    each block of stage 4; see `TemporalSlot`.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -170,14 +178,15 @@ class BLResNet(nn.Module):
         self.layer4 = Stage([first])
         for block in range(1, blocks[3]):
             self.layer4.append(BigLittleBlock(widths[4], widths[4], temporal=slot(4, block, widths[4])))
-        self.last = nn.Identity()  # what other networks have behind their stages
+        self.last = nn.Identity()  # other networks have a convolution after their stages
         init_convolutions(self)
         for module in self.modules():
             if isinstance(module, BigLittleBlock):
-                nn.init.zeros_(module.bn3.weight)  # a new block is its shortcut
+                nn.init.zeros_(module.bn3.weight)  # a new block computes its shortcut
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:
+        """The four stages, in order."""
         return (self.layer1, self.layer2, self.layer3, self.layer4)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
@@ -186,3 +195,41 @@ class BLResNet(nn.Module):
         for stage in self.stages:
             x = stage(x, num_frames, memory)
         return x
+
+
+class PairBLResNet(BLResNet):
+    """bLResNet on pairs of frames folded into the batch, with one map per pair (bLVNet).
+
+    Frames 0, 2, 4 .. go to the little branch, frames 1, 3, 5 .. to the big one. slot: as for `BLResNet`, and
+    once more inside the stem (stage 0); it has to build `TemporalAggregation`s or nothing.
+    """
+
+    def __init__(
+        self, depth: int, alpha: int = 2, beta: int = 4, width: int = 64, slot: TemporalSlot = no_slot
+    ) -> None:
+        super().__init__(depth, alpha, beta, width, slot)
+        self.temporal = slot(0, 0, width)
+
+    def forward(self, images: Tensor, num_frames: int = 2, memory: StreamMemory | None = None) -> Tensor:
+        """images: (B*2K, 3, H, W). Returns maps (B*K, channels, H/32, W/32). UsageError if odd or none."""
+        if num_frames % 2 or not num_frames:
+            raise UsageError(
+                "bLVNet", f"{num_frames} frames do not form pairs", "give an even number of frames"
+            )
+        pairs = num_frames // 2
+        x = self.stem.shared(images)
+        x = x if self.temporal is None else self.temporal(x, num_frames, memory)
+        little, big = x.unflatten(0, (-1, 2)).unbind(1)
+        x = self.stem.merge(little, big)  # (B*K, width, H/4, W/4)
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = stage.merge(*_branch_inputs(stage.temporal, x, pairs))
+        maps: Tensor = self.layer4(x, pairs, memory)
+        return maps
+
+
+def _branch_inputs(temporal: nn.Module | None, maps: Tensor, num_pairs: int) -> tuple[Tensor, Tensor]:
+    """The inputs of the little and of the big branch for each pair. maps: (B*K, C, H, W)."""
+    if temporal is None:
+        return maps, maps
+    assert isinstance(temporal, TemporalAggregation)
+    return temporal.split_pairs(maps, num_pairs)

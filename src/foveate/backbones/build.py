@@ -1,4 +1,4 @@
-"""Every image network by name, in the one shape that models use it in."""
+"""Build any 2D backbone by name; all of them have the interface `FrameNet`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ STRIDES: Strides = (1, 2, 2, 2)
 
 
 class FrameNet(Protocol):
-    """An image network over frames folded into the batch: (B*T, 3, H, W) to maps (B*T', channels, h, w)."""
+    """Interface of a 2D backbone on frames folded into the batch.
+
+    (B*T, 3, H, W) to maps (B*T', channels, h, w); T' is below T in networks that pool time. mean,
+    std: by which its public weights want RGB values in [0, 1] normalised.
+    """
 
     channels: int
     mean: tuple[float, float, float]
@@ -37,7 +41,7 @@ class FrameNet(Protocol):
 
 
 StagedNet = ResNet2D | MobileNetV2 | EfficientNetLite | BLResNet
-"""All of them can be run in two parts: `stem` and some of `stages`, then the other stages and `last`."""
+"""Backbones that can be cut in two: `stem` and the first `stages`, then the other stages and `last`."""
 
 
 def build_backbone(
@@ -45,27 +49,31 @@ def build_backbone(
     width: float = 1.0,
     stem: Stem = "large",
     slot: TemporalSlot = no_slot,
-    whole: bool = False,
+    shift_shortcut: bool = False,
     pool_after: Collection[int] = (),
     strides: Strides = STRIDES,
     pool_time: Literal["max", "average"] = "max",
     alpha: int = 2,
     beta: int = 4,
 ) -> StagedNet:
-    """An untrained network. ValueError for an option that it does not have.
+    """Build an untrained backbone. ValueError for an option that this backbone does not have.
 
-    width: multiplier of the channels (not of EfficientNet-Lite). alpha, beta: of bLResNets, where they divide
-    the little branch's channels and depth. The others but `slot` are of ResNets.
+    width: multiplier of the channels (not for EfficientNet-Lite). slot: builds temporal modules inside the
+    network. alpha, beta: divisors of the little branch's channels and depth (bLResNets only). stem,
+    shift_shortcut, pool_after, strides, pool_time: see `ResNet2D` (ResNets only).
     """
     if (alpha, beta) != (2, 4) and not name.startswith("blresnet"):
         raise ValueError(f"alpha and beta are for bLResNets, not {name}")
     if not {*pool_after} <= {1, 2, 3, 4}:
-        raise ValueError(f"temporal pool after stages {list(pool_after)}; a network has stages 1 to 4")
+        raise ValueError(f"temporal pool after stages {list(pool_after)}; the stages are 1 to 4")
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
-        return ResNet2D(depth, max(1, round(64 * width)), stem, slot, whole, pool_after, strides, pool_time)
-    if stem != "large" or whole or pool_after or strides != STRIDES:
-        raise ValueError(f"stem, strides, temporal pool and whole-block shift are for ResNets, not {name}")
+        channels = max(1, round(64 * width))
+        return ResNet2D(depth, channels, stem, slot, shift_shortcut, pool_after, strides, pool_time)
+    if stem != "large" or shift_shortcut or pool_after or strides != STRIDES:
+        raise ValueError(
+            f"stem, strides, temporal pool and a shift on the shortcut are for ResNets, not {name}"
+        )
     if name == "mobilenetv2":
         return MobileNetV2(width, slot)
     if name.startswith("blresnet"):
@@ -76,5 +84,5 @@ def build_backbone(
 
 
 def map_side(image: int, stem: Stem = "large", strides: Strides = STRIDES) -> int:
-    """Side of the last feature map for square images of `image` pixels."""
+    """Side of a backbone's last feature map for square images of `image` pixels."""
     return math.ceil(image / ((4 if stem == "large" else 2) * math.prod(strides)))

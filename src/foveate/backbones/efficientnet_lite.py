@@ -1,8 +1,8 @@
-"""EfficientNet-Lite 0 to 4: EfficientNet without attention and with ReLU6, made for small processors.
+"""EfficientNet-Lite 0 to 4: EfficientNet for mobile devices.
 
 Tan and Le, "EfficientNet", ICML 2019, table 1, with the changes of the Lite release: no
-squeeze-and-excitation, ReLU6, and a stem, a last layer and a depth of the outer stages that do not grow.
-Its public weights come with TensorFlow's padding and norm constants, and so does this network.
+squeeze-and-excitation, ReLU6, and no scaling of the stem, of the last layer and of the depth of the first and
+last stage. The public weights need TensorFlow's padding and batch-norm constants, which are used here.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ STAGES: tuple[StageRow, ...] = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))  # width, depth
+SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))  # width and depth of sizes 0 to 4
 
 
 class EfficientNetLite(InvertedResidualNet):
-    """EfficientNet-Lite `size` (0 to 4) over frames folded into the batch."""
+    """EfficientNet-Lite of a size 0 to 4, on frames folded into the batch."""
 
     mean, std = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)  # (pixel - 127) / 128
 
@@ -36,8 +36,8 @@ class EfficientNetLite(InvertedResidualNet):
         width, depth = SCALES[size]
         deepened = range(1, len(STAGES) - 1)
         stages = []
-        for place, (expansion, base, count, stride, kernel) in enumerate(STAGES):
-            blocks = math.ceil(count * depth) if place in deepened else count
+        for stage, (expansion, base, count, stride, kernel) in enumerate(STAGES):
+            blocks = math.ceil(count * depth) if stage in deepened else count
             stages.append((expansion, rounded(base * width), blocks, stride, kernel))
         super().__init__(32, stages, 1280, slot, partial(ConvNorm, same=True, norm=_norm))
 

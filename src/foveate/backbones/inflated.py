@@ -1,8 +1,8 @@
-"""A ResNet whose every 3x3 looks at three frames: I3D as IBM's action-recognition-pytorch builds it.
+"""Inflated ResNet: every 3x3 convolution becomes 3x3x3. I3D as in IBM's action-recognition-pytorch.
 
 Chen et al., "Deep Analysis of CNN-based Spatio-temporal Representations for Action Recognition", CVPR 2021,
-after Carreira and Zisserman's inflation (CVPR 2017). Unlike the I3D of the SlowFast family, which filters
-time in the 1x1 of some blocks, all 3x3 become 3x3x3 here, the 1x1 stay flat, and time may be strided.
+after Carreira and Zisserman (CVPR 2017). The I3D of the SlowFast family (resnet3d.py) is another network: it
+inflates the 1x1 convolutions of some blocks instead and never strides time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Stride3D = tuple[int, int, int]
 
 
 def conv3(channels: int, out_channels: int, stride: Stride3D = (1, 1, 1)) -> nn.Conv3d:
-    """Three frames, three rows, three columns."""
+    """A 3x3x3 convolution without bias."""
     return nn.Conv3d(channels, out_channels, 3, stride, 1, bias=False)
 
 
 def conv1(channels: int, out_channels: int, stride: Stride3D = (1, 1, 1)) -> nn.Conv3d:
-    """One place of one frame."""
+    """A 1x1x1 convolution without bias."""
     return nn.Conv3d(channels, out_channels, 1, stride, bias=False)
 
 
 class InflatedBlock(nn.Module):
-    """The residual units of ResNet (two 3x3x3, or a 3x3x3 between two 1x1x1) on (B, C, T, H, W)."""
+    """Residual block on (B, C, T, H, W): two 3x3x3 convolutions, or one between two 1x1x1 (bottleneck)."""
 
     def __init__(self, channels: int, width: int, stride: Stride3D, bottleneck: bool) -> None:
         super().__init__()
@@ -57,9 +57,10 @@ class InflatedBlock(nn.Module):
 
 
 class InflatedResNet(nn.Module):
-    """A 3D ResNet in the place of a network over frames folded into the batch.
+    """A 3D ResNet with the interface of a 2D backbone (`FrameNet`): frames folded into the batch.
 
-    time_stride: stages 2 to 4 halve the frames, each with the stride of its first block.
+    depth: 10, 18, 34, 50 or 101. width: channels of the stem. time_stride: halve the number of frames in the
+    first block of stages 2 to 4.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -84,9 +85,9 @@ class InflatedResNet(nn.Module):
         init_convolutions(self)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*T, 3, H, W). Returns maps (B*T', channels, H/32, W/32). A stream raises ValueError."""
+        """images: (B*T, 3, H, W). Returns maps (B*T', channels, H/32, W/32). ValueError in a stream."""
         if memory is not None:
-            raise ValueError("a 3D network needs the next frame; streaming wants a network of single frames")
+            raise ValueError("a 3D network needs the next frame; to stream, use a 2D backbone")
         x = unfold_time(images, num_frames)  # (B, 3, T, H, W)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):

@@ -1,7 +1,7 @@
-"""MobileNetV2: thin ends, wide middles, depthwise convolutions between.
+"""MobileNetV2, and the network of inverted residual blocks that EfficientNet-Lite shares with it.
 
-Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 2. The temporal
-slot stands in front of the first 1x1 of the blocks that have an expansion and a shortcut (ten of
+Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 2. Temporal
+modules are placed in front of the first 1x1 of the blocks that have an expansion and a shortcut (ten of
 seventeen), as in the TSM release.
 """
 
@@ -16,7 +16,7 @@ from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.temporal import StreamMemory
 
 Conv = Callable[..., ConvNorm]
-StageRow = tuple[int, int, int, int, int]  # expansion, channels, blocks, stride of the first, kernel
+StageRow = tuple[int, int, int, int, int]  # expansion, channels, blocks, stride of the first block, kernel
 
 STAGES: tuple[StageRow, ...] = (
     (1, 16, 1, 1, 3),
@@ -30,7 +30,7 @@ STAGES: tuple[StageRow, ...] = (
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter depthwise, project by a linear 1x1; a shortcut where the shape allows."""
+    """1x1 expansion, depthwise convolution, linear 1x1 projection; a shortcut where the shape is kept."""
 
     def __init__(
         self, channels: int, out_channels: int, stride: int, expansion: int, kernel: int, conv: Conv
@@ -52,9 +52,10 @@ class InvertedResidual(nn.Module):
 
 
 class InvertedResidualNet(nn.Module):
-    """A convolution, stages of inverted residuals and a 1x1, over frames folded into the batch.
+    """A stem, stages of inverted residual blocks and a last 1x1, on frames folded into the batch.
 
-    first, last: channels of the two convolutions around the stages. conv: makes all of them.
+    first, last: channels of the stem and of the last 1x1. slot: builds temporal modules. conv: builds each
+    convolution with its norm and activation.
     """
 
     def __init__(
@@ -63,18 +64,18 @@ class InvertedResidualNet(nn.Module):
         super().__init__()
         self.stem = conv(3, first, 3, 2)
         channels = first
-        made: list[Stage] = []
+        built: list[Stage] = []
         for number, (expansion, out_channels, count, stride, kernel) in enumerate(stages, start=1):
-            made.append(Stage())
+            built.append(Stage())
             for index in range(count):
-                own = stride if index == 0 else 1
-                block = InvertedResidual(channels, out_channels, own, expansion, kernel, conv)
+                block_stride = stride if index == 0 else 1
+                block = InvertedResidual(channels, out_channels, block_stride, expansion, kernel, conv)
                 if block.shortcut and block.expand is not None:
                     block.temporal = slot(number, index, channels)
-                made[-1].append(block)
+                built[-1].append(block)
                 channels = out_channels
-        self.stages = tuple(made)  # a tuple, as blocks have names of their own
-        self.blocks = nn.ModuleList(block for stage in made for block in stage)
+        self.stages = tuple(built)  # a tuple, because the blocks are registered below
+        self.blocks = nn.ModuleList(block for stage in built for block in stage)
         self.channels = last
         self.last = conv(channels, last)
         init_convolutions(self)
@@ -88,9 +89,9 @@ class InvertedResidualNet(nn.Module):
 
 
 class MobileNetV2(InvertedResidualNet):
-    """MobileNetV2: all filters are 3x3.
+    """MobileNetV2 on frames folded into the batch.
 
-    width: multiplier of every channel count; the last layer keeps 1280 channels when width is 1 or less.
+    width: multiplier of all channels; the last layer keeps 1280 channels if it is below 1.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD

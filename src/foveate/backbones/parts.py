@@ -1,4 +1,4 @@
-"""What the image networks share: the temporal slot, and convolution with its norm and activation."""
+"""Parts shared by the backbones: temporal slots, initialisation, convolution with norm and activation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from foveate.layers.temporal import StreamMemory
 
 TemporalSlot = Callable[[int, int, int], nn.Module | None]
-"""(stage, block, channels) -> the part in front of that block's first convolution, or None."""
+"""A function (stage, block, channels) -> temporal module in front of a block's first convolution, or None.
+
+stage counts from 1, block from 0; channels: of the block's input.
+"""
 
 
 def no_slot(stage: int, block: int, channels: int) -> None:
-    """A purely spatial network."""
+    """A slot without temporal modules: a purely spatial network."""
 
 
 def init_convolutions(net: nn.Module) -> None:
-    """He's normal by fan-out for the weights of all convolutions, 0 for biases."""
+    """Initialise all convolutions: He normal (fan-out) weights, zero biases."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -27,7 +30,7 @@ def init_convolutions(net: nn.Module) -> None:
 
 
 class Stage(nn.ModuleList):
-    """Blocks of one resolution, run in order."""
+    """The blocks of one stage, run in order; each is called as `block(x, num_frames, memory)`."""
 
     def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
         for block in self:
@@ -36,13 +39,13 @@ class Stage(nn.ModuleList):
 
 
 def rounded(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, never more than a tenth below (MobileNetV2's rule)."""
+    """Round to a multiple of `divisor`, at most 10 % down (MobileNetV2's rule for channel counts)."""
     result = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return result + divisor if result < 0.9 * channels else result
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow does: to ceil(side / stride), the odd pixel right and below."""
+    """A convolution with TensorFlow's "same" padding: ceil(side / stride) outputs, more of it at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
         pads = []
@@ -53,7 +56,10 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, and ReLU6 unless `linear`."""
+    """Convolution without bias, batch norm and ReLU6.
+
+    linear: no activation. same: TensorFlow's padding. norm: builds the norm from the channels.
+    """
 
     def __init__(
         self,

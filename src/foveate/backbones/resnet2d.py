@@ -1,7 +1,7 @@
-"""ResNet on frames, with a temporal slot in front of every block's first convolution.
+"""2D ResNet on frames, with an optional temporal module in front of every block's first convolution.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, table 1, with the stride on the 3x3
-convolution of a bottleneck as in all public weights. Depth 10 (one basic block a stage) and the small
+convolution of a bottleneck as in all public weights. Depth 10 (one basic block per stage) and the small
 stem (3x3, stride 2, no pool) are our own, for images of 48 to 112 pixels.
 """
 
@@ -18,7 +18,7 @@ from foveate.clip import IMAGENET_MEAN, IMAGENET_STD
 from foveate.layers.nonlocal_block import NonLocal
 from foveate.layers.temporal import StreamMemory, TemporalPool
 
-BLOCKS = {
+BLOCKS = {  # depth: blocks of stages 1 to 4
     10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -31,10 +31,11 @@ Strides = tuple[int, int, int, int]
 
 
 class NarrowProjection(nn.Conv2d):
-    """A 1x1 convolution with a stride, as one without on every so manieth pixel: the same numbers.
+    """A strided 1x1 convolution without bias, computed by subsampling the input first: the same result.
 
-    For less than 16 channels that lie last in memory, PyTorch 2.13 on a CPU writes past the end of this
-    weight's gradient: with several threads for most odd numbers of images, on 56x56 maps for any number.
+    Works around a memory error in PyTorch 2.13 on CPUs: with fewer than 16 channels, channels last, it writes
+    past the end of this weight's gradient (with several threads for most odd numbers of images, on 56x56 maps
+    for any number).
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,16 +44,19 @@ class NarrowProjection(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """A residual unit. `temporal` feeds the residual branch only, or the whole unit if `whole`."""
+    """Base of the residual blocks.
+
+    temporal: module in front of the residual branch. shift_shortcut: it feeds the shortcut as well.
+    """
 
     expansion: int
 
     def __init__(
-        self, channels: int, out_channels: int, stride: int, temporal: nn.Module | None, whole: bool
+        self, channels: int, out_channels: int, stride: int, temporal: nn.Module | None, shift_shortcut: bool
     ):
         super().__init__()
         self.temporal = temporal
-        self.whole = whole
+        self.shift_shortcut = shift_shortcut
         self.relu = nn.ReLU(inplace=True)
         self.after: NonLocal | None = None
         self.downsample: nn.Sequential | None = None
@@ -68,7 +72,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int, memory: StreamMemory | None) -> Tensor:
         moved = x if self.temporal is None else self.temporal(x, num_frames, memory)
-        shortcut = moved if self.whole else x
+        shortcut = moved if self.shift_shortcut else x
         if self.downsample is not None:
             shortcut = self.downsample(shortcut)
         x = self.relu(self.branch(moved) + shortcut)
@@ -80,8 +84,10 @@ class BasicBlock(Block):
 
     expansion = 1
 
-    def __init__(self, channels: int, width: int, stride: int, temporal: nn.Module | None, whole: bool):
-        super().__init__(channels, width, stride, temporal, whole)
+    def __init__(
+        self, channels: int, width: int, stride: int, temporal: nn.Module | None, shift_shortcut: bool
+    ):
+        super().__init__(channels, width, stride, temporal, shift_shortcut)
         self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
@@ -96,8 +102,10 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def __init__(self, channels: int, width: int, stride: int, temporal: nn.Module | None, whole: bool):
-        super().__init__(channels, 4 * width, stride, temporal, whole)
+    def __init__(
+        self, channels: int, width: int, stride: int, temporal: nn.Module | None, shift_shortcut: bool
+    ):
+        super().__init__(channels, 4 * width, stride, temporal, shift_shortcut)
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
@@ -112,13 +120,14 @@ class Bottleneck(Block):
 
 
 class ResNet2D(nn.Module):
-    """A ResNet over frames folded into the batch.
+    """A ResNet on frames folded into the batch.
 
-    width: channels of the first stage (64 in the paper).
-    slot: makes the temporal part of a block from (stage 1..4, block, channels).
-    whole: the temporal part feeds the shortcut as well.
-    pool_after: stages (1..4) after which the frames are halved by a temporal pool, its method pool_time.
-    strides: of the four stages; smaller ones keep small things apart in small images.
+    depth: 10, 18, 34, 50 or 101. width: channels of the first stage (64 in the paper).
+    stem: "large" is 7x7 with stride 2 and a max pool; "small" is 3x3 with stride 2.
+    slot: builds the temporal module of each block; see `TemporalSlot`.
+    shift_shortcut: temporal modules feed the shortcut of their block as well as its residual branch.
+    pool_after: stages (1 to 4) after which a temporal pool halves the frames. pool_time: its method.
+    strides: of the four stages; smaller ones keep more resolution for small images.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -129,7 +138,7 @@ class ResNet2D(nn.Module):
         width: int = 64,
         stem: Literal["large", "small"] = "large",
         slot: TemporalSlot = no_slot,
-        whole: bool = False,
+        shift_shortcut: bool = False,
         pool_after: Collection[int] = (),
         strides: Strides = (1, 2, 2, 2),
         pool_time: Literal["max", "average"] = "max",
@@ -142,11 +151,11 @@ class ResNet2D(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "large" else nn.Identity()
         block = BasicBlock if depth < 50 else Bottleneck
         self.channels = width
-        self.layer1 = self._stage(block, depth, 1, width, strides[0], slot, whole)
-        self.layer2 = self._stage(block, depth, 2, width * 2, strides[1], slot, whole)
-        self.layer3 = self._stage(block, depth, 3, width * 4, strides[2], slot, whole)
-        self.layer4 = self._stage(block, depth, 4, width * 8, strides[3], slot, whole)
-        self.last = nn.Identity()  # what other networks have behind their stages
+        self.layer1 = self._stage(block, depth, 1, width, strides[0], slot, shift_shortcut)
+        self.layer2 = self._stage(block, depth, 2, width * 2, strides[1], slot, shift_shortcut)
+        self.layer3 = self._stage(block, depth, 3, width * 4, strides[2], slot, shift_shortcut)
+        self.layer4 = self._stage(block, depth, 4, width * 8, strides[3], slot, shift_shortcut)
+        self.last = nn.Identity()  # other networks have a convolution after their stages
         self.pool_after = frozenset(pool_after)
         self.temporal_pool = TemporalPool(pool_time)
         init_convolutions(self)
@@ -159,21 +168,24 @@ class ResNet2D(nn.Module):
         width: int,
         first_stride: int,
         slot: TemporalSlot,
-        whole: bool,
+        shift_shortcut: bool,
     ) -> Stage:
         blocks = []
         for index in range(BLOCKS[depth][stage - 1]):
             stride = first_stride if index == 0 else 1
-            blocks.append(block(self.channels, width, stride, slot(stage, index, self.channels), whole))
+            blocks.append(
+                block(self.channels, width, stride, slot(stage, index, self.channels), shift_shortcut)
+            )
             self.channels = width * block.expansion
         return Stage(blocks)
 
     def stem(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, width, H/4, W/4), or H/2 with the small stem."""
+        """(N, 3, H, W) to (N, width, H/4, W/4); H/2, W/2 with the small stem."""
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
+        """The four stages, in order."""
         return (self.layer1, self.layer2, self.layer3, self.layer4)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
@@ -188,7 +200,7 @@ class ResNet2D(nn.Module):
 
 
 def add_nonlocal(net: ResNet2D) -> None:
-    """Put a non-local block behind every second block of res3 and res4: the five of TSM's ResNet-50."""
+    """Add a non-local block after every second block of res3 and res4: five in TSM's ResNet-50."""
     for stage in (net.layer2, net.layer3):
         for block in list(stage)[::2]:
             assert isinstance(block, Bottleneck)

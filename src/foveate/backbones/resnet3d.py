@@ -1,7 +1,7 @@
-"""A 3D ResNet of one pathway: C2D, I3D, Slow, Fast and their small relatives differ in a table of kernels.
+"""3D ResNet of one pathway; C2D, I3D, Slow and Fast differ in their temporal kernel sizes.
 
-Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, table 1: every convolution is flat
-(1 x k x k) or thin (k x 1 x 1), time is never strided, and the stride of a stage is on the 3x3 of its first
+Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, table 1: convolutions
+are 1 x k x k or t x 1 x 1, time is never strided, and the stride of a stage is on the 3x3 of its first
 block. C2D and I3D follow Wang et al., "Non-local Neural Networks", CVPR 2018, table 1. Depth 10 and the small
 stem are our own, for images of 48 to 112 pixels.
 """
@@ -19,7 +19,7 @@ from foveate.backbones.build import Stem
 from foveate.backbones.parts import TemporalSlot, init_convolutions, no_slot
 from foveate.backbones.resnet2d import BLOCKS
 from foveate.layers.fold import fold_time, unfold_time
-from foveate.layers.nonlocal_block import NonLocal3D, Weighing
+from foveate.layers.nonlocal_block import Attention, NonLocal3D
 
 Pathway = Literal["slow", "fast", "c2d", "i3d"]
 Depth = Literal[10, 18, 50, 101]
@@ -27,9 +27,10 @@ Depth = Literal[10, 18, 50, 101]
 
 @dataclass(frozen=True)
 class Kernels:
-    """Temporal extents of a pathway: of the stem, and of the first convolution of the blocks of res2 to res5.
+    """Temporal kernel sizes of a pathway, in frames.
 
-    A shorter list repeats over the blocks of its stage.
+    stem: of the first convolution. stages: of the first convolution of each block of res2 to res5, a pattern
+    that repeats over the blocks of its stage.
     """
 
     stem: int
@@ -43,7 +44,7 @@ KERNELS: dict[Pathway, Kernels] = {
     "i3d": Kernels(5, ((3,), (3, 1), (3, 1), (1, 3))),
 }
 
-# Blocks (from 0) of res2 to res5 behind which the published networks look at the whole clip.
+# blocks (from 0) of res2 to res5 after which the published networks have a non-local block, by depth
 NONLOCAL_AFTER: dict[int, tuple[Collection[int], ...]] = {
     50: ((), (1, 3), (1, 3, 5), ()),
     101: ((), (), (6, 13, 20), ()),
@@ -51,7 +52,10 @@ NONLOCAL_AFTER: dict[int, tuple[Collection[int], ...]] = {
 
 
 class Block3D(nn.Module):
-    """A residual unit on (B, C, T, H, W). temporal feeds its branch; after: a non-local block behind it."""
+    """Base of the residual blocks on (B, C, T, H, W).
+
+    temporal: module of a 2D network in front of the residual branch. after: a non-local block after the sum.
+    """
 
     expansion: int
 
@@ -73,19 +77,19 @@ class Block3D(nn.Module):
 
     @property
     def last_norm(self) -> nn.BatchNorm3d:
-        """The norm that closes the branch; at gamma 0 the block passes its input on."""
+        """The last norm of the residual branch; with its weight at 0 the block is the identity."""
         raise TypeError("Block3D is abstract: use BasicBlock3D or Bottleneck3D")
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        if self.temporal is not None:  # of a 2D network: on frames folded into the batch
+        if self.temporal is not None:  # works on frames folded into the batch
             x = unfold_time(self.temporal(fold_time(x), x.shape[2]), x.shape[2])
         x = self.relu(self.branch(x) + shortcut)
         return x if self.after is None else self.after(x)
 
 
 class BasicBlock3D(Block3D):
-    """(t, 3, 3) and (1, 3, 3)."""
+    """Convolutions (t, 3, 3) and (1, 3, 3)."""
 
     expansion = 1
 
@@ -107,7 +111,7 @@ class BasicBlock3D(Block3D):
 
 
 class Bottleneck3D(Block3D):
-    """(t, 1, 1) to `width`, (1, 3, 3), (1, 1, 1) to four times `width`."""
+    """Convolutions (t, 1, 1) to `width`, (1, 3, 3), and (1, 1, 1) to four times `width`."""
 
     expansion = 4
 
@@ -133,13 +137,13 @@ class Bottleneck3D(Block3D):
 
 
 def flat_conv(channels: int, out_channels: int, side: int, stride: int = 1, time: int = 1) -> nn.Conv3d:
-    """A convolution (time, side, side) without bias that keeps the number of frames."""
+    """A (time, side, side) convolution without bias; padded, so that only `stride` reduces the resolution."""
     kernel, padding = (time, side, side), (time // 2, side // 2, side // 2)
     return nn.Conv3d(channels, out_channels, kernel, (1, stride, stride), padding, bias=False)
 
 
 class Stem3D(nn.Module):
-    """7x7 at stride 2 and a pool at stride 2, or 3x3 at stride 2 alone; `time` frames at once."""
+    """7x7 with stride 2 and a max pool ("large"), or 3x3 with stride 2 ("small"); kernel of `time` frames."""
 
     def __init__(self, in_channels: int, width: int, time: int, size: Stem) -> None:
         super().__init__()
@@ -150,19 +154,19 @@ class Stem3D(nn.Module):
         self.pool: nn.Module = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)) if large else nn.Identity()
 
     def forward(self, clip: Tensor) -> Tensor:
-        """(B, C, T, H, W) to (B, width, T, H/4, W/4), or H/2 with the small stem."""
+        """(B, C, T, H, W) to (B, width, T, H/4, W/4); H/2, W/2 with the small stem."""
         return self.pool(self.relu(self.bn(self.conv(clip))))
 
 
 class ResNet3D(nn.Module):
-    """One pathway.
+    """A 3D ResNet with the temporal kernels of one pathway.
 
     width: channels of the stem (64 in the paper).
-    fused: channels that lateral connections add in front of res2 to res5.
-    thick_res4: blocks of res4 that keep their temporal kernel; None keeps all.
-    pool_time: halve the frames behind res2 by a maximum (C2D and I3D).
-    non_local: how the places of a clip are weighed; None is without such blocks.
-    slot: makes the temporal part of a 2D network in front of each block from (stage, block, channels).
+    fused: channels that lateral connections concatenate to the inputs of res2 to res5.
+    temporal_res4: number of blocks of res4 that keep their temporal kernel; None keeps all.
+    pool_time: halve the number of frames after res2 by a max pool (C2D and I3D).
+    non_local: add the non-local blocks of the published networks with this attention; None adds none.
+    slot: builds the temporal modules of a 2D network in front of each block; see `TemporalSlot`.
     """
 
     def __init__(
@@ -173,19 +177,19 @@ class ResNet3D(nn.Module):
         in_channels: int = 3,
         stem: Stem = "large",
         fused: Sequence[int] = (0, 0, 0, 0),
-        thick_res4: int | None = None,
+        temporal_res4: int | None = None,
         pool_time: bool = False,
-        non_local: Weighing | None = None,
+        non_local: Attention | None = None,
         slot: TemporalSlot = no_slot,
     ) -> None:
         super().__init__()
         kernels = KERNELS[pathway]
-        limits = (None, None, thick_res4, None)
+        limits = (None, None, temporal_res4, None)
         times = [_times(*row) for row in zip(kernels.stages, BLOCKS[depth], limits, strict=True)]
         kind = BasicBlock3D if depth < 50 else Bottleneck3D
         self.stem = Stem3D(in_channels, width, kernels.stem, stem)
         ins = [width, *(width * kind.expansion * 2**stage for stage in range(3))]
-        self.stage_channels = tuple(ins)  # what the stem and res2 to res4 give
+        self.stage_channels = tuple(ins)  # channels of the outputs of the stem and res2 to res4
         self.res2, self.res3, self.res4, self.res5 = (
             _stage(kind, number, channels + added, width * 2 ** (number - 1), own_times, slot)
             for number, (channels, added, own_times) in enumerate(zip(ins, fused, times, strict=True), 1)
@@ -198,19 +202,20 @@ class ResNet3D(nn.Module):
 
     @property
     def stages(self) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+        """res2 to res5."""
         return (self.res2, self.res3, self.res4, self.res5)
 
-    def _add_nonlocal(self, depth: Depth, weighing: Weighing) -> None:
+    def _add_nonlocal(self, depth: Depth, attention: Attention) -> None:
         if depth not in NONLOCAL_AFTER:
-            raise ValueError(f"non-local blocks have their places in depths 50 and 101, not in {depth}")
+            raise ValueError(f"non-local blocks are defined for depths 50 and 101, not for {depth}")
         for stage, places in zip(self.stages, NONLOCAL_AFTER[depth], strict=True):
             for place in places:
                 block = stage.get_submodule(str(place))
                 assert isinstance(block, Bottleneck3D)
-                block.after = NonLocal3D(block.bn3.num_features, weighing)
+                block.after = NonLocal3D(block.bn3.num_features, attention)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """(B, in_channels, T, H, W) to (B, channels, T', h, w); T' is T // 2 after a temporal pool."""
+        """(B, in_channels, T, H, W) to (B, channels, T', h, w); T' is T // 2 with a temporal pool, else T."""
         x = self.res2(self.stem(clip))
         if self.pool_time:
             x = nn.functional.max_pool3d(x, (2, 1, 1))
@@ -232,7 +237,7 @@ def _stage(
     times: Sequence[int],
     slot: TemporalSlot,
 ) -> nn.Sequential:
-    """Stage `number`, from 1: all but the first halve the resolution in their first block."""
+    """Build stage `number`, 1 to 4; all but the first halve the resolution in their first block."""
     blocks: list[nn.Module] = []
     for i, time in enumerate(times):
         stride = 2 if number > 1 and i == 0 else 1
@@ -242,9 +247,10 @@ def _stage(
 
 
 def init_weights(net: nn.Module) -> None:
-    """As `init_convolutions`; the norm that closes a block starts at gamma 0 (Goyal et al.).
+    """Initialise a 3D network: `init_convolutions`, and zero weights for the last norm of each block.
 
-    So every block begins as the identity, without which the published rate of 0.1 does not train.
+    Every block then begins as the identity (Goyal et al., "Accurate, Large Minibatch SGD", 2017), without
+    which training at the published learning rate of 0.1 fails.
     """
     init_convolutions(net)
     for module in net.modules():

@@ -1,4 +1,4 @@
-"""The part that lets frames see each other, chosen by one word, for the temporal slot of any network."""
+"""The temporal modules of TSM and TAM by name, for the slots of any backbone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.temporal import PastShift, TemporalShift
 
 Temporal = Literal["none", "shift", "past", "aggregation"]
-"""No part | TSM's shift both ways | its one-sided form, for streams | the aggregation of bLVNet-TAM."""
+"""none | TSM's two-sided shift | TSM's one-sided shift, for streams | aggregation of bLVNet-TAM."""
 
 
 def temporal_slot(
     temporal: Temporal, backbone: str = "", shift_div: int = 8, aggregation: AggregationConfig = TAM
 ) -> TemporalSlot:
-    """What builds the part of each block of a network.
+    """A slot that builds the chosen temporal module for each block of a backbone.
 
-    backbone: its name in the table of `build_backbone`, if it stands there; the TSM release shifts in every
-    second block only of a ResNet whose third stage has 23 blocks or more.
+    backbone: its name for `build_backbone`, if it has one; in a ResNet whose third stage has 23 blocks or
+    more the TSM release shifts in every second block only. shift_div: one channel in `shift_div` moves each
+    way. aggregation: options of "aggregation".
     """
     deep = backbone.startswith("resnet") and BLOCKS[int(backbone[6:])][2] >= 23
     every = 2 if deep and temporal in ("shift", "past") else 1

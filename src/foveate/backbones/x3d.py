@@ -1,4 +1,4 @@
-"""X3D: a thin network of depthwise convolutions, grown one dimension at a time.
+"""X3D: a narrow 3D network of depthwise convolutions.
 
 Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020, table 1, in the form
 of the PyTorchVideo release: no norm on a shortcut that only changes the resolution. PySlowFast has one there.
@@ -16,11 +16,11 @@ from foveate.backbones.resnet3d import Block3D, flat_conv, init_weights
 
 BLOCKS = (1, 2, 5, 3)  # of the four stages, times the depth factor, rounded up
 BASE = 12  # channels of the stem and res2, times the width factor
-EXPAND = 2.25  # inner width of a block beside its outer one
+EXPAND = 2.25  # inner channels of a block over its outer channels
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel scaled by what the whole clip says (Hu et al., CVPR 2018), a sixteenth as wide inside."""
+    """Squeeze-and-excitation over a whole clip with reduction 16 (Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,7 +33,10 @@ class SqueezeExcite(nn.Module):
 
 
 class X3DBlock(Block3D):
-    """1x1x1 to the inner width, depthwise 3x3x3, squeeze and excite in every other block, 1x1x1 back."""
+    """1x1x1 to the inner channels, depthwise 3x3x3, squeeze-and-excitation if `squeeze`, 1x1x1 back.
+
+    shortcut_norm: a norm on shortcuts that change only the resolution, as in PySlowFast.
+    """
 
     expansion = 1
 
@@ -63,10 +66,10 @@ class X3DBlock(Block3D):
 
 
 class X3DBackbone(nn.Module):
-    """The stem, four stages that each halve the resolution, and a last 1x1x1 of the inner width.
+    """Stem, four stages that each halve the resolution, and a last 1x1x1 convolution.
 
-    width, depth: factors of the paper (2.0 and 2.2 for XS to M). shortcut_norm: a norm on shortcuts that
-    change the resolution alone. `channels`: of the maps it gives.
+    width, depth: expansion factors of the paper (2.0 and 2.2 for XS to M). shortcut_norm: see `X3DBlock`.
+    The attribute `channels` is that of the output maps.
     """
 
     def __init__(self, width: float = 2.0, depth: float = 2.2, shortcut_norm: bool = False) -> None:
@@ -98,6 +101,6 @@ class X3DBackbone(nn.Module):
 
 
 def _stage(channels: int, out: int, count: int, shortcut_norm: bool) -> nn.Sequential:
-    """Blocks of one resolution, the first at stride 2."""
+    """Build one stage of `count` blocks, the first with stride 2."""
     first = X3DBlock(channels, out, 2, True, shortcut_norm)
     return nn.Sequential(first, *(X3DBlock(out, out, 1, i % 2 == 0, shortcut_norm) for i in range(1, count)))

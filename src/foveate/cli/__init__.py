@@ -36,7 +36,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "predict": Verb("use", "predict", "name what videos show"),
     "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
-    "models": Verb("models", "models", "list the models, with input, cost and published accuracy"),
+    "models": Verb("catalogue", "models", "list the models, with input, cost and published accuracy"),
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
     "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),
     "data check": Verb("data", "check", "decode every video once; say what is damaged and why"),
@@ -47,6 +47,12 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
 }
 ABOUT = "Recognise human actions in video, spending computation only where the information is."
 BOX = "─│╭╮╰╯├┤ "  # what the messages of the option parser are framed with
+ALIASES = {  # names of other trainers for options of ours
+    "--lr": "--rate",
+    "--learning-rate": "--rate",
+    "--batch-size": "--batch",
+    "--num-workers": "--workers",
+}
 PLAIN = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)  # options in their simplest form
 
 
@@ -84,7 +90,7 @@ def _run(words: list[str]) -> int:
         return _help(words)
     verb = VERBS[name]
     function: Callable[..., Any] = getattr(import_module(f"foveate.cli.{verb.module}"), verb.function)
-    options = words[len(name.split()) :]
+    options = [_usual_name(word) for word in words[len(name.split()) :]]
     if name == "train":  # whose options depend on the model
         return _parse(function(options), name, options)()
     return _parse(function, name, options, PLAIN)()
@@ -104,13 +110,31 @@ def _parse(
         with redirect_stderr(said):
             call: Callable[[], int] = tyro.cli(bound, args=options, prog=f"foveate {name}", config=config)
     except SystemExit as end:
-        if end.code:  # a box of several lines
-            lines = (line.strip(BOX) for line in said.getvalue().splitlines())
-            title, *rest = (line for line in lines if any(sign.isalpha() for sign in line))
-            cause = f"{title.lower()}: {' '.join(rest)}".partition(" For full helptext")[0]
-            raise UsageError(f"foveate {name}", cause, f"foveate {name} --help") from None
+        if end.code:
+            raise UsageError(f"foveate {name}", _cause(said.getvalue()), f"foveate {name} --help") from None
         raise
     return call
+
+
+def _cause(box: str) -> str:
+    """What the option parser says in a box of several lines, in one that names the nearest options."""
+    lines = (line.strip(BOX) for line in box.splitlines())
+    title, *rest = (line for line in lines if any(sign.isalpha() for sign in line))
+    text = f"{title.lower()}: {' '.join(rest)}".partition(" For full helptext")[0]
+    wrong = text.removeprefix("unrecognized options: Unrecognized options: ")
+    if wrong == text:
+        return text
+    given, _, meant = wrong.partition(" Perhaps you meant: ")
+    options = [word for word in given.split() if word.startswith("-")]
+    near = dict.fromkeys(word.strip(",") for word in meant.split() if word.startswith("--"))
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no option {', '.join(options).replace(',', '') or given}{hint}"
+
+
+def _usual_name(word: str) -> str:
+    """An option under our name where it was given under that of another trainer."""
+    option, equals, value = word.partition("=")
+    return f"{ALIASES.get(option, option)}{equals}{value}"
 
 
 def _help(words: list[str]) -> int:

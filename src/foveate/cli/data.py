@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +10,7 @@ import tyro
 from foveate.cli.inputs import demand, demand_writable, is_list, videos_of
 from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
 from foveate.data.check import Checked, cause_table, check_videos, write_manifest
+from foveate.data.check import usable as usable_videos
 from foveate.data.lists import ListFormat, VideoList, read_list, write_jsonl
 from foveate.data.synthetic import make_figures, make_move4mnist
 from foveate.errors import DataError
@@ -35,7 +34,8 @@ def check(
     Args:
         videos: A list, a folder or one video.
         out: Manifest to write (JSONL): the list, with frames, size, rate, status and cause of every file.
-        usable: List to write (JSONL) of the videos that can be used, to train from.
+        usable: List to write (JSONL) of the videos that can be used, with the frames that were counted, to
+            train from.
         format: Of the list; auto looks.
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
@@ -46,6 +46,8 @@ def check(
     for place in filter(None, (out, usable)):
         demand_writable(place, videos)
     listed = _to_check(videos, format, root, template, split)
+    for note in listed.notes:
+        say(note)
     rows = []
     with progress_bar("checking") as report:
         for row in check_videos(listed, workers):
@@ -55,7 +57,7 @@ def check(
     if out:
         write_manifest(rows, out, listed)
     if usable:
-        write_jsonl(_usable(listed, rows), usable)
+        write_jsonl(usable_videos(listed, rows), usable)
     if not json:
         print_table(("status", "cause", "files#"), cause_table(rows))
     return DataError.exit_code if any(row.status == "refused" for row in rows) else 0
@@ -176,13 +178,6 @@ def _show_row(row: Checked, json: bool) -> None:
         print_json(row.to_dict())
     elif row.status != "ok":
         print_line(f"{row.status}  {row.path}: {row.cause}")
-
-
-def _usable(listed: VideoList, rows: Sequence[Checked]) -> VideoList:
-    """The list without what was refused, with the numbers of frames that were counted."""
-    frames = {row.path: row.frames for row in rows if row.status != "refused"}
-    kept = (entry for entry in listed.entries if entry.path in frames)
-    return replace(listed, entries=tuple(replace(entry, frames=frames[entry.path]) for entry in kept))
 
 
 def _show_list(listed: VideoList, path: Path, json: bool) -> None:

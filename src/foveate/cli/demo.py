@@ -11,7 +11,7 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -22,10 +22,11 @@ from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
 from foveate.data.synthetic import make_figures
+from foveate.infer.engine import EagerEngine
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
 from foveate.layers.normalise import to_clip
-from foveate.models.adafocus.parts import GlanceAlone
+from foveate.models.adafocus.glance import GlanceAlone
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_overlay
@@ -82,11 +83,10 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     page = LiveReport(run)
     train_model(job, page.after_epoch)
     rivals = [_tuned(rival, job) for rival in RIVALS]
-    model = read_model(run / "best.safetensors")[0]
-    assert isinstance(model, AdaFocus)
+    model = cast(AdaFocus, read_model(run / "best.safetensors")[0])
     test = read_list(lists["test"])
     say(f"scoring them on {len(test)} other videos")
-    evaluate_list(model, test, workers=workers).save(run / "evaluation.npz")
+    evaluate_list(EagerEngine(model), test, workers=workers).save(run / "evaluation.npz")
     page.write()
     named = dict(zip((rival.name for rival in RIVALS), rivals, strict=True))
     rows = _scores({"glance alone": GlanceAlone(model), **named, "learned patch": model}, test)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from foveate.data.lists import VideoEntry, read_list
 from foveate.data.lists.folder import find_videos, has_suffix
 from foveate.errors import DataError, OutputError, UsageError
 from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
+from foveate.video.source import URL
 
 if TYPE_CHECKING:
     import torch
@@ -22,23 +24,34 @@ if TYPE_CHECKING:
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
 
 
-def videos_of(paths: Sequence[Path], template: str | None = None) -> list[VideoEntry]:
-    """Every video that the paths name: files as such, those below a folder, those of a list.
+PIPE = "-"  # a video file on standard input
+
+
+def videos_of(names: Sequence[str | Path], template: str | None = None) -> list[VideoEntry]:
+    """Every video that the names mean: files and URLs as such, those below a folder, those of a list.
 
     A list or a folder that gives none raises DataError; a file is not looked at.
     """
-    if not paths:
+    if not names:
         raise UsageError("videos", "none given", "name files, folders or lists")
-    return [entry for path in paths for entry in _videos_of(path, template)]
+    return [entry for name in names for entry in _videos_of(str(name), template)]
 
 
-def _videos_of(path: Path, template: str | None) -> Iterator[VideoEntry]:
-    if is_list(path):
+def _videos_of(name: str, template: str | None) -> Iterator[VideoEntry]:
+    path = Path(name)
+    if name == PIPE or URL.match(name):
+        yield VideoEntry(name)
+    elif is_list(path):
         yield from read_list(path, template=template).entries
     elif path.is_dir():
         yield from (VideoEntry(found, template=template) for found in _below(path))
     else:
         yield VideoEntry(str(path), template=template)
+
+
+def source_of(entry: VideoEntry) -> Any:
+    """What a reader opens of a line: standard input for a pipe."""
+    return sys.stdin.buffer if entry.path == PIPE else entry
 
 
 def is_list(path: Path) -> bool:
@@ -54,21 +67,6 @@ def _below(folder: Path) -> list[str]:
         if any(has_suffix(child.name, IMAGE_SUFFIXES) for child in folder.iterdir()):
             return [str(folder)]
         raise
-
-
-def trained_model(name: str, weights: str | None = None) -> VideoModel:
-    """The model of a file, in eval mode, or of a name with published weights; UsageError for a name alone."""
-    from foveate.models.zoo import MODELS
-    from foveate.weights.addresses import addresses
-    from foveate.weights.load import SHIPPED, load_model
-
-    if weights is None and (name, "figures") in SHIPPED:
-        weights = "figures"
-    if weights is None and name in MODELS and not Path(name).exists():
-        published = [f"--weights {known}" for known in addresses(name)]
-        hint = ", or ".join(["name a model file, such as best.safetensors of a run", *published])
-        raise UsageError(name, "a model that nobody trained yet", hint)
-    return load_model(name, weights)
 
 
 def resize_input(model: VideoModel, size: int | None, resize: int | None) -> None:
@@ -148,6 +146,8 @@ def places_for(option: str, out: Path, sources: Sequence[VideoEntry], ending: st
 
     ending: of the names in a folder, such that none is that of a video itself; `out` must end as it does.
     """
+    if PIPE in (source.path for source in sources):
+        raise UsageError(option, "of a pipe, which can be read only once", "save the video to a file first")
     if not out.is_dir():
         if len(sources) > 1:
             raise UsageError(option, f"{len(sources)} videos and '{out}' is no folder", "make it first")

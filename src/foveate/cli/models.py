@@ -1,4 +1,4 @@
-"""Verbs about models: what there is, what it costs, and how an official one becomes ours."""
+"""Verbs about one model: what it costs, and how an official one becomes ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foveate.data.class_names import read_class_names
 from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
-from foveate.models.zoo import MODELS, create_model, entry, list_models
+from foveate.models.zoo import MODELS, create_model, model_spec
 from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
@@ -27,31 +27,11 @@ else:
     OriginName = Literal[tuple(origin.name for origin in ORIGINS)]  # `--help` lists them
 
 
-def models(pattern: tyro.conf.Positional[str] = "*", json: bool = False) -> int:
-    """List the models by name, with input, cost, what their authors report, and weights by name.
-
-    Args:
-        pattern: Shell pattern of the names, such as 'tsm_*'.
-        json: Print one JSON object a model.
-    """
-    names = list_models(pattern)
-    if not names:
-        raise UsageError(pattern, "no model of this name", "`foveate models` lists them all")
-    rows = [_model_row(name) for name in names]
-    if json:
-        for row in rows:
-            print_json(row)
-    else:
-        columns = ("name", "input", "GMACs#", "M parameters#", "source", "published", "weights")
-        print_table(columns, [["varies" if cell is None else cell for cell in row.values()] for row in rows])
-        print_line()
-        print_line("GMACs: 1e9 multiply-adds for one clip. `foveate profile NAME` measures one.")
-    return 0
-
-
-def _model_row(name: str) -> dict[str, object]:
+def catalogue_row(name: str) -> dict[str, object]:
+    """What `foveate models` prints of a model, kept in models/catalogue.json by docs/make_tables.py."""
     known = MODELS[name]
-    model = _without_numbers(name)
+    with torch.device("meta"):  # shapes alone, with which counting costs no arithmetic
+        model = create_model(name)
     spec = model.spec
     return {
         "name": name,
@@ -62,12 +42,6 @@ def _model_row(name: str) -> dict[str, object]:
         "published": known.published,
         "weights": ", ".join(known_weights(name)),
     }
-
-
-def _without_numbers(name: str) -> VideoModel:
-    """A model of shapes alone, with which counting costs no arithmetic."""
-    with torch.device("meta"):
-        return create_model(name)
 
 
 def _count(model: VideoModel) -> int:
@@ -187,7 +161,7 @@ def convert(
     if out.suffix != ".safetensors":
         raise UsageError(out, "does not end in .safetensors", "so that others know what it is")
     demand_writable(out, checkpoint)
-    entry(name)
+    model_spec(name)
     names = read_class_names(classes) if classes else ()
     model = load_official(checkpoint, name, origin, **parse_settings(settings))
     if names and len(names) != model.num_classes:

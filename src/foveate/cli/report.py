@@ -30,11 +30,11 @@ def report(runs: tyro.conf.Positional[list[Path]], out: Path | None = None, json
         page = write_report(runs[0], out)
     else:
         page = write_comparison(runs, out or Path("comparison.html"))
-    verdicts = {str(folder): read_run(folder).verdict() for folder in runs}
+    summaries = {str(folder): read_run(folder).summary() for folder in runs}
     if json:
-        print_json({"report": str(page), "verdicts": verdicts})
+        print_json({"report": str(page), "summaries": summaries})
         return 0
-    for folder, lines in verdicts.items():
+    for folder, lines in summaries.items():
         if len(runs) > 1:
             print_line(folder)
         for line in lines:

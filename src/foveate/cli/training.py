@@ -63,7 +63,10 @@ def train_command(options: Sequence[str]) -> Callable[..., int]:
     options_of: Any = tyro.conf.OmitArgPrefixes
     train.__annotations__["job"] = options_of[job_type[type(recipe.plan)]]
     train.__annotations__ |= {"config": Path | None, "json": bool, "return": int}
-    train.__defaults__ = (_job_of(given, recipe, chosen.config), None, False)
+    job = _job_of(given, recipe, chosen.config)
+    if {"--flip", "--augment.flip"} & {*rest}:  # by itself the default, so that it is asked for on purpose
+        job = replace(job, augment=replace(job.augment, flip=True, flip_sides=True))
+    train.__defaults__ = (job, None, False)
     return train
 
 
@@ -81,15 +84,15 @@ def _train(job: TrainJob, json: bool) -> int:
             page = live.write()
     if not speaks:
         return 0
-    best, verdict = job.out / "best.safetensors", read_run(job.out).verdict()
+    best, summary = job.out / "best.safetensors", read_run(job.out).summary()
     result = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
     result |= {"memory_mb": peak_memory_mb(job.device), "best": outcome.best, **readable(outcome.scores)}
     result |= {"report": str(page) if page else None}
     if json:
-        print_json(result | {"verdict": verdict})
+        print_json(result | {"summary": summary})
     else:
         print_table(("measure", "value"), [row for row in result.items() if row[1] is not None])
-        for line in verdict:
+        for line in summary:
             print_line(line)
         print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(best))}")
     return 0

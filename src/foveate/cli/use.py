@@ -16,7 +16,7 @@ from foveate.cli.inputs import (
     device_named,
     overlay_places,
     resize_input,
-    trained_model,
+    source_of,
     videos_of,
 )
 from foveate.cli.show import (
@@ -33,7 +33,7 @@ from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Precision, open_engine
 from foveate.infer.features import check_features_path, extract_features, save_features
-from foveate.infer.output import Prediction
+from foveate.infer.output import Prediction, csv_header
 from foveate.infer.predict import Predictor
 from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
@@ -42,11 +42,12 @@ from foveate.report.page import write_evaluation_report
 from foveate.train.evaluate import Average, Ensemble
 from foveate.train.job import check_labels, evaluate_list
 from foveate.train.run import command_line
+from foveate.weights.load import default_model, trained_model
 
 
 def predict(
-    videos: tyro.conf.Positional[list[Path]],
-    model: str = "adafocus_small",
+    videos: tyro.conf.Positional[list[str]],
+    model: str | None = None,
     weights: str | None = None,
     top: int = 5,
     clips: int = 1,
@@ -69,9 +70,10 @@ def predict(
     A file that cannot be used is named with its cause, and the others go on; the exit code is then 3.
 
     Args:
-        videos: Video files, folders of them, folders of numbered images, or lists.
+        videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
         model: A model file, such as best.safetensors of a run, or a name with published weights. If not
-            given, the small AdaFocus of the package, which knows eight actions of `data make figures`.
+            given, x3d_s trained on Kinetics-400, downloaded once (15 MB); without a network an ImageNet
+            network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
         clips: Clips over time of each window, averaged.
@@ -96,16 +98,15 @@ def predict(
     if csv and json:
         raise UsageError("--csv", "and --json are two forms of one output", "choose one")
     sources = videos_of(videos, template)
-    net = trained_model(model, weights)
+    net = default_model() if model is None else trained_model(model, weights)
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    runner = open_engine(net, engine, device_named(device), precision)
-    predictor = Predictor(runner, top, clips, crops, window)
+    predictor = Predictor(net, top, clips, crops, window, device_named(device), engine, precision)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
-        sources, places, sheets, predictor.predict_all(sources), strict=True
+        sources, places, sheets, predictor.predict_all(map(source_of, sources)), strict=True
     ):
         show(result)
         try:
@@ -130,7 +131,7 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
 
 
 def features(
-    videos: tyro.conf.Positional[list[Path]],
+    videos: tyro.conf.Positional[list[str]],
     model: str,
     out: Path,
     weights: str | None = None,
@@ -149,7 +150,7 @@ def features(
     A file that cannot be used has a row with its cause; the exit code is then 3.
 
     Args:
-        videos: Video files, folders of them, folders of numbered images, or lists.
+        videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
         model: A model file, such as best.safetensors of a run, or a name with published weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
@@ -173,7 +174,7 @@ def features(
     reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
     rows = []
     with progress_bar("reading") as report:
-        for row in extract_features(runner, reader, sources):
+        for row in extract_features(runner, reader, map(source_of, sources)):
             rows.append(row)
             report(len(rows), len(sources))
             if row.features is None:
@@ -247,12 +248,14 @@ def evaluate(
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision)
     start = time.perf_counter()
-    judged = evaluate_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
-    scores = judged.measures
-    result: dict[str, object] = {"videos": str(videos), "model": str(model), "views": judged.views}
+    evaluation = evaluate_list(
+        runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
+    )
+    scores = evaluation.measures
+    result: dict[str, object] = {"videos": str(videos), "model": str(model), "views": evaluation.views}
     result |= {**readable(scores), "gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
     if report:
-        write_evaluation_report(judged, report, command_line(), time.perf_counter() - start)
+        write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
         result |= {"report": str(report), "predictions": str(report.with_name("predictions.csv"))}
     if json:
         print_json(result)
@@ -294,16 +297,8 @@ def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Predic
         return lambda result: print_json(result.to_dict(choices))
     if not csv:
         return _print_prediction
-    ranks = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("label", "score")]
-    print_csv(["video", "model", "status", "cause", "duration_s", "gmacs", *ranks])
-
-    def print_row(result: Prediction) -> None:
-        named = [value for each in result.predictions for value in (each.label, f"{each.score:.6f}")]
-        facts = [result.model, result.status, result.cause or "", f"{result.duration_s:.3f}"]
-        name = result.to_dict()["video"]
-        print_csv([name, *facts, f"{result.cost.gmacs:.6f}", *named, *[""] * (len(ranks) - len(named))])
-
-    return print_row
+    print_csv(csv_header(top))
+    return lambda result: print_csv(result.csv_row(top))
 
 
 def _print_prediction(result: Prediction) -> None:
@@ -314,6 +309,7 @@ def _print_prediction(result: Prediction) -> None:
     if result.status == "partial":
         say(f"warning: {name}: {result.cause}")
     print_line(f"{name} ({result.duration_s:.1f} s)")
+    print_line(f"model {result.model}" + (f", trained on {result.trained_on}" if result.trained_on else ""))
     classes = [(each.rank, each.label, f"{each.score:.1%}") for each in result.predictions]
     print_table(("rank#", "label", "score#"), classes)
     if len(result.segments) > 1:

@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.data.dataset import BadFile, cause_of, frame_range
+from foveate.data.dataset import BadFile, cause_of
 from foveate.data.lists import VideoEntry, VideoList, write_jsonl
 from foveate.data.pool import Lost, map_in_processes
+from foveate.data.stretch import frame_range
 from foveate.errors import DataError, OutputError, UsageError
+from foveate.io import atomic_write
 from foveate.video import Video, open_video
 from foveate.video.sample import every
 from foveate.video.transform import resize_short
-from foveate.whole import replacing
 
 Progress = Callable[[int, int], None]  # videos done, videos in all
 
@@ -145,7 +146,7 @@ def write_npy(path: Path, pictures: Iterator[np.ndarray]) -> int:
     """
     first = next(pictures)
     count = 0
-    with replacing(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         _write_header(file, (0, *first.shape))
         for picture in chain([first], pictures):
             if picture.shape != first.shape:
@@ -159,7 +160,7 @@ def write_npy(path: Path, pictures: Iterator[np.ndarray]) -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file that appears only when complete. Raises OutputError."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -10,15 +10,16 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.data.lists.jsonl import entry_record, header, write_records
 from foveate.data.pool import Lost, map_in_processes
+from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
-from foveate.video import Scan, scan
+from foveate.video import Scan, Video, open_video
 
 ROW_KEYS = ("path", "status", "cause", "frames", "width", "height", "fps", "duration_s")
 
@@ -31,10 +32,11 @@ class FileVersion(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A video to check."""
+    """A video to check, and every part of it that its list has."""
 
     path: str
     template: str | None = None
+    entries: tuple[VideoEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Checked:
     bytes: int | None = None  # None for the last three: there is no file to look at
     mtime: float | None = None
     fingerprint: str | None = None  # SHA-256 of the content, hexadecimal
+    lost: tuple[VideoEntry, ...] = ()  # parts of the list that the video has not
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data under ROW_KEYS; a file name that is not UTF-8 is shown with escapes."""
@@ -64,6 +67,9 @@ def check_videos(
 ) -> Iterator[Checked]:
     """What decoding shows about each video of a list or of paths, in order, every source decoded once.
 
+    A video is refused, too, where training would refuse it: its list counts or asks for more frames than it
+    has (`frame_range`).
+
     With more than one worker, processes decode, and a file that crashes the decoder, or keeps it for
     more than `timeout_s` seconds, is refused like any other bad file. With one, this process decodes, and
     would crash or wait itself. Fewer raise UsageError.
@@ -71,23 +77,52 @@ def check_videos(
     if workers < 1:
         raise UsageError("workers", f"is {workers}", "at least 1 process has to decode")
     if isinstance(videos, VideoList):
-        jobs = dict.fromkeys(Job(entry.path, entry.template) for entry in videos.entries)
+        entries = list(videos.entries)
     else:
-        jobs = dict.fromkeys(Job(str(path)) for path in videos)
-    return _results(list(jobs), workers, timeout_s)
+        entries = [VideoEntry(str(path)) for path in videos]
+    parts: dict[tuple[str, str | None], dict[VideoEntry, None]] = {}
+    for entry in entries:
+        parts.setdefault((entry.path, entry.template), {})[entry] = None
+    return _results([Job(*source, tuple(own)) for source, own in parts.items()], workers, timeout_s)
 
 
 def check_video(job: Job) -> Checked:
     """Decode one video to its end; whatever is wrong with it is in the result."""
     path = Path(job.path)
     before = file_version(path)
+    lost: list[VideoEntry] = []
     try:
-        found = scan(path, job.template)
+        with open_video(job.path, job.template) as video:
+            found = video.scan()
+            causes = [cause for entry in job.entries if (cause := _misfit(entry, video))]
+            lost = [entry for entry in job.entries if _misfit(replace(entry, frames=None), video)]
+        if causes:
+            more = f", and {len(causes) - 1} more parts" if len(causes) > 1 else ""
+            found = replace(found, status="refused", cause=causes[0] + more)
     except DataError as error:
         found = Scan("refused", error.cause)
     if file_version(path) != before:
         found = Scan("refused", "changed while it was checked")
-    return Checked(job.path, **asdict(found), **_version_fields(before), fingerprint=fingerprint(path))
+    found_facts = _version_fields(before) | {"fingerprint": fingerprint(path), "lost": tuple(lost)}
+    return Checked(job.path, **asdict(found), **found_facts)
+
+
+def usable(videos: VideoList, rows: Iterable[Checked]) -> VideoList:
+    """The list without what cannot be used, with the numbers of frames that were counted."""
+    by_path = {row.path: row for row in rows if row.frames}
+    kept = [
+        entry for entry in videos.entries if entry.path in by_path and entry not in by_path[entry.path].lost
+    ]
+    return replace(videos, entries=tuple(replace(entry, frames=by_path[entry.path].frames) for entry in kept))
+
+
+def _misfit(entry: VideoEntry, video: Video) -> str:
+    """Why training would refuse an entry of a video that was decoded; empty if it would not."""
+    try:
+        frame_range(entry, video)
+    except DataError as error:
+        return error.cause
+    return ""
 
 
 def _results(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
@@ -129,7 +164,9 @@ def write_manifest(rows: Iterable[Checked], path: str | Path, videos: VideoList 
 
 def _record(entry: VideoEntry, row: Checked, folder: Path) -> dict[str, Any]:
     listed = {} if entry.frames in (None, row.frames) else {"listed_frames": entry.frames}
-    return asdict(row) | entry_record(entry, folder) | {"frames": row.frames} | listed
+    facts = asdict(replace(row, lost=()))
+    del facts["lost"]
+    return facts | entry_record(entry, folder) | {"frames": row.frames} | listed
 
 
 def file_version(path: Path) -> FileVersion | None:

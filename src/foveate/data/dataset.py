@@ -8,6 +8,7 @@ its cause.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch.utils.data import Dataset, Sampler
 
 from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
+from foveate.data.stretch import frame_range
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
 from foveate.video import Video, open_video
@@ -62,7 +64,8 @@ class Batch:
 class VideoDataset(Dataset[Sample]):
     """Entries of a list as clips for `spec`: a random one in training, `clips` x `crops` views in a test.
 
-    An item is (epoch, index). Raises DataError at once for a label that the classes do not have.
+    An item is (epoch, index), or (epoch, index, k) for another clip where an epoch has a video k + 1 times.
+    Raises DataError at once for a label that the classes do not have.
     """
 
     def __init__(
@@ -95,17 +98,17 @@ class VideoDataset(Dataset[Sample]):
         return len(self.entries)
 
     def __getitem__(self, item: Item) -> Sample:
-        epoch, index = item
+        epoch, index, *again = item
         entry = self.entries[index]
         label = self._label(entry)
         try:
-            return Sample(self._frames(entry, epoch, index), label, index)
+            return Sample(self._frames(entry, (epoch, index, *again)), label, index)
         except (DataError, OSError) as error:
             return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error)))
 
-    def _frames(self, entry: VideoEntry, epoch: int, index: int) -> torch.Tensor:
+    def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, *item))
         with open_video(entry.path, entry.template) as video:
             first, total = frame_range(entry, video)
             clips = self._clips(total, video.info.fps, rng)
@@ -136,21 +139,6 @@ class VideoDataset(Dataset[Sample]):
         size = self.spec.size
         zero = torch.zeros((), dtype=torch.uint8)
         return zero.expand(self.clips * self.crops, self.spec.frames, size, size, 3)
-
-
-def frame_range(entry: VideoEntry, video: Video) -> tuple[int, int]:
-    """First frame and number of frames of an entry: its own range or count if it has one, else the video's.
-
-    A range in seconds ends with the video at the latest. Raises DataError where nothing is left.
-    """
-    if entry.start is None and entry.end is None and (entry.start_s, entry.end_s) != (None, None):
-        start, end = _range_of_seconds(entry.start_s, entry.end_s, video)
-    else:
-        count = video.info.frames if entry.frames is None else entry.frames
-        start, end = entry.start or 0, count if entry.end is None else entry.end
-    if end <= start:
-        raise DataError(entry.path, f"no frame in the range from {start} to {end}")
-    return start, end - start
 
 
 def read_cut(
@@ -191,7 +179,8 @@ class EpochSampler(Sampler[Item]):
 
     Shares are disjoint strides through one order, a function of (seed, epoch). `even` makes them equally
     long, which distributed training needs: up to world - 1 entries, other ones in every shuffled epoch, sit
-    out.
+    out. classes: of each entry; the epoch then has as many items of every class (one more of some), so that
+    small classes come again, as other clips, and large ones in part, other videos in every epoch.
     """
 
     def __init__(
@@ -204,23 +193,41 @@ class EpochSampler(Sampler[Item]):
         world: int = 1,
         start: int = 0,
         even: bool = True,
+        classes: Sequence[int] | None = None,
     ) -> None:
         if not 0 <= rank < world:
             raise UsageError("rank", f"process {rank} of {world}", "ranks count from 0")
         order = np.arange(length)
         if shuffle:
             numbers = np.random.SeedSequence((seed, epoch), spawn_key=(0,))  # the key: unlike any sample's
-            order = np.random.default_rng(numbers).permutation(order)
+            rng = np.random.default_rng(numbers)
+            order = rng.permutation(order) if classes is None else _balanced(np.asarray(classes), rng)
         if even:
             order = order[: length - length % world]
-        self.epoch = epoch
-        self.order: list[int] = order[rank::world][start:].tolist()
+        times = Counter[int]()
+        items: list[Item] = []
+        for index in order.tolist():
+            items.append((epoch, index, times[index]) if times[index] else (epoch, index))
+            times[index] += 1
+        self.order = items[rank::world][start:]
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Item]:
-        return ((self.epoch, index) for index in self.order)
+        return iter(self.order)
+
+
+def _balanced(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many indices as there are entries, equal parts of each class, all its videos before one again."""
+    length, there = len(classes), rng.permutation(np.unique(classes))
+    order = np.empty(length, np.int64)
+    places = np.array_split(rng.permutation(length), len(there))
+    for label, own in zip(there, places, strict=True):
+        members = np.flatnonzero(classes == label)
+        rounds = [rng.permutation(members) for _ in range(-(-len(own) // len(members)))]
+        order[own] = np.concatenate(rounds)[: len(own)] if rounds else []
+    return order
 
 
 def make_loader(
@@ -235,27 +242,23 @@ def make_loader(
     world: int = 1,
     drop_last: bool = False,
     timeout_s: float = 300.0,
+    balanced: bool = False,
 ) -> WatchedLoader[Batch]:
     """The batches of one epoch, from `start_batch` on, exactly as an unbroken run has them.
 
     Shares of the processes are equal when shuffling or dropping the last batch; otherwise, as in a test,
-    every entry is in exactly one share. Tests of all frames, whose numbers differ, come one by one.
-    Raises DataError, naming the file, when a worker process dies or a batch does not come within `timeout_s`
-    seconds.
+    every entry is in exactly one share. balanced: every class in equal parts when shuffling. Tests of all
+    frames, whose numbers differ, come one by one. Raises DataError, naming the file, when a worker process
+    dies or a batch does not come within `timeout_s` seconds.
     """
     if dataset.spec.sampling == "all" and dataset.augment is None:
         batch = 1
     even = shuffle or drop_last
-    sampler = EpochSampler(len(dataset), epoch, seed, shuffle, rank, world, start_batch * batch, even)
+    classes = [entry.labels[0] for entry in dataset.entries] if balanced else None
+    start = start_batch * batch
+    sampler = EpochSampler(len(dataset), epoch, seed, shuffle, rank, world, start, even, classes)
     paths = [entry.path for entry in dataset.entries]
     return WatchedLoader(dataset, paths, sampler, collate, batch, drop_last, workers, timeout_s)
-
-
-def _range_of_seconds(start_s: float | None, end_s: float | None, video: Video) -> tuple[int, int]:
-    """From the frame shown at `start_s` to the last one that begins before `end_s`."""
-    start = 0 if start_s is None else int(np.searchsorted(video.times, start_s, side="right")) - 1
-    end = len(video.times) if end_s is None else int(np.searchsorted(video.times, end_s))
-    return max(start, 0), end
 
 
 def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:

@@ -7,14 +7,17 @@ library and Pebble's, lose that knowledge where a process dies the moment it has
 
 from __future__ import annotations
 
+import ast
 import math
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from foveate.errors import UsageError
@@ -49,7 +52,7 @@ def map_in_processes(
     if workers <= 1:
         yield from map(function, items)
         return
-    end_if_main_is_imported()
+    check_guard("spawn")
     pool = [_Worker(function, initializer, timeout_s) for _ in range(min(workers, len(items)))]
     try:
         for worker in pool:
@@ -151,13 +154,44 @@ def ending(exit_code: int) -> str:
     return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
 
 
-def end_if_main_is_imported() -> None:
-    """End a worker process that runs the main script anew, as it does where the script has no guard.
+def check_guard(method: str | None = None) -> None:
+    """UsageError where worker processes would run the main script again, whose main part has no guard.
 
-    Its parent, which then cannot start a worker, says so in one line; here it would be a traceback.
+    method: how processes start; None for the one that is set. Where the script's text does not tell, workers
+    find out: a process that imports the script and arrives here ends, and its parent, which then cannot start
+    a worker, says so in one line.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(1)
+    method = method or multiprocessing.get_start_method(allow_none=True)
+    method = method or multiprocessing.get_all_start_methods()[0]  # asking further would settle it
+    script = None if method == "fork" else _unguarded_script()
+    if script:
+        raise UsageError(
+            "workers", f"each worker process would run {script.name} again from its first line", GUARD
+        )
+
+
+def _unguarded_script() -> Path | None:
+    """The main script, if what it is running now does not stand under a test of `__name__`."""
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if file is None or (spec is not None and spec.name.endswith("__main__")):  # which is never run again
+        return None
+    frame = sys._getframe()
+    while frame.f_globals is not vars(main) or frame.f_code.co_name != "<module>":
+        if frame.f_back is None:  # a thread
+            return None
+        frame = frame.f_back
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    tests = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+    ]
+    guarded = any(node.lineno <= frame.f_lineno <= (node.end_lineno or 0) for node in tests)
+    return None if guarded else Path(file)
 
 
 def _serve(

@@ -14,16 +14,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from foveate.data.pool import GUARD, end_if_main_is_imported, ending
+from foveate.data.pool import GUARD, check_guard, ending
 from foveate.errors import DataError, FoveateError, UsageError
 
-Item = tuple[int, int]  # epoch, index of the entry
+Item = tuple[int, ...]  # epoch, index of the entry; where the epoch has it again, for how many times by then
 T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
 STARTING, IDLE = -2, -1  # notes of a worker that reads nothing
@@ -87,12 +88,17 @@ class WatchedLoader(Generic[T]):
         while True:
             try:
                 return next(batches, None)
-            except RuntimeError:  # of the loader itself: those of a worker come as values
+            except (RuntimeError, EOFError, OSError) as error:  # of the loader: a worker's come as values
                 if not processes:
                     raise
-            ended = [process.exitcode for process in processes if process.exitcode is not None]
-            if ended:
-                return _Loss(f"a worker process died on it: {ending(ended[0])}")
+                cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
+                if cut_off:
+                    wait([process.sentinel for process in processes], POLL_S)
+                ended = [process.exitcode for process in processes if process.exitcode is not None]
+                if ended:
+                    return _Loss(f"a worker process died on it: {ending(ended[0])}")
+                if cut_off:
+                    raise
             if time.monotonic() - since > self.timeout_s:
                 return _Loss(f"not read within {self.timeout_s:g} s")
 
@@ -178,11 +184,14 @@ def _start(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
     tell a lost file from a bug. The polling of `WatchedLoader` notices the death as well.
     """
     if loader.num_workers:
-        end_if_main_is_imported()
+        check_guard()
     number = getattr(signal, "SIGCHLD", None)  # not on Windows
     handler = None if number is None else signal.getsignal(number)
     before = set(multiprocessing.active_children())
-    batches = iter(loader)
+    try:
+        batches = iter(loader)
+    except (EOFError, ConnectionError) as error:  # of a fork server, which has run an unguarded script
+        raise UsageError("workers", "a worker process cannot start", GUARD) from error
     processes = [child for child in multiprocessing.active_children() if child not in before]
     if number is not None and handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(number, handler)

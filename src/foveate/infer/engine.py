@@ -1,8 +1,8 @@
-"""An engine runs a model: bytes of clips in, a `ModelOutput` out.
+"""Engines: run a model on uint8 clips, with a `ModelOutput` as result.
 
-A model names its static parts (`VideoModel.parts`), and what decides between them stays Python. So an engine
-that compiles need not know the models: it puts a compiled twin in the place of each part of a copy of the
-model (`with_parts`) and runs that copy as the eager engine does.
+A model names its static parts (`VideoModel.parts`); the decisions between them stay Python. A compiling
+engine works for every model, dynamic ones too: it replaces each part of a copy of the model by a compiled one
+(`with_parts`) and runs the copy as the eager engine does.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from foveate.errors import UsageError
 from foveate.models.base import Frames, ModelOutput, VideoModel
 
 Precision = Literal["fp32", "bf16"]
-MOST_WARMUP_FRAMES = 64  # of a clip that may be as long as the video
+MAX_WARMUP_FRAMES = 64  # for models that read every frame of a video
 
 
 class Engine(Protocol):
-    """What reading and naming know of an engine."""
+    """Interface of all engines."""
 
-    model: VideoModel  # says what clips to read and what the logits mean
+    model: VideoModel  # for its ClipSpec, labels and `probabilities`
 
     def run(self, frames: Frames) -> ModelOutput:
-        """Answer B clips of uint8 (B, T, S, S, C), or what else the model's `prepare` takes."""
+        """Run the model on uint8 clips (B, T, S, S, 3), or other input of the model's `prepare`."""
         ...
 
     def warmup(self, views: int = 1) -> None:
-        """Run a black batch of so many views, so that the first real one does not wait for allocations."""
+        """Run on a black batch of `views` clips, so that initialisation does not slow the first real one."""
         ...
 
 
 class EagerEngine:
-    """PyTorch as it stands, one operation after the other.
+    """PyTorch in eager mode.
 
-    precision: fp32, or bf16 by autocast, which is faster where the processor multiplies bfloat16 in hardware
-    (`foveate doctor` says so). The model is moved to `device` and left in eval mode.
+    precision: fp32, or bf16 by autocast, which is faster on processors with bfloat16 arithmetic (see `foveate
+    doctor`). The model is moved to `device` and set to eval mode.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class EagerEngine:
 
     def warmup(self, views: int = 1) -> None:
         spec = self.model.spec
-        frames = min(spec.frames, MOST_WARMUP_FRAMES) if spec.sampling == "all" else spec.frames
+        frames = min(spec.frames, MAX_WARMUP_FRAMES) if spec.sampling == "all" else spec.frames
         self.run(torch.zeros(views, frames, spec.size, spec.size, 3, dtype=torch.uint8))
 
 
-def with_parts(model: VideoModel, twins: Mapping[str, Callable[..., Any]]) -> VideoModel:
-    """A copy of the model that calls `twins[name]` in place of its part `name`.
+def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> VideoModel:
+    """A copy of the model that calls `parts[name]` in place of its part `name`.
 
-    Weights, the other parts and the counts of multiply-adds are those of the original, which stays as it is.
+    It shares weights, other parts and counts of multiply-adds with the original, which does not change.
     """
-    twin = copy.copy(model)
-    twin.__dict__["_modules"] = {name: own for name, own in model._modules.items() if name not in twins}
-    twin.__dict__ |= {**twins, "part_macs": model.part_macs}
-    return twin
+    clone = copy.copy(model)
+    clone.__dict__["_modules"] = {name: part for name, part in model._modules.items() if name not in parts}
+    clone.__dict__ |= {**parts, "part_macs": model.part_macs}
+    return clone
 
 
 ENGINES: dict[str, Callable[[VideoModel, str | torch.device, Precision], Engine]] = {"eager": EagerEngine}
@@ -77,7 +77,7 @@ ENGINES: dict[str, Callable[[VideoModel, str | torch.device, Precision], Engine]
 def open_engine(
     model: VideoModel, name: str = "eager", device: str | torch.device = "cpu", precision: Precision = "fp32"
 ) -> Engine:
-    """The engine of that name with the model in it; UsageError for a name that is none."""
+    """Create an engine for the model by name; UsageError for an unknown name."""
     if name not in ENGINES:
         raise UsageError(name, "no engine of this name", f"choose {' or '.join(ENGINES)}")
     return ENGINES[name](model, device, precision)

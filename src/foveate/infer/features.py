@@ -1,4 +1,4 @@
-"""Pooled features of many videos, to train something small on or to search in."""
+"""Extract pooled features of many videos, for example to train a small classifier or for search."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Engine
 from foveate.infer.read import ClipReader, name_of
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """What a model's classifier reads of one video, averaged over its views: float32 (C,).
+    """Features of one video: the input of the model's classifier, averaged over views and windows.
 
-    features: None of a video that could not be used, whose cause is said. labels: those of a list.
+    features: float32 (C,), or None if the video could not be used; cause says why. labels: from a list.
     """
 
     video: str
@@ -33,9 +33,9 @@ class VideoFeatures:
 
 
 def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any]) -> Iterator[VideoFeatures]:
-    """The features of each video, in order; those of a video in several windows are averaged over them.
+    """Yield the features of each video, in order; a bad file gives a cause in place of features.
 
-    sources: whatever `open_video` takes, or lines of a list. A bad file has a cause in place of features.
+    sources: anything that `open_video` takes, or entries of a list.
     """
     for source in sources:
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
@@ -52,9 +52,8 @@ def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any])
 def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
     """Write one row for each video, to `.npz` or `.parquet`.
 
-    An .npz holds `features` (N, C) float32, NaN for a video that could not be used, `video`, `cause` (empty
-    where there is none) and `label` (-1 where there is none, the first of several). Raises UsageError for
-    another ending, or for Parquet without pyarrow.
+    An .npz has `features` (N, C) float32, NaN for videos that could not be used; `video`; `cause`, empty if
+    none; `label`, the first of several, -1 if none. UsageError for another suffix or a missing pyarrow.
     """
     check_features_path(path)
     width = next((len(row.features) for row in rows if row.features is not None), 0)
@@ -65,7 +64,7 @@ def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
         "label": np.array([row.labels[0] if row.labels else -1 for row in rows]),
         "cause": np.array([row.cause for row in rows]),
     }
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         if path.suffix == ".npz":
             with part.open("wb") as file:
                 np.savez(file, **table)  # type: ignore[arg-type]
@@ -78,9 +77,9 @@ def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
 
 
 def check_features_path(path: Path) -> None:
-    """UsageError for a file that `save_features` could not write, before the work begins."""
+    """UsageError for a path whose format `save_features` cannot write."""
     if path.suffix not in (".npz", ".parquet"):
-        raise UsageError(path, "does not end in .npz or .parquet", "features are written as either")
+        raise UsageError(path, "does not end in .npz or .parquet", "use one of these")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401

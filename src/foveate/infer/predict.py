@@ -1,62 +1,65 @@
-"""From a video to a label: read its clips, run the model, name what it says. Follow `Predictor.predict`."""
+"""From a video to labels: read its clips, run the model, describe its output (`Predictor.predict`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Engine, open_engine
-from foveate.infer.output import Prediction, describe
-from foveate.infer.read import ClipReader, name_of
+from foveate.infer.engine import Precision, open_engine
+from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
+from foveate.infer.read import ClipReader, VideoFacts, Window, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
-from foveate.weights.load import load_model
+from foveate.weights.load import model_of
 
 
 class Predictor:
-    """A model ready to name what videos show.
+    """Predicts the classes of videos with a model.
 
-    model: a model, a file of one, or an engine that holds one. top: classes to name. clips, crops: views of
-    each window, whose logits are averaged. window: seconds for one label over time; 0 takes the video as one,
-    None cuts videos longer than 20 s into windows of 5 s. device: where a model is put; an engine has its
-    own. Numbers that cannot be raise UsageError here, before any video is opened.
+    model: a model, or the path of a model file. top: number of classes in a prediction. clips,
+    crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
+    label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
+    what runs the model (infer/engine.py). limits: on resources for reading. Invalid numbers raise UsageError.
     """
 
     def __init__(
         self,
-        model: VideoModel | Engine | str | Path,
+        model: VideoModel | str | Path,
         top: int = 5,
         clips: int = 1,
         crops: int = 1,
         window: float | None = None,
         device: str | torch.device = "cpu",
+        engine: str = "eager",
+        precision: Precision = "fp32",
         limits: Limits | None = None,
     ) -> None:
         if top < 1:
-            raise UsageError("top", f"is {top}", "at least one class is named")
-        if isinstance(model, str | Path):
-            model = load_model(model)
-        self.engine = open_engine(model, device=device) if isinstance(model, VideoModel) else model
+            raise UsageError("top", f"is {top}", "it must be at least 1")
+        self.engine = open_engine(model_of(model), engine, device, precision)
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks
         self.reader = ClipReader(net.spec, clips, crops, window, needed, chunks, limits or Limits())
 
     def warmup(self) -> None:
-        """Run a black view, so that the first video does not wait for what PyTorch prepares at first use."""
+        """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
         self.engine.warmup(self.reader.clips * self.reader.crops)
 
     def predict(self, source: Any, fps: float | None = None) -> Prediction:
-        """Name what one video shows.
+        """Predict the classes of one video.
 
-        source: whatever `open_video` takes, or a line of a list. fps: frames a second of frames in memory. A
-        video that cannot be used raises DataError; damage is in the status.
+        source: anything that `open_video` takes, or an entry of a list. fps: frame rate of frames in memory.
+        DataError for a video that cannot be used; a damaged one has status "partial".
         """
         watch = Stopwatch("decode", "transform", "model")
 
@@ -69,7 +72,7 @@ class Predictor:
             return describe(self.engine.model, video.facts(), answers, self.top, watch.milliseconds)
 
     def predict_all(self, sources: Iterable[Any]) -> Iterator[Prediction]:
-        """One prediction for each video, in order; a bad file gives one of status refused, not an error."""
+        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error."""
         for source in sources:
             try:
                 yield self.predict(source)
@@ -79,6 +82,122 @@ class Predictor:
                 )
 
 
-def predict(source: Any, model: VideoModel | str | Path, top: int = 5) -> Prediction:
-    """What one video shows: `predict("video.mp4", "model.safetensors").predictions[0].label`."""
-    return Predictor(model, top).predict(source)
+def describe(
+    model: VideoModel,
+    video: VideoFacts,
+    answers: Sequence[tuple[Window, ModelOutput]],
+    top: int,
+    timing_ms: dict[str, float],
+) -> Prediction:
+    """The prediction for a video from the outputs of its windows, with the `top` classes of highest score."""
+    labels = model.labels or tuple(f"class {i}" for i in range(model.num_classes))
+    logits = torch.stack([output.logits.mean(0).float().cpu() for _, output in answers])  # (windows, classes)
+    clusters: list[Cluster] = []
+    for window, output in answers:
+        clusters += clusters_of(window, output, len(clusters))
+    return Prediction(
+        video=video.name,
+        model=model.name,
+        trained_on=model.trained_on,
+        duration_s=video.duration_s,
+        fps=video.fps,
+        status="partial" if video.damage else "ok",
+        cause="; ".join(video.damage) or None,
+        predictions=ranked(model.probabilities(logits.mean(0)), labels, top),
+        segments=join([window for window, _ in answers], model.probabilities(logits), labels),
+        cost=_cost(video, answers),
+        timing_ms=timing_ms,
+        clusters=tuple(clusters),
+        boxes=tuple(box for each in answers for box in _boxes(*each, model.spec, video)),
+        sizes=tuple(size for each in answers for size in _sizes(*each)),
+        pathways=_pathways(answers),
+    )
+
+
+def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:
+    """The `top` classes with the highest scores (classes,), highest first."""
+    best, indices = scores.topk(min(top, len(scores)))
+    pairs = zip(indices.tolist(), best.tolist(), strict=True)
+    return tuple(ClassScore(rank, labels[i], i, score) for rank, (i, score) in enumerate(pairs, start=1))
+
+
+def join(windows: Sequence[Window], scores: Tensor, labels: Sequence[str]) -> tuple[Segment, ...]:
+    """Merge neighbouring windows with the same top class into segments. scores: (windows, classes)."""
+    best = scores.argmax(1).tolist()
+    segments = []
+    for index, group in groupby(range(len(windows)), key=best.__getitem__):
+        run = list(group)
+        start_s, end_s = windows[run[0]].start_s, windows[run[-1]].end_s
+        score = float(scores[run, index].mean())
+        segments.append(Segment(start_s, end_s, labels[index], index, score))
+    return tuple(segments)
+
+
+def clusters_of(window: Window, output: ModelOutput, first: int) -> list[Cluster]:
+    """The clusters of a window, in temporal order; none if the clip wraps around at the end of the video.
+
+    A repeated frame counts once, in its first cluster; clusters of repeated frames only are left out.
+    first: index of the first cluster.
+    """
+    frames = window.clips[0]
+    if output.clusters is None or any(before > after for before, after in pairwise(frames)):
+        return []
+    clusters: dict[int, int] = {}
+    for frame, number in zip(frames, output.clusters[0].tolist(), strict=True):
+        clusters.setdefault(frame, number)
+    times = dict(zip(frames, window.times, strict=True))
+    members = [list(group) for _, group in groupby(clusters, key=clusters.__getitem__)]
+    starts = [window.start_s, *(times[group[0]] for group in members[1:])]
+    ends = [*starts[1:], window.end_s]
+    return [
+        Cluster(start_s, end_s, len(group), number)
+        for number, (group, start_s, end_s) in enumerate(zip(members, starts, ends, strict=True), start=first)
+    ]
+
+
+def _cost(video: VideoFacts, answers: Sequence[tuple[Window, ModelOutput]]) -> Cost:
+    macs = frames = patches = 0
+    for window, output in answers:
+        assert output.macs is not None  # an engine runs in eval mode
+        macs += int(output.macs.sum())
+        patches += 0 if output.looked is None else int(output.looked.sum())
+        read = output.frames_read.unflatten(0, (-1, window.crops)).any(1)  # of each clip, in any crop
+        clips = zip(window.clips, read.tolist(), strict=True)
+        frames += len({f for clip, mask in clips for f, was_read in zip(clip, mask, strict=True) if was_read})
+    return Cost(macs / 1e9, video.frames_decoded, frames, patches)
+
+
+def _boxes(window: Window, output: ModelOutput, spec: ClipSpec, video: VideoFacts) -> list[PatchBox]:
+    """The patches of the first clip, from pixels of the centre crop to pixels of the video."""
+    if output.boxes is None or output.looked is None:
+        return []
+    view = window.crops // 2
+    sides = video.width, video.height
+    scale = min(sides) / spec.resize  # pixels of the video for one of the resized frame
+    left, top = ((side / scale - spec.size) / 2 for side in sides)
+    boxes, looked = output.boxes[view].tolist(), output.looked[view].tolist()
+    found = []
+    for frame, time_s, (x0, y0, x1, y1), ran in zip(
+        window.clips[0], window.times, boxes, looked, strict=True
+    ):
+        columns = [round(scale * (left + x)) for x in (x0, x1)]
+        rows = [round(scale * (top + y)) for y in (y0, y1)]
+        box = max(0, columns[0]), max(0, rows[0]), min(sides[0], columns[1]), min(sides[1], rows[1])
+        found.append(PatchBox(frame, time_s, box, ran))
+    return found
+
+
+def _sizes(window: Window, output: ModelOutput) -> list[FrameSize]:
+    if output.sizes is None:
+        return []
+    sizes = output.sizes[window.crops // 2].tolist()
+    return [FrameSize(*each) for each in zip(window.clips[0], window.times, sizes, strict=True)]
+
+
+def _pathways(answers: Sequence[tuple[Window, ModelOutput]]) -> dict[str, tuple[int, ...]]:
+    """Frame indices in the video that each pathway read in the first clip of each window, sorted."""
+    found: dict[str, set[int]] = {}
+    for window, output in answers:
+        for name, places in output.pathways.items():
+            found.setdefault(name, set()).update(window.clips[0][place] for place in places)
+    return {name: tuple(sorted(frames)) for name, frames in found.items()}

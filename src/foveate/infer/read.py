@@ -1,7 +1,7 @@
-"""From a source to clips: what a model is to see of a video, as bytes cut to its size.
+"""Read the clips of a video, as uint8 frames resized and cropped for a model.
 
-A reader knows a `ClipSpec` and nothing of networks, and what it gives can be pickled: one process may read
-and another run. Long videos are read in windows, each answered by itself, so memory does not grow with them.
+A reader needs a `ClipSpec` and no network, and its results can be pickled, so that one process can read and
+another run the model. Long videos are read in time windows, each with its own prediction, in constant memory.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.clip import ClipSpec
-from foveate.data.dataset import frame_range, read_cut
+from foveate.data.dataset import read_cut
 from foveate.data.lists import VideoEntry
+from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
 from foveate.video.sample import views
 from foveate.video.transform import test_transform
 
-LONG_S = 20.0  # a longer video gets labels over time unless told otherwise
-WINDOW_S = 5.0  # for each of them
-MANY = 64  # frames of a clip; more of them are read in chunks by a model that takes these
+LONG_S = 20.0  # longer videos are split into windows by default, seconds
+WINDOW_S = 5.0  # length of these windows, seconds
+CHUNK_ABOVE = 64  # frames; longer clips are read in chunks for a model that takes these
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video that has been read."""
+    """Properties of a video after reading."""
 
     name: str
     duration_s: float
     fps: float
     width: int  # pixels
     height: int
-    damage: tuple[str, ...]  # what was found broken, one line each
-    frames_decoded: int  # with those on the way to the ones that were asked for
+    damage: tuple[str, ...]  # one line each
+    frames_decoded: int  # including frames decoded to reach the requested ones
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a video that is answered as one: frames `first` to `end`, exclusive, and when it is shown.
+    """A time range of a video with one prediction: frames `first` to `end` (exclusive), `start_s` to `end_s`.
 
-    clips: the frames of each clip of it, by their number in the video. times: seconds at which the frames of
-    the first clip are shown. crops: of each clip.
+    clips: frame indices in the video of each of its clips. times: of the frames of the first clip, seconds.
+    crops: per clip.
     """
 
     first: int
@@ -65,7 +66,7 @@ class Window:
 
 @dataclass(frozen=True)
 class VideoClips:
-    """A whole video read: the clips of each window, uint8 (clips x crops, T, S, S, C)."""
+    """All clips of a video. frames: for each window, uint8 (clips x crops, T, S, S, 3)."""
 
     facts: VideoFacts
     windows: tuple[Window, ...]
@@ -74,20 +75,20 @@ class VideoClips:
 
 
 class Chunks:
-    """The centre crops of a long clip, as uint8 (k, S, S, 3) of up to 16 frames at a time.
+    """An iterable of the centre crops of a long clip, uint8 (k, S, S, 3) with up to 16 frames at a time.
 
-    places: rising positions in the video. Each pass decodes from the key frame before the first to the last.
-    Raises DecodeError where the video ends before them.
+    indices: increasing frame indices in the video. Each iteration decodes the video again. DecodeError if a
+    frame does not exist.
     """
 
-    def __init__(self, video: Video, places: Sequence[int], spec: ClipSpec, watch: Stopwatch) -> None:
+    def __init__(self, video: Video, indices: Sequence[int], spec: ClipSpec, watch: Stopwatch) -> None:
         self.video = video
-        self.places = places
+        self.indices = indices
         self.spec = spec
         self.watch = watch
 
     def __iter__(self) -> Iterator[Tensor]:
-        chunks = self.video.chunks(self.places)
+        chunks = self.video.chunks(self.indices)
         while True:
             with self.watch("decode"):
                 frames = next(chunks, None)
@@ -100,12 +101,12 @@ class Chunks:
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads what a model with this `spec` is to see of a video.
+    """Reads the clips of videos for a model with this `spec`.
 
-    clips, crops: views of each window. window: seconds of each; 0 takes the video as one, None cuts videos
-    longer than 20 s into windows of 5 s. needed: of so many frames of a clip, the places of those that the
-    model looks at (`VideoModel.frames_needed`); None for all. in_chunks: whether the model takes a long clip
-    in chunks. Numbers that cannot be raise UsageError here, before any video is opened.
+    clips, crops: views of each window. window: its length in seconds; 0 makes one window of the video, None
+    splits videos longer than 20 s into windows of 5 s. needed: which frames of a clip the model reads
+    (`VideoModel.frames_needed`); None for all. in_chunks: whether the model takes long clips in chunks
+    (`VideoModel.takes_chunks`). Invalid numbers raise UsageError here.
     """
 
     spec: ClipSpec
@@ -128,10 +129,10 @@ class ClipReader:
         test_transform(torch.zeros(1, side, side, 3, dtype=torch.uint8), self.spec, self.crops)
 
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> OpenedVideo:
-        """Open a source and find out what there is to read.
+        """Open a video for reading its windows.
 
-        source: whatever `open_video` takes, or a line of a list. fps: frames a second of frames in memory.
-        DataError, which names the source, for one that cannot be read.
+        source: anything that `open_video` takes, or an entry of a list. fps: frame rate of frames in memory.
+        watch: measures the time for "decode" and "transform". DataError for a source that cannot be read.
         """
         watch = watch or Stopwatch("decode", "transform")
         with watch("decode"):
@@ -143,7 +144,7 @@ class ClipReader:
         return OpenedVideo(self, entry, video, watch)
 
     def read(self, source: Any, fps: float | None = None) -> VideoClips:
-        """All windows of a source at once, to be pickled or run later; arguments and errors as of `open`."""
+        """Read all windows at once, to pickle or to run later; arguments and errors as for `open`."""
         with self.open(source, fps) as video:
             pairs = video.map(_in_memory)
             return VideoClips(
@@ -170,32 +171,32 @@ class OpenedVideo:
         self.video.close()
 
     def facts(self) -> VideoFacts:
-        """What is known by now."""
+        """Properties of the video; damage and frames_decoded are those so far."""
         info, video = self.video.info, self.video
         shape = (info.duration_s, info.fps, info.width, info.height)
         return VideoFacts(self.entry.path, *shape, tuple(video.damage), video.frames_decoded)
 
     def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """What `run` makes of the clips of each window, in order of time.
+        """Apply `run` to the clips of each window; pairs (window, result) in temporal order.
 
-        run: takes uint8 (clips x crops, T, S, S, C), or `Chunks`. Where reading shows that the video has
-        fewer frames than its header promised, the windows are cut anew and all of them are run again.
+        run: takes uint8 (clips x crops, T, S, S, 3), or `Chunks`. If reading shows that the video has another
+        number of frames than expected, the windows are computed again and all of them are run again.
         """
-        promised = self.video.info.frames
+        expected = self.video.info.frames
         try:
             pairs = [(window, run(frames)) for window, frames in self.windows()]
         except DataError:
-            if self.video.info.frames == promised:
+            if self.video.info.frames == expected:
                 raise
         else:
-            if self.video.info.frames == promised:
+            if self.video.info.frames == expected:
                 return pairs
         return [(window, run(frames)) for window, frames in self.windows()]
 
     def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
-        """Each window and its clips, which are decoded when their turn comes."""
+        """Yield each window and its clips, which are decoded when requested."""
         reader, video = self.reader, self.video
-        first, total = self._part()
+        first, total = frame_range(replace(self.entry, frames=None), video, cut_short=True)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
         for part in cut(times[first:end], end_s, reader.window):
@@ -210,15 +211,15 @@ class OpenedVideo:
             yield replace(part, **span, clips=clips, times=seconds), self._frames(clips)
 
     def _frames(self, clips: Sequence[Sequence[int]]) -> Tensor | Chunks:
-        """The views of the frames of some clips."""
+        """Read the frames of the clips of one window, in all crops."""
         spec, crops = self.reader.spec, self.reader.crops
-        places = [*chain.from_iterable(clips)]
-        rising = all(before < after for before, after in pairwise(places))
-        if self.reader.in_chunks and crops == 1 and len(places) > MANY and rising:
-            return Chunks(self.video, places, spec, self.watch)
+        indices = [*chain.from_iterable(clips)]
+        rising = all(before < after for before, after in pairwise(indices))
+        if self.reader.in_chunks and crops == 1 and len(indices) > CHUNK_ABOVE and rising:
+            return Chunks(self.video, indices, spec, self.watch)
         with self.watch("decode"):
             shown = read_cut(
-                self.video, places, partial(self._crops, spec, crops)
+                self.video, indices, partial(self._crops, spec, crops)
             )  # (crops, clips*T, S, S, C)
         return shown.unflatten(1, (len(clips), -1)).transpose(0, 1).flatten(0, 1)
 
@@ -226,24 +227,12 @@ class OpenedVideo:
         with self.watch("transform"):
             return test_transform(frames, spec, crops)
 
-    def _part(self) -> tuple[int, int]:
-        """First frame and number of frames to look at; where a damaged video ends early, those that are left.
-
-        Raises DataError if none is, or if a whole video has not the frames that the entry names.
-        """
-        first, total = frame_range(replace(self.entry, frames=None), self.video)
-        left = min(total, self.video.info.frames - first)
-        if left < 1 or (left < total and not self.video.damage):
-            cause = f"frames {first} to {first + total} are asked for, and it has {self.video.info.frames}"
-            raise DataError(self.entry.path, cause)
-        return first, left
-
 
 def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list[Window]:
-    """Windows of equal time, as near to `seconds` as they go into the whole; one without frames is left out.
+    """Split a video into windows of equal length, as near to `seconds` as possible; empty ones are left out.
 
-    times: seconds at which each frame is shown, (frames,), never falling. end_s: when the last one ends.
-    seconds: 0 makes one window; None makes one of up to 20 s of video and windows of 5 s of a longer one.
+    times: time of each frame in seconds, (frames,), non-decreasing. end_s: end of the last frame. seconds: 0
+    makes one window; None makes one window up to 20 s and windows of 5 s for longer videos.
     """
     duration = end_s - float(times[0])
     if seconds is None:
@@ -261,7 +250,7 @@ def _in_memory(frames: Tensor | Chunks) -> Tensor:
 
 
 def name_of(source: Any) -> str:
-    """How a source is called in results: its path or address, or what it is."""
+    """The name of a source in results: its path or URL, or its type in angle brackets."""
     if isinstance(source, VideoEntry):
         return source.path
     return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"

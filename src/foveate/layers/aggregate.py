@@ -1,9 +1,9 @@
-"""TAM: each channel of a frame becomes a learnt mixture of the same channel in the frames around it.
+"""TAM: a learned weighted sum of each channel over neighbouring frames (Temporal Aggregation Module).
 
 Fan et al., "More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise
-Temporal Aggregation", NeurIPS 2019 (arXiv 1912.00869), section 3.2. The release filters with one depthwise
-convolution a tap and shifts afterwards; here each tap is one multiply-add on a shifted view, which gives the
-same numbers in a tenth of the time.
+Temporal Aggregation", NeurIPS 2019 (arXiv 1912.00869), section 3.2. The release uses one depthwise 1x1
+convolution per tap and shifts afterwards; here each tap is one multiply-add on a shifted view, which gives
+the same numbers in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from foveate.layers.temporal import StreamMemory
 
 Tap = tuple[int, Tensor]
-"""How many frames ahead a tap looks, and its weight."""
+"""Temporal offset in frames (negative: the past) and weight of one tap of the filter."""
 
 
 @dataclass(frozen=True)
 class AggregationConfig:
-    taps: int = 3  # r, frames that are mixed; of an even number one more lies in the past
+    """Options of the Temporal Aggregation Module."""
+
+    taps: int = 3  # r, frames that are mixed; if even, one more of them lies in the past
     method: Literal["sum", "max"] = "sum"
-    full: bool = False  # mix all channels by a 1x1 convolution a tap, not each channel with itself
-    # random: as published; at first, what the network before it found is mixed by lot | identity: nothing is
-    # mixed until it is learnt (own addition; where the ReLU has nothing to cut, as in ResNets)
+    full: bool = False  # a full 1x1 convolution per tap instead of a depthwise one
+    # random: as published, which disturbs pretrained features at first | identity: passes each frame through
+    # unchanged at first (own addition; exact where the input is non-negative, as in ResNets)
     start: Literal["random", "identity"] = "random"
 
     def __post_init__(self) -> None:
@@ -38,18 +40,18 @@ class AggregationConfig:
             raise ValueError("aggregation over all channels starts at random: choose full or start=identity")
 
     def build(self, channels: int) -> TemporalAggregation:
-        """The part for maps of so many channels."""
+        """Build the module for feature maps with this number of channels."""
         return TemporalAggregation(channels, self)
 
 
 TAM = AggregationConfig()
-"""As in all released models."""
+"""The setting of all released models: three depthwise taps and a sum."""
 
 
 class TemporalAggregation(nn.Module):
-    """y[t] = ReLU(sum over i of w_i * x[t + i - r // 2]), zeros outside the clip (the paper's TAM).
+    """y[t] = ReLU(sum over i of w_i * x[t + i - r // 2]), zero-padded in time (TAM, section 3.2).
 
-    Any number of frames; taps that reach across a whole short clip add nothing to it.
+    Works for any number of frames.
     """
 
     def __init__(self, channels: int, config: AggregationConfig = TAM) -> None:
@@ -58,35 +60,35 @@ class TemporalAggregation(nn.Module):
         inputs = channels if config.full else 1
         shape = (channels, inputs, 1, 1)  # of a convolution, as in the released files
         self.weights = nn.ParameterList(torch.empty(shape) for _ in range(config.taps))
-        for place, weight in enumerate(self.weights):  # from the past to the future
+        for tap, weight in enumerate(self.weights):  # from the past to the future
             if config.start == "identity":
-                nn.init.constant_(weight, float(place == config.taps // 2))
+                nn.init.constant_(weight, float(tap == config.taps // 2))
             else:
                 nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, maps: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
-        """maps: (B*T, C, H, W). Returns the same shape. A stream raises: the future is not there yet."""
+        """maps: (B*T, C, H, W). Returns the same shape. ValueError in a stream: it needs the next frame."""
         if memory is not None:
-            raise ValueError("aggregation needs the next frame; streaming wants temporal=past")
+            raise ValueError("aggregation needs the next frame; to stream, use temporal=past")
         return self._mix(maps, num_frames, self._taps())
 
     def split_pairs(self, maps: Tensor, num_pairs: int) -> tuple[Tensor, Tensor]:
-        """What the first and the second frames of pairs become, if both frames of a pair are alike.
+        """`forward` on a clip in which every map is repeated twice, for half the work.
 
-        maps: (B*K, C, H, W), one for each pair. Returns two of that shape. Equals `forward` on 2K frames in
-        which every map stands twice, for half the work: the tap at offset d of frame q reads pair
-        (q + d) // 2, and taps that read the same pair are one tap with the sum of their weights.
+        maps: (B*K, C, H, W), one for each pair of frames. Returns the results for the first and for the
+        second frame of each pair, both of that shape. The tap at offset d of frame q in {0, 1} reads pair
+        (q + d) // 2; taps that read the same pair are merged by adding their weights.
         """
-        first = self._mix(maps, num_pairs, self._shared([(d // 2, weight) for d, weight in self._taps()]))
-        second = self._shared([((1 + d) // 2, weight) for d, weight in self._taps()])
+        first = self._mix(maps, num_pairs, self._merge_taps([(d // 2, weight) for d, weight in self._taps()]))
+        second = self._merge_taps([((1 + d) // 2, weight) for d, weight in self._taps()])
         return first, self._mix(maps, num_pairs, second)
 
     def _taps(self) -> list[Tap]:
         past = self.config.taps // 2
-        return [(place - past, weight) for place, weight in enumerate(self.weights)]
+        return [(tap - past, weight) for tap, weight in enumerate(self.weights)]
 
-    def _shared(self, taps: Sequence[Tap]) -> list[Tap]:
-        """Taps of the same offset as one; the larger of two products is no product of one weight."""
+    def _merge_taps(self, taps: Sequence[Tap]) -> list[Tap]:
+        """Merge taps of the same offset. Not for "max": a maximum of two products is not one product."""
         if self.config.method == "max":
             return list(taps)
         sums: dict[int, Tensor] = {}
@@ -95,24 +97,24 @@ class TemporalAggregation(nn.Module):
         return list(sums.items())
 
     def _mix(self, maps: Tensor, num_frames: int, taps: Sequence[Tap]) -> Tensor:
-        """ReLU of the sum or the maximum over taps. The tap at offset 0 covers every frame and begins."""
+        """ReLU of the sum or the maximum over taps; starts with offset 0, which covers every frame."""
         clip = maps.unflatten(0, (-1, num_frames))  # (B, T, C, H, W)
         in_reach = sorted((tap for tap in taps if abs(tap[0]) < num_frames), key=lambda tap: tap[0] != 0)
-        mixed = self._weighed(clip, in_reach[0][1])
+        mixed = self._scale(clip, in_reach[0][1])
         for offset, weight in in_reach[1:]:
             before, after = max(0, -offset), max(0, offset)  # frames whose neighbour lies outside the clip
-            there = clip[:, after : num_frames - before]
+            neighbours = clip[:, after : num_frames - before]
             here = mixed[:, before : num_frames - after]
             if self.config.method == "max":
-                around = (0, 0, 0, 0, 0, 0, before, after)  # these zeros take part as the ReLU does
-                mixed = torch.maximum(mixed, F.pad(self._weighed(there, weight), around))
+                padding = (0, 0, 0, 0, 0, 0, before, after)  # padding with 0 changes nothing: a ReLU follows
+                mixed = torch.maximum(mixed, F.pad(self._scale(neighbours, weight), padding))
             elif self.config.full:
-                here.add_(self._weighed(there, weight))
+                here.add_(self._scale(neighbours, weight))
             else:
-                here.addcmul_(there, weight.to(clip.dtype).squeeze(-1))
+                here.addcmul_(neighbours, weight.to(clip.dtype).squeeze(-1))
         return F.relu(mixed, inplace=True).flatten(0, 1)
 
-    def _weighed(self, clip: Tensor, weight: Tensor) -> Tensor:
+    def _scale(self, clip: Tensor, weight: Tensor) -> Tensor:
         weight = weight.to(clip.dtype)  # under autocast the maps are of lower precision
         if self.config.full:
             return F.conv2d(clip.flatten(0, 1), weight).unflatten(0, clip.shape[:2])

@@ -1,7 +1,7 @@
-"""Classifiers that answer after every frame, from features (B, T, F) to logits (B, T, classes).
+"""Anytime classifiers: logits after every frame, from features (B, T, F) to logits (B, T, classes).
 
-The last answer is the model's; earlier ones make a prediction that can stop at any time. All go on from a
-state (B, ...) of an earlier call and the number of frames that it stands for.
+The logits after the last frame are the model's output; the earlier ones allow an early exit. To continue a
+clip, pass the state (B, ...) that the previous call returned and `first`, the number of frames it covers.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from foveate.layers.policy import run_gru
+
+def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run a one-layer GRU on features (B, T, F): outputs (B, T, width) and the last state (B, width)."""
+    hidden, last = gru(features, None if state is None else state.unsqueeze(0).contiguous())
+    return hidden, last.squeeze(0)
 
 
 class RecurrentClassifier(nn.Module):
-    """A GRU over the frames and a linear layer (AdaFocus, section 3.1)."""
+    """A GRU over the frames and a linear layer (f_C of AdaFocus, section 3.1)."""
 
     def __init__(self, features: int, num_classes: int, width: int = 1024, dropout: float = 0.5) -> None:
         super().__init__()
@@ -27,22 +31,22 @@ class RecurrentClassifier(nn.Module):
         return self.linear(self.dropout(hidden)), state
 
     def states_before(self, features: Tensor) -> Tensor:
-        """The state before each frame of a whole clip, (B, T, width), when its frames have these features."""
+        """Hidden state before each frame of a clip, (B, T, width). features: (B, T, F)."""
         hidden, _ = self.gru(features)
         return torch.cat([torch.zeros_like(hidden[:, :1]), hidden[:, :-1]], dim=1)
 
     def step_from(self, features: Tensor, states: Tensor) -> Tensor:
-        """Logits (B, T, classes), each of one more frame, (B, T, F), after `states_before` it."""
+        """Logits (B, T, classes) of one step from each of `states_before`. features: (B, T, F)."""
         logits, _ = self(features.flatten(0, 1).unsqueeze(1), states.flatten(0, 1))
         return logits.squeeze(1).unflatten(0, features.shape[:2])
 
     def reset(self, num_classes: int) -> None:
-        """A new linear layer."""
+        """A new, untrained linear layer for `num_classes` classes."""
         self.linear = nn.Linear(self.linear.in_features, num_classes)
 
 
 class MeanClassifier(nn.Module):
-    """A linear layer on each frame, and the logarithm of the mean probability over the frames so far."""
+    """A linear layer on each frame; the logarithm of the mean probability over the frames so far."""
 
     def __init__(self, features: int, num_classes: int, dropout: float = 0.5) -> None:
         super().__init__()
@@ -50,23 +54,23 @@ class MeanClassifier(nn.Module):
         self.linear = nn.Linear(features, num_classes)
 
     def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T, classes); the state (B, classes) is the sum of the `first` frames' own."""
+        """Log-probabilities (B, T, classes); state: (B, classes), the sum of the first probabilities."""
         sums = self._scores(features).cumsum(1)
         if state is not None:
             sums = sums + state.unsqueeze(1)
-        return (sums / _numbers(sums, first)).log(), sums[:, -1]
+        return (sums / _frame_counts(sums, first)).log(), sums[:, -1]
 
     def states_before(self, features: Tensor) -> Tensor:
-        """The sum of probabilities before each frame of a whole clip, (B, T, classes)."""
+        """Sum of the probabilities of the frames before each frame of a clip, (B, T, classes)."""
         scores = self._scores(features)
         return scores.cumsum(1) - scores
 
     def step_from(self, features: Tensor, states: Tensor) -> Tensor:
-        """Log-probabilities (B, T, classes), each of one more frame, (B, T, F), after `states_before` it."""
-        return ((self._scores(features) + states) / _numbers(states, 0)).log()
+        """Log-probabilities (B, T, classes) of one step from each state, as in `RecurrentClassifier`."""
+        return ((self._scores(features) + states) / _frame_counts(states, 0)).log()
 
     def reset(self, num_classes: int) -> None:
-        """A new linear layer."""
+        """A new, untrained linear layer for `num_classes` classes."""
         self.linear = nn.Linear(self.linear.in_features, num_classes)
 
     def _scores(self, features: Tensor) -> Tensor:
@@ -74,16 +78,16 @@ class MeanClassifier(nn.Module):
         return scores
 
 
-def _numbers(rows: Tensor, first: int) -> Tensor:
-    """(T, 1), how many frames there are with each of the T rows, of which `first` came before."""
+def _frame_counts(rows: Tensor, first: int) -> Tensor:
+    """(T, 1): first + 1, ..., first + T, the number of frames up to each row. rows: (B, T, classes)."""
     frames = rows.shape[1]
     return torch.arange(first + 1, first + frames + 1, device=rows.device, dtype=rows.dtype).unsqueeze(1)
 
 
 class RunningMaxClassifier(nn.Module):
-    """A wide layer on each frame, the largest activation of the frames so far, a head for each step.
+    """AdaFocusV2's classifier: embed each frame, running maximum over the frames, one linear head per step.
 
-    AdaFocusV2's classifier. frames: the number of steps that have a head; later ones use the last head.
+    frames: number of heads; steps after the last one use the last head.
     """
 
     def __init__(
@@ -97,15 +101,17 @@ class RunningMaxClassifier(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, num_classes) for _ in range(frames))
 
     def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, classes); the state (B, width) is the maximum over the `first` frames."""
-        most = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
-        most = most.cummax(1).values
+        """Logits (B, T, classes); state: (B, width), the maximum over the `first` frames."""
+        maximum = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
+        maximum = maximum.cummax(1).values
         if state is not None:
-            most = torch.maximum(most, state.unsqueeze(1))
+            maximum = torch.maximum(maximum, state.unsqueeze(1))
         last = len(self.heads) - 1
-        logits = [self.heads[min(first + t, last)](self.dropout(most[:, t])) for t in range(most.shape[1])]
-        return torch.stack(logits, 1), most[:, -1]
+        logits = [
+            self.heads[min(first + t, last)](self.dropout(maximum[:, t])) for t in range(maximum.shape[1])
+        ]
+        return torch.stack(logits, 1), maximum[:, -1]
 
     def reset(self, num_classes: int) -> None:
-        """New linear layers."""
+        """New, untrained linear layers for `num_classes` classes."""
         self.heads = nn.ModuleList(nn.Linear(self.width, num_classes) for _ in self.heads)

@@ -1,8 +1,9 @@
-"""What the Fast pathway reads: the clip, or something weaker that keeps its motion.
+"""Inputs of the Fast pathway: RGB, or a weaker signal that still shows motion.
 
 Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, table 5d: half the resolution,
-gray, difference of frames and optical flow each do nearly as well as RGB. No public code holds these. The
-difference is that of gray frames, which alone fits the published cost; nothing changes in front of the first.
+gray, frame difference and optical flow each do nearly as well as RGB. There is no public code for these. The
+difference is taken between gray frames, the only reading that fits the published cost; it and the flow are
+zero at the first frame.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ CHANNELS: dict[FastInput, int] = {"rgb": 3, "half": 3, "gray": 1, "difference": 
 
 
 def fast_view(clip: Tensor, kind: FastInput) -> Tensor:
-    """(B, 3, T, H, W) to (B, CHANNELS[kind], T, H, W), or H/2 and W/2 for "half"."""
+    """Convert a clip (B, 3, T, H, W) to (B, CHANNELS[kind], T, H, W); "half" halves H and W, rounded up."""
     views = {"half": half, "gray": gray, "difference": difference, "flow": flow}
     return clip if kind == "rgb" else views[kind](clip)
 
 
 def half(clip: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels; an odd last row or column stays alone."""
+    """Average-pool 2x2 pixels, (B, 3, T, ceil(H/2), ceil(W/2))."""
     return F.avg_pool3d(clip, (1, 2, 2), ceil_mode=True)
 
 
 def gray(clip: Tensor) -> Tensor:
-    """Brightness."""
+    """Luma (ITU-R BT.601), (B, 1, T, H, W)."""
     weights = clip.new_tensor(LUMA).view(1, 3, 1, 1, 1)
     return (clip * weights).sum(1, keepdim=True)
 
 
 def difference(clip: Tensor) -> Tensor:
-    """Brightness of each frame minus that of the one before it; the first is zero."""
+    """Luma minus that of the previous frame, (B, 1, T, H, W); zero at the first frame."""
     bright = gray(clip)
     return torch.diff(bright, dim=2, prepend=bright[:, :, :1])
 
 
 def flow(clip: Tensor) -> Tensor:
-    """From each frame's predecessor to it, right and down in pixels; zero at the first frame."""
+    """Optical flow from the previous frame, (B, 2, T, H, W), x then y in pixels; zero at the first frame."""
     frames = clip.shape[2]
     bright = gray(clip)
     before = torch.cat([bright[:, :, :1], bright[:, :, :-1]], dim=2)

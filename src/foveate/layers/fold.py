@@ -1,4 +1,4 @@
-"""Time folded into the batch, and back, so that a 2D network sees every frame as one more image."""
+"""Fold time into the batch dimension and back, so that a 2D network treats every frame as an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def fold_time(clip: Tensor) -> Tensor:
-    """(B, C, T, H, W) to (B*T, C, H, W); a view, channels last, when the clip is kept in decoder order."""
+    """(B, C, T, H, W) to (B*T, C, H, W); a channels-last view if the clip is stored as (B, T, H, W, C)."""
     batch, channels, frames, height, width = clip.shape
     return clip.transpose(1, 2).reshape(batch * frames, channels, height, width)
 

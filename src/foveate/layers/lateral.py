@@ -1,8 +1,8 @@
-"""Lateral connections: what the Fast pathway sees joins the Slow one, at a fraction of its frames.
+"""Lateral connections: fuse features of the Fast pathway into the Slow one, which has fewer frames.
 
 Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019, section 3.4 and table 5c. Fast
 features (B, beta*C, alpha*T, H, W) become (B, C', T, H, W) by one of three transforms, then are concatenated
-behind the Slow channels or added to them. Only the time-strided convolution is in public code; where the
+after the Slow channels or added to them. Only the time-strided convolution is in public code; where the
 paper leaves a choice, the docstrings say what is done here. There are alpha Fast frames for each Slow one.
 """
 
@@ -19,16 +19,16 @@ Fusion = Literal["concat", "sum"]
 
 
 def slow_indices(fast: int, alpha: int) -> list[int]:
-    """The Fast frames that the Slow pathway sees: evenly spread from the first to the last, truncated.
+    """Indices of the Fast frames that the Slow pathway reads: spread evenly from first to last, rounded down.
 
-    Not every alpha-th: 32 frames at alpha 8 give 0, 10, 20, 31 (the release's rule, in whole numbers).
+    Not every alpha-th: 32 frames at alpha 8 give 0, 10, 20, 31 (the release's rule, in integer arithmetic).
     """
     count = fast // alpha
     return [i * (fast - 1) // max(count - 1, 1) for i in range(count)]
 
 
 class TimeStridedConv(nn.Module):
-    """A convolution of `kernel` frames at stride alpha, with norm and ReLU."""
+    """A temporal convolution over `kernel` frames with stride alpha, batch norm and ReLU."""
 
     def __init__(self, channels: int, out_channels: int, alpha: int, kernel: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class TimeStridedConv(nn.Module):
 
 
 class TimeStridedSampling(nn.Module):
-    """The Fast frames of the instants that the Slow pathway sees."""
+    """Keep the Fast frames that the Slow pathway reads (`slow_indices`)."""
 
     def __init__(self, alpha: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class TimeStridedSampling(nn.Module):
 
 
 class TimeToChannel(nn.Module):
-    """Alpha consecutive frames packed into channels, the first frame's channels first."""
+    """Pack each alpha consecutive frames into channels, the first frame's channels first."""
 
     def __init__(self, alpha: int) -> None:
         super().__init__()
@@ -66,11 +66,12 @@ class TimeToChannel(nn.Module):
 
 
 class Lateral(nn.Module):
-    """One lateral connection. `channels`: how many it adds to the Slow pathway, 0 for a sum or none.
+    """One lateral connection; its attribute `channels` is the number it adds to the Slow pathway.
 
-    transform: "conv" gives `ratio` times the Fast channels, or the Slow width if they are to be added;
-    "sample" and "channels" (time to channel) give what they give, and ValueError says where that cannot be
-    added. kernel: frames of the convolution, odd. A Fast map of another side is resized to the nearest pixel.
+    transform: "conv" (time-strided convolution) has `ratio` times the Fast channels, or the Slow channels for
+    a sum; "sample" (time-strided sampling) keeps the Fast channels; "channels" (time to channel) has alpha
+    times as many; "none" leaves the Slow pathway alone. fusion: ValueError for a sum of unequal channels.
+    kernel: frames of the convolution, odd. Fast maps of another size are resized (nearest pixel).
     """
 
     def __init__(
@@ -84,22 +85,22 @@ class Lateral(nn.Module):
         ratio: int = 2,
     ) -> None:
         super().__init__()
-        wide = {
+        width = {
             "conv": slow_channels if fusion == "sum" else ratio * fast_channels,
             "sample": fast_channels,
             "channels": alpha * fast_channels,
             "none": 0,
         }[transform]
-        if fusion == "sum" and transform != "none" and wide != slow_channels:
+        if fusion == "sum" and transform != "none" and width != slow_channels:
             raise ValueError(
-                f"a sum wants {slow_channels} lateral channels and {transform} gives {wide}: "
+                f"a sum needs {slow_channels} lateral channels and {transform} gives {width}: "
                 "use fusion concat, or alpha * beta = 1 with transform channels"
             )
         self.fusion = fusion
-        self.channels = wide if fusion == "concat" else 0
+        self.channels = width if fusion == "concat" else 0
         self.transform: nn.Module | None = None
         if transform == "conv":
-            self.transform = TimeStridedConv(fast_channels, wide, alpha, kernel)
+            self.transform = TimeStridedConv(fast_channels, width, alpha, kernel)
         elif transform != "none":
             self.transform = TimeStridedSampling(alpha) if transform == "sample" else TimeToChannel(alpha)
 
@@ -107,7 +108,7 @@ class Lateral(nn.Module):
         """slow: (B, C, T, H, W); fast: (B, beta*C, F, h, w). Returns (B, C + channels, T, H, W)."""
         if self.transform is None:
             return slow
-        seen = self.transform(fast)
-        if seen.shape[3:] != slow.shape[3:]:
-            seen = F.interpolate(seen, size=slow.shape[2:])
-        return slow + seen if self.fusion == "sum" else torch.cat([slow, seen], dim=1)
+        lateral = self.transform(fast)
+        if lateral.shape[3:] != slow.shape[3:]:
+            lateral = F.interpolate(lateral, size=slow.shape[2:])
+        return slow + lateral if self.fusion == "sum" else torch.cat([slow, lateral], dim=1)

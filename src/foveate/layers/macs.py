@@ -1,8 +1,8 @@
-"""Multiply-adds of the operations that a network runs.
+"""Count the multiply-adds (MACs) of the operations that a network runs.
 
-One multiply-add (MAC) is one multiplication and one addition; the papers' "GFLOPs" are these. Counted are
-convolutions, linear layers, matrix products (attention included) and recurrent cells. Norms, activations,
-pooling and resampling are left out, as in the papers.
+One MAC is one multiplication and one addition; the papers' "GFLOPs" are GMACs. Convolutions, linear layers,
+matrix products (attention included) and recurrent cells count; norms, activations, pooling and resampling do
+not, as in the papers.
 """
 
 from __future__ import annotations
@@ -22,35 +22,34 @@ Shape = tuple[int, ...]
 
 
 def mac_counter() -> FlopCounterMode:
-    """A context that counts the operations run in it, two for each multiply-add."""
-    return FlopCounterMode(display=False, custom_mapping=_MISSING)
+    """A context manager that counts the operations run in it: `get_total_flops()`, two per multiply-add."""
+    return FlopCounterMode(display=False, custom_mapping=_EXTRA_FORMULAS)
 
 
-def macs_without_arithmetic(module: nn.Module, method: str, inputs: Sequence[Any]) -> int:
-    """Multiply-adds of `module.method(*inputs)` in eval mode, found from the shapes alone.
+def macs_from_shapes(module: nn.Module, method: str, inputs: Sequence[Any]) -> int:
+    """Multiply-adds of `module.method(*inputs)` in eval mode, from the shapes of the inputs alone.
 
     The call runs on PyTorch's meta device, so nothing is computed and no weight is copied. inputs: tensors,
-    of which only the shape counts, plain values, and tuples of both. The work that the method does must not
-    depend on the values of the tensors.
+    plain values and tuples of both. The operations must not depend on the values of the tensors.
     """
-    shells = {id(t): _shell(t) for t in (*module.parameters(), *module.buffers())}
-    twin = copy.deepcopy(module, shells).eval()
-    shapes = tree_map_only(Tensor, _shell, list(inputs))
-    # A counter that is on around this call must not see it as well.
+    replaced = {id(t): _on_meta(t) for t in (*module.parameters(), *module.buffers())}
+    twin = copy.deepcopy(module, replaced).eval()
+    shapes = tree_map_only(Tensor, _on_meta, list(inputs))
+    # modes are disabled so that a counter around this call does not count it too
     with _disable_current_modes(), mac_counter() as counter, torch.no_grad():
         getattr(twin, method)(*shapes)
     return counter.get_total_flops() // 2
 
 
-def _shell(tensor: Tensor) -> Tensor:
-    """The same shape and type on the meta device, in float32 whatever the precision of the network."""
+def _on_meta(tensor: Tensor) -> Tensor:
+    """An empty tensor of the same shape on the meta device; floats become float32."""
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     empty = torch.empty(tensor.shape, dtype=dtype, device="meta")
     return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _lstm_layer(x: Shape, w0: Shape, w1: Shape, *_: Any, **__: Any) -> int:
-    """One direction of one LSTM layer, two operations a multiply-add. x: (steps, batch, inputs)."""
+    """One direction of one LSTM layer, two operations per multiply-add. x: (steps, batch, inputs)."""
     return 2 * prod(x[:-1]) * (prod(w0) + prod(w1))
 
 
@@ -60,12 +59,12 @@ def _recurrent_on_cuda(x: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -
 
 
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
-    """Both products of an attention. query: (..., n, d); key: (..., m, d); value: (..., m, e)."""
+    """Both matrix products of attention. query: (..., n, d); key: (..., m, d); value: (..., m, e)."""
     return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _channel_weights(x: Shape, weight: Any, *_: Any, **__: Any) -> int:
-    """Maps times one weight a channel, (C, 1, 1), as temporal aggregation does; no other product counts."""
+    """Maps times one weight per channel, (C, 1, 1), as in temporal aggregation; other products count 0."""
     per_channel = isinstance(weight, tuple) and len(weight) == 3 and weight[1:] == (1, 1)
     return 2 * prod(x) if per_channel else 0
 
@@ -74,15 +73,14 @@ def _add_channel_weights(_: Shape, x: Shape, weight: Any, *__: Any, **___: Any) 
     return _channel_weights(x, weight)
 
 
-_MISSING: dict[Any, Any] = {
+_EXTRA_FORMULAS: dict[Any, Any] = {
     torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
     torch.ops.aten._cudnn_rnn: _recurrent_on_cuda,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten.mul: _channel_weights,
     torch.ops.aten.addcmul_: _add_channel_weights,
 }
-"""Formulas that torch's counter lacks: it takes LSTMs, on CUDA all recurrent layers, and on a CPU fused
-attention for nothing.
+"""Formulas that torch's counter lacks: LSTMs, all recurrent layers on CUDA, and fused attention on a CPU.
 
-A weight for each channel is a depthwise 1x1 convolution, which counts when it is written as one.
+A product with one weight per channel is a depthwise 1x1 convolution, which counts when it is written as one.
 """

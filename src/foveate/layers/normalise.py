@@ -1,4 +1,4 @@
-"""From bytes, as frames are decoded and cut, to the floats that a network reads."""
+"""Convert decoded uint8 frames to the normalised float clip that a network reads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from foveate.clip import ClipSpec
 
 
 def to_clip(frames: Tensor, spec: ClipSpec, device: torch.device | str | None = None) -> Tensor:
-    """uint8 (B, T, H, W, C) to the normalised float clip (B, C, T, H, W), a view of the same memory order.
+    """uint8 RGB (B, T, H, W, C) to a float clip (B, C, T, H, W), normalised by the mean and std of `spec`.
 
-    The one copy is the conversion to float. Folding time into the batch afterwards gives channels-last
-    pictures without another one.
+    The memory layout stays (B, T, H, W, C), so the only copy is the conversion to float, and `fold_time` then
+    gives channels-last images without another one.
     """
     pixels = frames.to(device).contiguous().float()
     pixels.sub_(255 * pixels.new_tensor(spec.mean)).div_(255 * pixels.new_tensor(spec.std))

@@ -1,9 +1,9 @@
-"""Where a patch lies in a frame, and cutting it out.
+"""Patches of a frame: positions, and cropping at them.
 
-A patch of P pixels in a frame of S is placed by its upper left corner, (row, column) in pixels, each in
-[0, S - P]. AdaFocus (Wang et al., ICCV 2021) chooses among the n x n positions of a grid and cuts whole
-pixels; AdaFocusV2 (Wang et al., CVPR 2022, section 3.2) takes any real position and samples bilinearly, so
-that the gradient reaches the chooser. At whole pixels both give the same patch.
+The position of a P x P patch in an S x S frame is its upper left corner, (row, column) in pixels, each in
+[0, S - P]; S - P is called `room`. AdaFocus (Wang et al., ICCV 2021) chooses among the positions of an n x n
+grid and crops at whole pixels; AdaFocusV2 (Wang et al., CVPR 2022, section 3.2) takes any real position and
+samples bilinearly, so that the gradient reaches the policy. At whole pixels both give the same patch.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 
 
 def grid_corners(actions: Tensor, grid: int, room: int) -> Tensor:
-    """Corners (..., 2), row then column in pixels, of grid positions `actions` (...) counted row by row.
+    """Corners (..., 2), row then column in pixels, of grid cells `actions` (...), numbered row by row.
 
-    Whole-number arithmetic gives the corners of the released float32 code for every grid and patch; a float
-    fraction widened on the way can fall one pixel short.
+    Integer arithmetic gives the corners of the released float32 code for every grid and patch; a fraction in
+    higher precision can end up one pixel short.
     """
     cell = torch.stack([actions // grid, actions % grid], dim=-1)
     return cell * room // (grid - 1)
 
 
 def fraction_corners(fractions: Tensor, room: int) -> Tensor:
-    """Corners (..., 2) in whole pixels, rounded down, of positions `fractions` (..., 2)."""
+    """Corners (..., 2) in pixels, rounded down, from positions (..., 2) as fractions of `room` in [0, 1]."""
     return (fractions * room).long().clamp(0, room)
 
 
 def crop_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
-    """Cut one patch out of each image. images: (N, C, S, S); corners: (N, 2) whole pixels.
+    """Crop one patch from each image. images: (N, C, S, S); corners: (N, 2) int64, row and column in pixels.
 
     Returns (N, C, patch, patch), channels last.
     """
@@ -41,9 +41,10 @@ def crop_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
 
 
 def sample_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
-    """Bilinear patches whose gradient reaches the positions. images: (N, C, S, S); corners: (N, 2), real.
+    """Sample one patch from each image bilinearly, differentiable with respect to the corners.
 
-    Returns (N, C, patch, patch). Kept in float32: a half-precision grid is off by pixels.
+    images: (N, C, S, S); corners: (N, 2) float, row and column in pixels. Returns float32
+    (N, C, patch, patch): a sampling grid in half precision is off by pixels.
     """
     side = images.shape[-1]
     centre = (2 * corners.float() + patch) / side - 1  # (N, 2), the frame is [-1, 1]
@@ -55,5 +56,5 @@ def sample_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
 
 
 def random_corners(count: int, room: int, generator: torch.Generator | None = None) -> Tensor:
-    """Corners (count, 2), every whole pixel 0..room equally likely."""
+    """Random corners (count, 2) int64, uniform over 0..room."""
     return torch.randint(0, room + 1, (count, 2), generator=generator)

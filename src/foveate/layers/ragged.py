@@ -1,8 +1,8 @@
-"""Videos of different lengths in one row of frames, without a padded frame anywhere.
+"""Batches of videos of different lengths, concatenated along time instead of padded.
 
-Frames of all videos follow each other, so that a 2D network computes just the frames there are. Numbers that
-are few, one or so a frame, go through a padded table (videos, longest) and back, all by index arithmetic:
-the lengths are known where the frames come from, so nothing waits for the device.
+A 2D network then computes no padded frame. Small data, such as one number per frame, is converted to a padded
+tensor (videos, longest) and back by index arithmetic; the lengths are known on the host, so nothing waits for
+the device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Ragged:
-    """Where each of `lengths` frames stands in the row. ValueError for a video without frames."""
+    """Index arithmetic for concatenated videos of these lengths. ValueError for a video without frames."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str | None = None) -> None:
         if not lengths or min(lengths) < 1:
@@ -28,24 +28,23 @@ class Ragged:
 
     @property
     def inside(self) -> Tensor:
-        """Which places of the table hold a frame, (n, longest)."""
+        """Mask of the frames that are not padding, (n, longest)."""
         return self.times < self.counts
 
-    def table(self, row: Tensor, apart: int = 0) -> Tensor:
-        """Numbers of frames, or of pairs `apart` frames from each other, as (n, longest - apart).
+    def pad(self, row: Tensor, gap: int = 0) -> Tensor:
+        """One value per frame, or per pair of frames `gap` apart, as (n, longest - gap), padded with 0.
 
-        row: (total - apart,), pairs across the border of two videos among them; those and the padding
-        become 0.
+        row: (total - gap,), over the concatenated frames. Pairs across the border of two videos are dropped.
         """
-        times = self.times[:, : max(0, self.longest - apart)]
+        times = self.times[:, : max(0, self.longest - gap)]
         if times.numel() == 0:
             return row.new_zeros(len(self.lengths), 0)
-        places = (self.starts + times).clamp(max=len(row) - 1)
-        return torch.where(times < self.counts - apart, row[places], 0)
+        indices = (self.starts + times).clamp(max=len(row) - 1)
+        return torch.where(times < self.counts - gap, row[indices], 0)
 
-    def row(self, table: Tensor) -> Tensor:
-        """Numbers of frames (n, longest) as (total,), the padding left out."""
-        videos = torch.arange(len(self.lengths), device=table.device)
+    def flatten(self, padded: Tensor) -> Tensor:
+        """One value per frame, (n, longest), as (total,) without the padding."""
+        videos = torch.arange(len(self.lengths), device=padded.device)
         video = videos.repeat_interleave(self.counts.squeeze(1), output_size=self.total)
-        frame = torch.arange(self.total, device=table.device) - self.starts.squeeze(1)[video]
-        return table[video, frame]
+        frame = torch.arange(self.total, device=padded.device) - self.starts.squeeze(1)[video]
+        return padded[video, frame]

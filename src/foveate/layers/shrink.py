@@ -1,4 +1,4 @@
-"""Making frames smaller so that each pixel is an average of those it stands for."""
+"""Downsample frames with an antialiasing filter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Resize (N, 3, S, S) to (N, 3, size, size), each pixel an average; unchanged at the same size.
+    """Resize (N, 3, S, S) to (N, 3, size, size), bilinear with antialiasing; unchanged if S is `size`.
 
-    The releases of AdaFocus and AR-Net take the nearest pixel; averaging is kinder to small things, and no
-    released AdaFocus shrinks its glance.
+    The releases of AdaFocus and AR-Net take the nearest pixel; averaging preserves small objects better, and
+    no released AdaFocus model resizes its glance.
     """
     if images.shape[-1] == size:
         return images

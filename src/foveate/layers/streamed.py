@@ -1,9 +1,10 @@
-"""Clusters of a video of any length, its frames run chunk by chunk and never kept for the gradient.
+"""Temporal clustering of a video of any length in constant memory, forward and backward.
 
-The gradient of a frame's map is that of its cluster, divided by the cluster's size: it is known without the
-map. So pass 1 counts distances, pass 2 sums maps by cluster, and the backward pass runs each chunk once more,
-with a graph of its own, and back-propagates through it. Same clusters and gradient as from one graph over all
-frames, if the early part treats each frame alone, norms in evaluation mode included; memory for one chunk.
+The gradient of a frame's map is that of its cluster divided by the cluster's size, so it is known without
+the map. Pass 1 computes the distances, pass 2 sums the maps of each cluster, and the backward pass runs each
+chunk of frames once more and back-propagates through it. Clusters and gradients equal those of one graph over
+all frames if the early part treats each frame alone (batch norms in evaluation mode). Only one chunk is in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -25,30 +26,30 @@ def stream_clusters(
     parameters: Sequence[Tensor],
     chunks: Iterable[Tensor],
     lengths: Sequence[int] | None,
-    hold: float,
+    max_kept: float,
 ) -> Clusters:
-    """Run `early` on chunks of frames, cluster what comes, and give `parameters` their exact gradient.
+    """Run `early` on chunks of frames and cluster the maps; `parameters` get their exact gradient.
 
-    parameters: of `early`. chunks: of the frames of all videos in a row, anything that `early` takes; they
-    are gone through one to three times, so not an iterator. lengths: frames of each video, None for one
-    video of them all. hold: bytes of maps to keep at most from pass 1 to pass 2, which saves computing them
-    again; where they are more, none is kept.
+    early: the first layers of the network, frames to maps. parameters: those of `early`. chunks: the frames
+    of all videos one after another, iterated over up to three times, so not an iterator. lengths: frames of
+    each video; None for a single video. max_kept: bytes of maps that may be kept from pass 1 to pass 2,
+    which saves computing them again; if they take more, none are kept.
     """
     early = _same_precision(early, parameters[0].device.type)
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
     kept: list[Tensor] = []
     with torch.no_grad():
-        distances = hamming(_held(map(early, chunks), kept, hold), clustering.apart)
+        distances = hamming(_keep(map(early, chunks), kept, max_kept), clustering.max_gap)
     grouping = clustering.group(distances, lengths or [len(distances[0]) + 1])
     count = grouping.sizes.numel()
-    passes = 1 if kept else 2
-    sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *learning)
-    shown = clustering.show(sums, grouping).to(parameters[0].dtype)  # sums are at least float32
-    return Clusters(shown, grouping, passes)
+    grouping = grouping._replace(passes=1 if kept else 2)
+    sums = _StreamedSums.apply(early, chunks, kept, grouping.rows, count, *trainable)
+    maps = clustering.finish(sums, grouping).to(parameters[0].dtype)  # sums are at least float32
+    return Clusters(maps, grouping)
 
 
 class _StreamedSums(torch.autograd.Function):
-    """Maps summed by cluster; the gradient of the parameters of `early` is computed chunk by chunk."""
+    """Sum the maps of each cluster; the gradient of the parameters is computed chunk by chunk."""
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
@@ -58,49 +59,51 @@ class _StreamedSums(torch.autograd.Function):
         kept: list[Tensor],
         rows: Tensor,
         count: int,
-        *learning: Tensor,
+        *trainable: Tensor,
     ) -> Tensor:
         ctx.early, ctx.chunks = early, chunks
-        ctx.save_for_backward(rows, *learning)
+        ctx.save_for_backward(rows, *trainable)
         sums: Tensor | None = None
-        for maps, own in _with_rows(kept or map(early, chunks), rows):
+        for maps, own_rows in _with_rows(kept or map(early, chunks), rows):
             sums = empty_sums(maps, count) if sums is None else sums
-            add_rows(sums, maps, own)
+            add_rows(sums, maps, own_rows)
         kept.clear()
         assert sums is not None  # no video is empty
         return sums
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
-        rows, *learning = ctx.saved_tensors
-        totals: list[Tensor | None] = [None] * len(learning)
+        rows, *trainable = ctx.saved_tensors
+        totals: list[Tensor | None] = [None] * len(trainable)
         with torch.enable_grad():
-            for maps, own in _with_rows(map(ctx.early, ctx.chunks), rows):
-                parts = torch.autograd.grad(maps, learning, gradient[own].to(maps.dtype), allow_unused=True)
-                totals = [_added(total, part) for total, part in zip(totals, parts, strict=True)]
+            for maps, own_rows in _with_rows(map(ctx.early, ctx.chunks), rows):
+                parts = torch.autograd.grad(
+                    maps, trainable, gradient[own_rows].to(maps.dtype), allow_unused=True
+                )
+                totals = [_add(total, part) for total, part in zip(totals, parts, strict=True)]
         return (None, None, None, None, None, *totals)
 
 
-def _added(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     if total is None or part is None:
         return part if total is None else total
     return total.add_(part)
 
 
 def _with_rows(maps: Iterable[Tensor], rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each chunk of maps with the rows of its frames."""
+    """Yield each chunk of maps with the rows of its frames."""
     start = 0
     for part in maps:
         yield part, rows[start : start + len(part)]
         start += len(part)
 
 
-def _held(maps: Iterator[Tensor], kept: list[Tensor], most: float) -> Iterator[Tensor]:
-    """The maps as they come; in the end `kept` has them all, or none if they take more than `most` bytes."""
-    held = 0
+def _keep(maps: Iterator[Tensor], kept: list[Tensor], max_bytes: float) -> Iterator[Tensor]:
+    """Yield the maps and collect them in `kept`, which is emptied if they take more than `max_bytes`."""
+    size = 0
     for part in maps:
-        held += part.nbytes
-        if held <= most:
+        size += part.nbytes
+        if size <= max_bytes:
             kept.append(part)
         else:
             kept.clear()
@@ -108,9 +111,9 @@ def _held(maps: Iterator[Tensor], kept: list[Tensor], most: float) -> Iterator[T
 
 
 def _same_precision(early: Early, device: str) -> Early:
-    """`early` under the autocast of now, whenever it runs.
+    """`early` under the autocast settings of this moment, because the backward pass runs it later.
 
-    Autocast's cache is off: a weight that is first met without a graph would have none later on.
+    Autocast's weight cache is off: a weight cached without a graph in pass 1 would get no gradient.
     """
     if not torch.amp.is_autocast_available(device):
         return early

@@ -1,10 +1,10 @@
-"""Parts that let the frames of a clip see each other inside a 2D network.
+"""Temporal modules that exchange features between the frames of a clip inside a 2D network.
 
 The temporal shift moves a few channels one frame along time, for no parameters and no multiply-adds
 (Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding", ICCV 2019, section 3).
-Every part is called as `part(maps, num_frames, memory)` on maps folded to (B*T, C, H, W), because some
-networks change the number of frames on their way. Directions follow the released weights, which the
-figure in the paper draws the other way round.
+Every module is called as `module(maps, num_frames, memory)` on maps folded to (B*T, C, H, W); the number of
+frames is an argument because some networks change it between stages. Shift directions follow the released
+weights; the figure in the paper draws them the other way round.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 
 class StreamMemory:
-    """What the one-sided parts of a network keep from the frame before, in the order they are met.
+    """Feature maps that the one-sided modules of a network carry from one frame of a stream to the next.
 
-    before: the maps kept after the last frame; empty at the start of a stream, which reads as zeros.
+    before: `now` of the previous frame's memory; empty at the start of a stream, where zeros are used.
     """
 
     def __init__(self, before: Sequence[Tensor] = ()) -> None:
@@ -28,17 +28,17 @@ class StreamMemory:
         self.now: list[Tensor] = []
 
     def exchange(self, kept: Tensor) -> Tensor:
-        """Keep `kept` for the next frame and return what the same part kept at the frame before."""
+        """Store `kept` for the next frame and return what the same module stored at the previous frame."""
         place = len(self.now)
         self.now.append(kept)
         return self._before[place] if self._before else torch.zeros_like(kept)
 
 
 class TemporalShift(nn.Module):
-    """Move C // div channels from the next frame, and as many from the previous one (TSM, offline).
+    """Two-sided (offline) shift of TSM: C // div channels from the next frame, as many from the previous one.
 
-    Channels [0, fold) come from frame t+1, [fold, 2*fold) from frame t-1, the rest stay; outside the
-    clip there are zeros.
+    With fold = C // div: channels [0, fold) come from frame t+1, [fold, 2*fold) from frame t-1, the rest
+    stay; outside the clip there are zeros.
     """
 
     def __init__(self, div: int = 8) -> None:
@@ -46,9 +46,9 @@ class TemporalShift(nn.Module):
         self.div = div
 
     def forward(self, maps: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
-        """maps: (B*T, C, H, W). Returns the same shape. A stream raises: the future is not there yet."""
+        """maps: (B*T, C, H, W). Returns the same shape. ValueError in a stream: it needs the next frame."""
         if memory is not None:
-            raise ValueError("a two-sided shift needs the next frame; streaming wants temporal=past")
+            raise ValueError("a two-sided shift needs the next frame; to stream, use temporal=past")
         fold = maps.shape[1] // self.div
         clip = maps.unflatten(0, (-1, num_frames))  # (B, T, C, H, W)
         future = F.pad(clip[:, 1:, :fold], (0, 0, 0, 0, 0, 0, 0, 1))
@@ -60,14 +60,14 @@ class TemporalShift(nn.Module):
 
 
 class PastShift(nn.Module):
-    """Move C // div channels from the previous frame only, so that a stream needs no future (TSM, online)."""
+    """One-sided (online) shift of TSM: C // div channels from the previous frame only, so it can stream."""
 
     def __init__(self, div: int = 8) -> None:
         super().__init__()
         self.div = div
 
     def forward(self, maps: Tensor, num_frames: int, memory: StreamMemory | None = None) -> Tensor:
-        """maps: (B*T, C, H, W), or (B, C, H, W) of one frame with the memory of the frames before."""
+        """maps: (B*T, C, H, W), or (B, C, H, W) of one frame of a stream with its memory. Same shape back."""
         fold = maps.shape[1] // self.div
         if memory is not None:
             return torch.cat([memory.exchange(maps[:, :fold]), maps[:, fold:]], dim=1)
@@ -80,9 +80,9 @@ class PastShift(nn.Module):
 
 
 class TemporalPool(nn.Module):
-    """Maximum or average over three frames, every second frame kept: T becomes (T + 1) // 2.
+    """Max or average pooling over three frames with stride 2: T becomes (T + 1) // 2.
 
-    An average counts the zeros around the clip, as the release of IBM's TAM does.
+    The average includes the zero padding at the ends of the clip, as in IBM's release of TAM.
     """
 
     def __init__(self, method: Literal["max", "average"] = "max") -> None:

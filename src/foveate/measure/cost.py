@@ -1,4 +1,4 @@
-"""What a model costs: multiply-adds by part, parameters, latency, memory.
+"""Measure what a model costs: multiply-adds by part, parameters, latency, memory.
 
 Multiply-adds (layers/macs.py says what counts) are counted here as the operations run, so a dynamic model is
 charged for what it computed on the given input. That slows a call down: prediction and evaluation read the
@@ -22,18 +22,18 @@ from foveate.layers.macs import mac_counter
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds of one call. parts: of each direct part of the model, by name, in order of size."""
+    """Multiply-adds of one call. parts: of each direct submodule, by name, the largest first."""
 
     total: int
     parts: dict[str, int]
 
 
 def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> Cost:
-    """Run `model` once in eval mode on `inputs` and count what it computes.
+    """Run `model` once in eval mode on `inputs` and count its multiply-adds.
 
-    call: a method of it to run instead; the parts are then not told apart, each counts 0.
+    call: a method of the model to run instead of `forward`; `parts` are then all 0.
     """
-    modes = {module: module.training for module in model.modules()}  # a frozen part may have its own
+    modes = {module: module.training for module in model.modules()}  # frozen submodules may differ
     model.eval()
     counter = mac_counter()
     try:
@@ -48,20 +48,20 @@ def count_macs(model: nn.Module, *inputs: Any, call: Callable[..., Any] | None =
 
 
 def _below(by_module: dict[str, int], part: str) -> int:
-    """What a part computed: its own count, or, of one that is never called itself, those of its parts."""
+    """Count of a submodule: its own, or the sum over its submodules if it is never called itself."""
     inside = [name for name in by_module if name == part or name.startswith(f"{part}.")]
     top = [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
     return sum(by_module[name] for name in top)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers in all parameters of the model."""
+    """Number of scalars in all parameters of the model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: median and quartiles over the repeats."""
+    """Milliseconds of one call over the repeats. low, high: first and third quartile."""
 
     median: float
     low: float
@@ -71,7 +71,7 @@ class Latency:
 def measure_latency(
     call: Callable[[], Any], repeats: int = 10, device: str | torch.device = "cpu"
 ) -> Latency:
-    """Time `call` after one warm-up, waiting for the device each time."""
+    """Time `call` after one warm-up call, synchronising with the device each time."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -84,14 +84,14 @@ def measure_latency(
 
 
 def peak_memory_mb(device: str | torch.device = "cpu") -> float:
-    """The most memory this process has held (resident on a CPU, allocated on a GPU), in megabytes."""
+    """Peak memory of this process in MB (1e6 bytes): resident on a CPU, allocated by PyTorch on a GPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     if sys.platform == "win32":
         import psutil
 
         return psutil.Process().memory_info().peak_wset / 1e6
-    import resource  # which Windows has not
+    import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

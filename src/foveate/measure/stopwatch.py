@@ -1,4 +1,4 @@
-"""Where the time of a piece of work goes."""
+"""Measure how much time is spent in named parts of a piece of work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Milliseconds spent in named parts of the work; of nested parts the inner one is charged."""
+    """Milliseconds spent in named parts, in `milliseconds`; time in nested parts counts for the inner one."""
 
     def __init__(self, *parts: str) -> None:
         self.milliseconds = dict.fromkeys(parts, 0.0)
@@ -17,7 +17,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charge what runs in the context to `part`."""
+        """Count the time spent in the context for `part`."""
         self._charge()
         self._open.append(part)
         try:

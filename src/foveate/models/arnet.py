@@ -1,10 +1,11 @@
-"""AR-Net: read each frame at the smallest size that will do, or skip it.
+"""AR-Net: process each frame at the lowest sufficient resolution, or skip it.
 
-A small network looks at each frame, an LSTM decides from that whether a large network reads it at full size,
-a smaller one at a smaller size, the glance itself suffices, or the next frames are skipped altogether (Meng
-et al., "AR-Net: Adaptive Frame Resolution for Efficient Action Recognition", ECCV 2020). Where this code
-differs: the release runs every network on every frame and masks the results, here a network runs on the
-frames that were chosen for it, those of all videos of a batch together, and skipped frames are not touched.
+A small network (the glance) sees each frame, and an LSTM decides from its features whether a large network
+processes the frame at full size, a smaller network does at a smaller size, the glance's own
+answer is used, or the next frames are skipped (Meng et al., "AR-Net: Adaptive Frame Resolution for Efficient
+Action Recognition", ECCV 2020). Differences from the release: it runs every network on every frame and masks
+the results; here each network runs only on the frames chosen for it, batched over all videos, and skipped
+frames are not processed.
 """
 
 from __future__ import annotations
@@ -21,33 +22,35 @@ from torch import Tensor, nn
 from foveate.backbones.build import Backbone2D, Stem, build_backbone
 from foveate.clip import ClipSpec
 from foveate.layers.fold import fold_time
-from foveate.layers.head import pool_space
+from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel
 
 FramesAt = Callable[[int, Tensor], Tensor]
-"""(number of a size, places (n,) among the B*T frames) -> these frames at that size, (n, 3, s, s)."""
+"""A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
 
 
 @dataclass(frozen=True)
 class ARNetConfig:
-    nets: tuple[Backbone2D, ...] = ("resnet50", "resnet34", "resnet18")  # from the dearest to the cheapest
-    sizes: tuple[int, ...] = (224, 168, 112)  # of the frames that they read, pixels
-    glance: Backbone2D = "mobilenetv2"  # what the policy looks through; its answer is a choice as well
+    """Configuration of AR-Net. A "size" is a side in pixels."""
+
+    nets: tuple[Backbone2D, ...] = ("resnet50", "resnet34", "resnet18")  # one per size, most expensive first
+    sizes: tuple[int, ...] = (224, 168, 112)  # of the frames that `nets` read, largest first, pixels
+    glance: Backbone2D = "mobilenetv2"  # gives the policy's features; its own answer is a choice as well
     glance_size: int = 84  # pixels
-    skips: tuple[int, ...] = (1, 2, 4)  # frames that one decision can leave out
+    skips: tuple[int, ...] = (1, 2, 4)  # numbers of frames that one decision can skip
     num_classes: int = 200
     frames: int = 16  # T
-    resize: int = 256  # short side before the test crop, pixels
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
     policy_width: int = 512  # of the LSTM
-    remember_skipped: bool = False  # skipped frames are looked at and change the LSTM's cell, as released
-    shrink: Literal["nearest", "average"] = "nearest"  # pixels of the smaller frames; nearest is as released
+    remember_skipped: bool = False  # skipped frames still update the LSTM's cell, as in the release
+    shrink: Literal["nearest", "average"] = "nearest"  # how frames are resized; nearest as in the release
     pool: Literal["average", "max"] = "average"  # over space
     dropout: float = 0.5  # in front of the classifiers of `nets`, and of the LSTM
     widths: tuple[float, ...] = (1.0, 1.0, 1.0)  # multipliers of the channels of `nets`
     glance_width: float = 1.0
-    stem: Stem = "large"  # of ResNets: small for images of 48 to 112 pixels
+    stem: Stem = "large"  # of ResNets; small for images of 48 to 112 pixels
 
     def __post_init__(self) -> None:
         if not len(self.nets) == len(self.sizes) == len(self.widths) > 0:
@@ -56,17 +59,17 @@ class ARNetConfig:
             )
         if min(*self.sizes, self.glance_size) < 1:
             raise ValueError(
-                f"sizes {list(self.sizes)} and glance_size {self.glance_size}: none is below 1 pixel"
+                f"sizes {list(self.sizes)} and glance_size {self.glance_size}: none may be below 1 pixel"
             )
         if max(*self.sizes, self.glance_size) > self.sizes[0]:
             raise ValueError(f"a size is larger than the first one, {self.sizes[0]}")
         if not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout is {self.dropout}; it is a share, 0 to 1")
+            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1]")
         if min(self.skips, default=1) < 1:
-            raise ValueError("a skip leaves out at least 1 frame")
+            raise ValueError("each of skips must be at least 1 frame")
 
     def build(self) -> ARNet:
-        """The untrained model."""
+        """Build the untrained model."""
         nets = [build_backbone(n, w, self._stem(n)) for n, w in zip(self.nets, self.widths, strict=True)]
         glance = build_backbone(self.glance, self.glance_width, self._stem(self.glance))
         policy = ResolutionPolicy(
@@ -87,11 +90,12 @@ class ARNetConfig:
 
 
 @dataclass(frozen=True)
-class Readings:
-    """What became of B x T frames: frame_logits (B, T, classes), zeros where a frame was skipped.
+class FrameResults:
+    """Decisions and results for B x T frames.
 
-    actions: (B, T), number of the size, or beyond the sizes that of the skip. glanced: (B, T), whether the
-    policy looked. hidden: (B, T, width), the state of the policy at each frame.
+    frame_logits: (B, T, classes), 0 for skipped frames. actions: (B, T) int64, index of the size (nets, then
+    the glance), followed by those of the skips. glanced: (B, T) bool, whether glance and policy ran. hidden:
+    (B, T, width), hidden state of the policy.
     """
 
     frame_logits: Tensor
@@ -101,11 +105,11 @@ class Readings:
 
 
 class ARNet(VideoModel):
-    """A glance, a policy, and one network for each larger size, each with a classifier of its own."""
+    """A glance network, a policy, and one network with its own classifier for each size."""
 
     config: ARNetConfig
     dynamic = True
-    resizable = False  # it chooses among sizes of its own
+    resizable = False  # the configuration fixes its sizes
     parts = ("glance_features", "decide", "answer_at")
     reports = ("frame_logits", "sizes")
     head_names = ("heads.", "policy_head.")
@@ -140,79 +144,79 @@ class ARNet(VideoModel):
         self.config = replace(self.config, num_classes=num_classes)
 
     def output(self, clip: Tensor) -> ModelOutput:
-        """The answer of the most probable decisions, and how each frame was read. clip: (B, 3, T, S, S)."""
+        """The output for the most probable decisions. clip: (B, 3, T, S, S)."""
         return self.output_of(self.read_frames(self.resized(clip), clip.shape[0], clip.shape[2]))
 
-    def output_of(self, readings: Readings) -> ModelOutput:
-        """The mean of the logits over the frames that were read, and what was decided."""
+    def output_of(self, results: FrameResults) -> ModelOutput:
+        """Logits averaged over the frames that were not skipped, and the decisions."""
         sides = torch.tensor([*self.config.sizes, self.config.glance_size] + [0] * len(self.config.skips))
-        actions, glanced = readings.actions.cpu(), readings.glanced.cpu()
+        actions, glanced = results.actions.cpu(), results.glanced.cpu()
         sizes = sides[actions]
-        count = (sizes > 0).sum(1, keepdim=True).clamp(min=1).to(readings.frame_logits.device)
+        count = (sizes > 0).sum(1, keepdim=True).clamp(min=1).to(results.frame_logits.device)
         return ModelOutput(
-            logits=readings.frame_logits.sum(1) / count,
-            frames_read=glanced,  # the glance comes before every network
+            logits=results.frame_logits.sum(1) / count,
+            frames_read=glanced,  # no network runs on a frame without the glance
             macs=None if self.training else self._macs(actions, glanced),
-            features=readings.hidden.mean(1),
-            frame_logits=readings.frame_logits,
+            features=results.hidden.mean(1),
+            frame_logits=results.frame_logits,
             sizes=sizes,
         )
 
     def _macs(self, actions: Tensor, glanced: Tensor) -> Tensor:
-        """Multiply-adds of each clip, (B,): the glance where it looked, and the network of each frame."""
+        """Multiply-adds of each clip, (B,): glance and policy where they ran, and the chosen networks."""
         prices = [
             self.part_macs("answer_at", size, *self._shapes(size)) for size in range(len(self.nets) + 1)
         ]
         price = torch.tensor([*prices, *(0 for _ in self.config.skips)])
-        seeing = self.part_macs("glance_features", self._shapes(len(self.nets))[0])
+        glancing = self.part_macs("glance_features", self._shapes(len(self.nets))[0])
         rows = torch.zeros(1, dtype=torch.int64)
         deciding = self.part_macs("decide", torch.empty(1, self.glance.channels), rows, self.policy.start(1))
-        return price[actions].sum(1) + (seeing + deciding) * glanced.sum(1)
+        return price[actions].sum(1) + (glancing + deciding) * glanced.sum(1)
 
     def _shapes(self, size: int) -> tuple[Tensor, Tensor]:
-        """Tensors of the shapes that one frame at one size and its hidden state have."""
+        """Empty tensors with the shapes of one frame at a size and of its hidden state."""
         side = (*self.config.sizes, self.config.glance_size)[size]
         return torch.empty(1, 3, side, side), torch.empty(1, self.config.policy_width)
 
     def resized(self, clip: Tensor) -> FramesAt:
-        """Frames of a clip (B, 3, T, S, S) at any of the sizes; only those that are asked for are made."""
+        """A function that resizes chosen frames of a clip (B, 3, T, S, S) to one of the sizes."""
         return partial(self._resize, fold_time(clip))
 
-    def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> Readings:
-        """Decide on `batch` x `frames` frames that can be had in all sizes, and read each as decided."""
+    def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> FrameResults:
+        """Decide for `batch` x `frames` frames how to process them, and run the chosen networks."""
         actions, hidden, glanced = self._decide(frames_at, batch, frames)
         flat = actions.flatten()
         frame_logits = hidden.new_zeros(len(flat), self.num_classes)
         for size in range(len(self.nets) + 1):
             chosen = (flat == size).nonzero().squeeze(1)
             if len(chosen):
-                said = self._classify(size, frames_at, chosen, hidden)
-                frame_logits = frame_logits.index_copy(0, chosen, said.to(frame_logits.dtype))
+                logits = self._classify(size, frames_at, chosen, hidden)
+                frame_logits = frame_logits.index_copy(0, chosen, logits.to(frame_logits.dtype))
         rows = (batch, frames)
-        return Readings(frame_logits.unflatten(0, rows), actions, glanced, hidden.unflatten(0, rows))
+        return FrameResults(frame_logits.unflatten(0, rows), actions, glanced, hidden.unflatten(0, rows))
 
     def branches(
         self, frames_at: FramesAt, batch: int, frames: int, temperature: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What training needs: every answer to every frame, and drawn decisions that carry a gradient.
+        """For training: the logits of every network for every frame, and differentiable sampled actions.
 
-        temperature: of the draw; None takes the most probable. Returns logits (B, sizes, T, classes) and
-        one-hot actions (B, T, A).
+        temperature: of Gumbel-Softmax; None takes the most probable action. Returns logits
+        (B, sizes, T, classes) and one-hot actions (B, T, A).
         """
-        places = torch.arange(batch * frames, device=self.policy_head.weight.device)
-        features = self._glance(frames_at, places).unflatten(0, (batch, frames))
-        state, rows = self.policy.start(batch), torch.arange(batch, device=places.device)
+        indices = torch.arange(batch * frames, device=self.policy_head.weight.device)
+        features = self._glance(frames_at, indices).unflatten(0, (batch, frames))
+        state, rows = self.policy.start(batch), torch.arange(batch, device=indices.device)
         hidden, actions = [], []
         for t in range(frames):
-            seen, state = self.decide(features[:, t], rows, state, temperature)
-            hidden.append(seen)
+            step, state = self.decide(features[:, t], rows, state, temperature)
+            hidden.append(step)
             actions.append(state.action)
-        at = torch.stack(hidden, 1).flatten(0, 1)  # (B*T, width)
-        said = [self._classify(size, frames_at, places, at) for size in range(len(self.nets) + 1)]
-        return torch.stack([s.unflatten(0, (batch, frames)) for s in said], 1), torch.stack(actions, 1)
+        flat_hidden = torch.stack(hidden, 1).flatten(0, 1)  # (B*T, width)
+        logits = [self._classify(size, frames_at, indices, flat_hidden) for size in range(len(self.nets) + 1)]
+        return torch.stack([x.unflatten(0, (batch, frames)) for x in logits], 1), torch.stack(actions, 1)
 
     def _decide(self, frames_at: FramesAt, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions (B, T), the policy's hidden states (B*T, width), and which frames it looked at, (B, T)."""
+        """Actions (B, T), the policy's hidden states (B*T, width), and the frames on which it ran, (B, T)."""
         state = self.policy.start(batch)
         actions, hidden, glanced = [], [], []
         for t in range(frames):
@@ -229,46 +233,46 @@ class ARNet(VideoModel):
         return torch.stack(actions, 1), torch.stack(hidden, 1).flatten(0, 1), torch.stack(glanced, 1)
 
     def glance_features(self, images: Tensor) -> Tensor:
-        """What the glance finds, (n, C). images: (n, 3, s, s) at the glance's size."""
+        """Pooled features of the glance, (n, C). images: (n, 3, s, s) at the glance's size."""
         return self._features(self.glance, images)
 
     def decide(
         self, features: Tensor, rows: Tensor, state: PolicyState, temperature: float | None = None
     ) -> tuple[Tensor, PolicyState]:
-        """One step of the policy for the videos `rows`; see `ResolutionPolicy`."""
+        """One step of the policy for the videos `rows`; see `ResolutionPolicy.forward`."""
         step: tuple[Tensor, PolicyState] = self.policy(features, rows, state, temperature)
         return step
 
     def answer_at(self, size: int, images: Tensor, hidden: Tensor) -> Tensor:
-        """Logits (n, classes) of some frames (n, 3, s, s) at one size, or of the policy's hidden states."""
+        """Logits (n, classes) from frames (n, 3, s, s), or hidden states (n, width) for the last size."""
         if size == len(self.nets):
             return cast(Tensor, self.policy_head(hidden))
         return cast(Tensor, self.heads[size](self._features(self.nets[size], images)))
 
-    def _glance(self, frames_at: FramesAt, places: Tensor) -> Tensor:
-        return self.glance_features(frames_at(len(self.nets), places))
+    def _glance(self, frames_at: FramesAt, indices: Tensor) -> Tensor:
+        return self.glance_features(frames_at(len(self.nets), indices))
 
-    def _classify(self, size: int, frames_at: FramesAt, places: Tensor, hidden: Tensor) -> Tensor:
-        """Logits (n, classes) of some frames at one size; hidden: of all frames."""
+    def _classify(self, size: int, frames_at: FramesAt, indices: Tensor, hidden: Tensor) -> Tensor:
+        """Logits (n, classes) of the frames `indices` at a size. hidden: of all B*T frames."""
         if size == len(self.nets):
-            return self.answer_at(size, hidden, hidden[places])  # which reads no pixels
-        return self.answer_at(size, frames_at(size, places), hidden)
+            return self.answer_at(size, hidden, hidden[indices])  # which needs no frames
+        return self.answer_at(size, frames_at(size, indices), hidden)
 
     def _features(self, net: nn.Module, images: Tensor) -> Tensor:
         maps = net(images)
         pooled = pool_space(maps, self.config.pool)
-        return F.dropout(pooled, self.config.dropout, net.training)  # none in a part that does not learn
+        return F.dropout(pooled, self.config.dropout, net.training)  # off in a frozen network
 
-    def _resize(self, frames: Tensor, size: int, places: Tensor) -> Tensor:
+    def _resize(self, frames: Tensor, size: int, indices: Tensor) -> Tensor:
         side = (*self.config.sizes, self.config.glance_size)[size]
-        chosen = frames[places]
+        chosen = frames[indices]
         if self.config.shrink == "average" or chosen.shape[-1] == side:
             return shrink(chosen, side)
         return F.interpolate(chosen, (side, side))
 
 
 def fuse(actions: Tensor, logits: Tensor) -> Tensor:
-    """The chosen answers, averaged over the frames that were read, (B, classes).
+    """Logits of the chosen networks, averaged over the frames that were not skipped, (B, classes).
 
     actions: (B, T, A), one-hot. logits: (B, sizes, T, classes).
     """

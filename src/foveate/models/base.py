@@ -1,9 +1,9 @@
-"""What every model offers, whatever it is made of: how it is fed, what it answers, what that cost.
+"""The interface of all models: `prepare` makes their input, `output` gives their results and cost.
 
-A caller needs three lines, the same for all models:
+Three lines are the same for all models:
 
-    clip = model.prepare(frames)      # bytes as decoded and cut to size, to what the model reads
-    output = model.output(clip)       # a ModelOutput: logits, what was chosen, multiply-adds of each clip
+    clip = model.prepare(frames)      # uint8 frames, resized and cropped, to the input of the model
+    output = model.output(clip)       # a ModelOutput: logits, decisions, multiply-adds of each clip
     scores = model.probabilities(output.logits)
 """
 
@@ -19,93 +19,91 @@ from torch.utils._pytree import tree_flatten
 
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
-from foveate.layers.macs import macs_without_arithmetic
+from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
-"""Clips as bytes: uint8 (B, T, S, S, C); a sequence of (T, S, S, C) of different lengths; or one long clip as
-an iterable of chunks (k, S, S, C) that can be gone through several times."""
+"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
+clip as an iterable of chunks (k, S, S, 3) that can be iterated over several times."""
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model answered to B clips of T frames and what it did for it; one type for all models.
+    """Output of any model for B clips of T frames: logits, decisions and cost.
 
-    A field is None where the model has nothing to say of it; `VideoModel.reports` names those that it fills.
-    Frames are counted in the order of the clip, whatever the order in which a model reads them. Everything
-    about decisions is on the CPU.
+    A field is None if the model does not have it; `VideoModel.reports` names the optional fields that it has.
+    Frames are in the order of the clip, even if a model reads them in another order. Decisions and costs are
+    on the CPU.
     """
 
-    logits: Tensor  # (B, classes), raw
-    frames_read: Tensor  # (B, T) bool: some network of the model saw the frame
+    logits: Tensor  # (B, classes), before softmax or sigmoid
+    frames_read: Tensor  # (B, T) bool: some network of the model ran on the frame
     macs: Tensor | None = None  # (B,) int64, multiply-adds of each clip; None in training mode
-    features: Tensor | None = None  # (B, C), what is classified, averaged over frames, windows or clusters
-    step_logits: Tensor | None = (
-        None  # (B, K, classes), the answer after each of K frames; the last is `logits`
-    )
-    steps: Tensor | None = None  # (B,) int64, frames after which the answer was given, 1 to K
+    features: Tensor | None = None  # (B, C), input of the classifier, averaged over frames or positions
+    step_logits: Tensor | None = None  # (B, K, classes), after each of K frames; the last is `logits`
+    steps: Tensor | None = None  # (B,) int64, number of frames after which the model stopped, 1 to K
     frame_logits: Tensor | None = None  # (B, F, classes), of each frame, pair of frames or cluster
-    window_logits: Tensor | None = (
-        None  # (B, P, classes), at P places of a large crop; their mean is `logits`
-    )
+    position_logits: Tensor | None = None  # (B, P, classes), at P positions of a large crop; mean: `logits`
     boxes: Tensor | None = None  # (B, T, 4), left, top, right, bottom of the patch in pixels of the clip
-    looked: Tensor | None = None  # (B, T) bool: the local network saw the patch in `boxes`
-    sizes: Tensor | None = None  # (B, T) int64, side in pixels at which a frame was read; 0: skipped
-    clusters: Tensor | None = None  # (B, T) int64, number of each frame's cluster; -1: not in any
-    pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # frames that each pathway reads
+    looked: Tensor | None = None  # (B, T) bool: the local network ran on the patch in `boxes`
+    sizes: Tensor | None = None  # (B, T) int64, side in pixels at which a frame was processed; 0: skipped
+    clusters: Tensor | None = None  # (B, T) int64, index of each frame's cluster; -1: not in any
+    pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
 
 
 def every_frame(frames: int) -> list[int]:
-    """All places of a clip of so many frames."""
+    """Indices of all frames of a clip with this number of frames."""
     return list(range(frames))
 
 
 class VideoModel(nn.Module):
-    """A clip in, raw logits out, the same in training and evaluation.
+    """Base class of all models: clip in, logits out, the same in training and evaluation mode.
 
-    A model is a composition of static parts, which do the same work for every input of a shape, and of the
-    decisions between them. An engine may put a compiled twin in the place of each part (infer/engine.py).
+    A model consists of static parts, which do the same operations for every input of a given shape, and of
+    Python code that decides between them. An engine may replace each part by a compiled one
+    (infer/engine.py).
     """
 
-    spec: ClipSpec  # what the model wants to see
+    spec: ClipSpec  # the input format
     config: Any  # the frozen dataclass that it was built from
-    name: str = ""  # its line in the zoo
+    name: str = ""  # in models/zoo.py
     labels: tuple[str, ...] = ()  # class names in the order of the logits; empty if unknown
-    independent: bool = False  # several classes may be true at once, each with a probability of its own
-    dynamic: bool = False  # what is computed depends on the pixels
-    resizable: bool = True  # a crop of another size can be read
-    takes_chunks: bool = False  # `output` takes a long clip as an iterable of chunks of bytes
-    reports: tuple[str, ...] = ()  # fields of ModelOutput, beside the first four, that it fills
-    # Attributes, submodules or methods, that are static: tensors in, tensors out, the same work for every
-    # input of a shape. Each is an attribute that can be replaced.
+    trained_on: str = ""  # description of the training data; empty if unknown or untrained
+    independent: bool = False  # multi-label: sigmoid per class in place of one softmax
+    dynamic: bool = False  # the operations depend on the content of the clip
+    resizable: bool = True  # crops of other sizes work
+    takes_chunks: bool = False  # `output` takes a long clip as an iterable of chunks of uint8 frames
+    reports: tuple[str, ...] = ()  # optional fields of ModelOutput (those after `features`) that it has
+    # names of the static parts: submodules or methods, tensors in, tensors out, with the same operations for
+    # every input of a given shape; each can be replaced by setting the attribute
     parts: tuple[str, ...] = ()
-    head_names: tuple[str, ...] = ("head.",)  # how the keys of all classifiers in the state dict begin
-    head: Any  # the classifier; a model of several overrides `num_classes` and `reset_head`
+    head_names: tuple[str, ...] = ("head.",)  # prefixes of the keys of all classifiers in the state dict
+    head: Any  # the classifier; models with several override `num_classes` and `reset_head`
 
     @property
     def num_classes(self) -> int:
-        """Length of the logits."""
+        """Number of classes of the logits."""
         classes: int = self.head.linear.out_features
         return classes
 
     @property
     def frames_needed(self) -> Callable[[int], list[int]]:
-        """A plain function: of so many frames of a clip, the places of those on which the answer depends."""
+        """A picklable function: number of frames of a clip -> indices of the frames that the model reads."""
         return every_frame
 
     def reset_head(self, num_classes: int) -> None:
-        """A new, untrained classifier for other classes."""
+        """Replace the classifier by a new, untrained one for `num_classes` classes."""
         self.head.reset(num_classes)
         self.config = replace(self.config, num_classes=num_classes)
 
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
-        """What `output` and `forward` take, made of bytes: the normalised clip (B, 3, T, S, S).
+        """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, 3, T, S, S).
 
-        UsageError for clips of different lengths, which only a full-video model reads.
+        UsageError for clips of different lengths, which only full-video models take.
         """
         if not isinstance(frames, Tensor):
             lengths = sorted({len(clip) for clip in frames})
-            cause = f"clips of {lengths} frames do not fit together"
+            cause = f"clips of different lengths, {lengths} frames"
             raise UsageError("batch", cause, "use a full-video model")
         return to_clip(frames, self.spec, device)
 
@@ -114,42 +112,42 @@ class VideoModel(nn.Module):
         return self.output(clip).logits
 
     def output(self, clip: Any) -> ModelOutput:
-        """The logits, and what the model chose, read and computed. clip: as in `forward`."""
-        raise TypeError(f"{type(self).__name__} has no `output`")
+        """Logits, decisions and cost. clip: as in `forward`."""
+        raise TypeError(f"{type(self).__name__} does not implement `output`")
 
     def features(self, clip: Any) -> Tensor:
-        """What is classified, (B, C), averaged over frames, windows or clusters. clip: as in `forward`."""
+        """The classifier's input, averaged over frames or positions, (B, C). clip: as in `forward`."""
         features = self.output(clip).features
         assert features is not None
         return features
 
     def set_exits(self, exits: tuple[float, ...]) -> None:
-        """Stop reading at these probabilities of the best class; for models that answer after every frame."""
-        raise TypeError(f"{type(self).__name__} does not answer after every frame")
+        """Set early-exit thresholds on the top probability, for models with logits after every frame."""
+        raise TypeError(f"{type(self).__name__} has no logits after every frame")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of logits (..., classes): their softmax, or the sigmoid of each if the classes are independent."""
+        """Softmax of logits (..., classes), or sigmoids if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)
 
     def part_macs(self, part: str, *inputs: Any) -> int:
-        """Multiply-adds of one call of a part on inputs of these shapes; found once for each shape.
+        """Multiply-adds of one call of a static part, from the shapes of its inputs; cached for each shape.
 
-        part: a name of `parts`. inputs: tensors, whose values do not matter, plain values, or tuples of both.
+        part: a name in `parts`. inputs: tensors, whose values do not matter, plain values, or tuples of both.
         """
         known: dict[Any, int] = self.__dict__.setdefault("_part_macs", {})
         values, structure = tree_flatten(inputs)
         shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in values)
         key = (part, shapes, str(structure), self.num_classes)
         if key not in known:
-            known[key] = macs_without_arithmetic(self, part, inputs)
+            known[key] = macs_from_shapes(self, part, inputs)
         return known[key]
 
 
 def all_read(clip: Tensor) -> Tensor:
-    """`frames_read` of a model that reads every frame of a clip (B, C, T, H, W)."""
+    """`ModelOutput.frames_read` of a model that reads every frame of a clip (B, C, T, H, W)."""
     return torch.ones(clip.shape[0], clip.shape[2], dtype=torch.bool)
 
 
 def same_macs(macs: int, batch: int) -> Tensor:
-    """`macs` of `batch` clips that cost the same."""
+    """`ModelOutput.macs` of `batch` clips that cost the same."""
     return torch.full((batch,), macs, dtype=torch.int64)

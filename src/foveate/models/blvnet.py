@@ -1,12 +1,11 @@
-"""bLVNet-TAM: two frames for the price of one, shared out to two networks of different resolution.
+"""bLVNet-TAM: of each pair of frames a big branch reads one at half resolution, a little branch the other.
 
 Fan et al., "More Is Less: Learning Efficient Video Representations by Big-Little Network and Depthwise
 Temporal Aggregation", NeurIPS 2019 (arXiv 1912.00869). The branches of a bLResNet read one frame each of a
-pair (backbones/pairs.py), and an aggregation over time stands in front of every split (layers/aggregate.py).
-Every pair is classified and the logits are averaged, which is the consensus of TSN: so the model is a TSN of
-pairs and this file is its configuration alone; its forward pass is read in models/tsn.py, then in
-backbones/pairs.py. Where this code differs: pairs are never written out twice, and their number is free at
-every call.
+pair (backbones/blresnet.py), with a temporal aggregation in front of every split (layers/aggregate.py). Every
+pair is classified and the logits are averaged, which is the consensus of TSN. So the model is a TSN on pairs,
+and this file holds its configuration alone; the forward pass is in models/tsn.py and backbones/blresnet.py.
+Differences from the release: each pair has one map instead of two equal ones, and any number of pairs works.
 """
 
 from __future__ import annotations
@@ -14,35 +13,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from foveate.backbones.pairs import PairBLResNet
+from foveate.backbones.blresnet import PairBLResNet
 from foveate.backbones.slots import temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
-from foveate.layers.head import ConsensusHead
-from foveate.models.tsn import TSN
+from foveate.models.tsn import TSN, ConsensusHead
 
 
 @dataclass(frozen=True)
 class BLVNetConfig:
+    """Configuration of bLVNet and bLVNet-TAM."""
+
     depth: Literal[26, 50, 101, 152] = 50
     num_classes: int = 174
-    frames: int = 16  # N, two of each pair; the paper's 8x2
+    frames: int = 16  # N, two for each pair; the paper's 8x2
     size: int = 224  # side of the crop, pixels
-    resize: int = 256  # short side before the test crop, pixels
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
     alpha: int = 2  # divides the channels of the little branch
-    beta: int = 4  # divides its depth
+    beta: int = 4  # divides the depth of the little branch
     temporal: Literal["none", "aggregation"] = "aggregation"
-    aggregation: AggregationConfig = TAM  # how, if temporal says so
+    aggregation: AggregationConfig = TAM  # options of temporal="aggregation"
     width: float = 1.0  # multiplier of the channels
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
         if self.frames % 2 or self.frames < 1:
-            raise ValueError(f"{self.frames} frames do not make pairs; give an even number")
+            raise ValueError(f"{self.frames} frames do not form pairs; use an even number")
 
     def build(self) -> TSN:
-        """The untrained model."""
+        """Build the untrained model."""
         slot = temporal_slot(self.temporal, aggregation=self.aggregation)
         net = PairBLResNet(self.depth, self.alpha, self.beta, round(64 * self.width), slot)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)

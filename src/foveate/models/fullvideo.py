@@ -1,10 +1,11 @@
-"""Full video: the stem and first stage see every frame, the rest one map for each cluster of frames.
+"""Full video: the first stages run on every frame, the rest on one map per cluster of frames.
 
 Liu et al., "No Frame Left Behind: Full Video Action Recognition", CVPR 2021 (arXiv 2103.15395). Consecutive
-frames whose activations have nearly the same signs are averaged (layers/cluster.py); behind that, a shift
-reaches from cluster to cluster. What differs from the released code: evaluation clusters too, the shift does
-not depend on the batch size, videos of a batch may differ in length, and the early part can be streamed, so
-that memory does not grow with the video (layers/streamed.py).
+frames whose activations have similar signs are averaged (layers/cluster.py); after that, a temporal shift
+exchanges features between clusters. "Early" and "late" are the parts of the network before and after the
+clustering. Differences from the released code: clustering in evaluation too, the shift does not depend on the
+batch size, videos of a batch may differ in length, and the early part can be streamed in constant memory
+(layers/streamed.py).
 """
 
 from __future__ import annotations
@@ -24,42 +25,44 @@ from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec, Sampling
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.cluster import Aggregate, Clusters, TemporalClustering
-from foveate.layers.cluster_rules import Rule, middles
-from foveate.layers.head import ConsensusHead
+from foveate.layers.cluster_rules import Rule, middle_frames
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
+from foveate.models.tsn import ConsensusHead
 
-HELD = 1 << 29  # bytes of maps that are held rather than computed twice: 668 frames of ResNet-18 at 224 px
+MAX_KEPT_BYTES = 1 << 29  # of maps kept rather than computed twice; 668 frames of ResNet-18 at 224 pixels
 Mode = Literal["cluster", "uniform", "all"]
-"""What the late part sees: the clusters | as many frames, evenly spaced | every frame."""
+"""Input of the late part: the clusters | as many frames, evenly spaced | every frame."""
 
 
 @dataclass(frozen=True)
 class FullVideoConfig:
+    """Configuration of a full-video model."""
+
     backbone: Backbone2D = "resnet18"
     num_classes: int = 400
-    frames: int = 32  # of a clip; at most so many with sampling "all"
+    frames: int = 32  # of a clip; an upper bound with sampling "all"
     sampling: Sampling = "segments"  # all: every frame of the video
-    clusters: int = 8  # g, maps that the late part sees
-    after: int = 1  # stage behind which frames are clustered; 0: the stem
+    clusters: int = 8  # g, number of maps that the late part reads
+    after: int = 1  # stage after which frames are clustered; 0: the stem
     rule: Rule = "cumulative"
     aggregate: Aggregate = "mean"
-    lasting: bool = False  # distances that ignore single odd frames (own addition)
-    floor: bool = False  # of the cumulative rule: distances less what noise adds to them (own addition)
-    lose_last: bool = False  # leave the last cluster out, as the release's cumulative rule does
+    lasting: bool = False  # distances that ignore single outlier frames (own addition)
+    floor: bool = False  # subtract a noise floor from distances, cumulative rule only (own addition)
+    lose_last: bool = False  # drop the last cluster, as the release's cumulative rule does
     train_mode: Mode = "cluster"
-    eval_mode: Mode = "cluster"  # the release: uniform
-    # whole: learns in one graph | kept: chunk by chunk, maps held between its passes | streamed: nothing held
-    # | frozen: does not learn. All but the first leave the early norms' statistics alone. What needs no
-    # gradient, frozen or in evaluation, holds maps while they are few (HELD).
+    eval_mode: Mode = "cluster"  # uniform in the release
+    # how the early part is trained. whole: in one graph | kept: chunk by chunk, keeping its maps in between |
+    # streamed: chunk by chunk in constant memory | frozen: not at all. All but "whole" leave the statistics
+    # of its batch norms unchanged.
     early: Literal["whole", "kept", "streamed", "frozen"] = "whole"
-    chunk: int = 16  # frames at once in the early part, where it is not whole
+    chunk: int = 16  # frames per chunk in the early part, unless it is trained as "whole"
     temporal: Temporal = "shift"  # of the late part
     shift_div: int = 8  # one channel in `shift_div` moves each way
-    aggregation: AggregationConfig = TAM  # how, if temporal says so
+    aggregation: AggregationConfig = TAM  # options of temporal="aggregation"
     size: int = 224  # side of the crop, pixels
-    resize: int = 256  # short side before the test crop, pixels
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
     width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
     strides: Strides = STRIDES  # of a ResNet's stages
@@ -68,12 +71,14 @@ class FullVideoConfig:
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
-            raise ValueError(f"chunk is {self.chunk}; at least one frame is run at once")
+            raise ValueError(f"chunk is {self.chunk}; it must be at least one frame")
         if self.temporal == "past":
-            raise ValueError("clusters are known at the end of a video: a one-sided shift has no use")
+            raise ValueError(
+                "temporal=past: clusters need the whole video, so a one-sided shift is of no use"
+            )
 
     def build(self) -> FullVideo:
-        """The untrained model."""
+        """Build the untrained model."""
         slot = temporal_slot(self.temporal, self.backbone, self.shift_div, self.aggregation)
 
         def late_slot(stage: int, block: int, channels: int) -> nn.Module | None:
@@ -81,12 +86,10 @@ class FullVideoConfig:
 
         net = build_backbone(self.backbone, self.width, self.stem, late_slot, strides=self.strides)
         if not isinstance(net, StagedNet):
-            raise ValueError(f"{self.backbone} does not divide into an early and a late part")
+            raise ValueError(f"{self.backbone} cannot be divided into an early and a late part")
         if not 0 <= self.after < len(net.stages):
             last = len(net.stages) - 1
-            raise ValueError(
-                f"after is {self.after}; choose 0 to {last}: a stage must stand behind the clusters"
-            )
+            raise ValueError(f"after is {self.after}; choose 0 to {last}: a stage must follow the clustering")
         clustering = TemporalClustering(
             self.clusters, self.rule, self.aggregate, self.lasting, self.floor, self.lose_last
         )
@@ -97,13 +100,13 @@ class FullVideoConfig:
 
 @dataclass(frozen=True)
 class ClusterAnswer:
-    """What became of the frames of B videos of up to T frames, in g clusters each.
+    """Results for B videos of up to T frames with g clusters each.
 
-    logits: (B, classes), the mean of step_logits (B, g, classes); in mode all g is the longest video's T, and
-    rows of 0 behind the end of a shorter one do not count. assignment: (B, T), cluster of each frame, -1
-    where the video has ended or the frame was not looked at. sizes: (B, g), frames of each cluster; a
-    cluster of 0 repeats the last one. distances: (B, T - 1), differing bits of neighbours, or what the rule
-    made of them; 0 without clustering.
+    logits: (B, classes), the mean of step_logits (B, g, classes); in mode "all", g is the number of frames of
+    the longest video, and shorter ones are padded with 0. assignment: (B, T), cluster of each frame, -1 after
+    the end of a video and for frames that were not read. sizes: (B, g), frames in each cluster; one of size 0
+    repeats the last. distances: (B, T - 1) between neighbouring frames, as the rule received them; 0 without
+    clustering.
     """
 
     logits: Tensor
@@ -111,13 +114,13 @@ class ClusterAnswer:
     assignment: Tensor
     sizes: Tensor
     distances: Tensor
-    features: Tensor  # (B, C'), what is classified, averaged over the clusters
-    map_shape: torch.Size  # (C, h, w) of a map between the two parts
-    passes: int = 1  # how often the early part ran on each frame
+    features: Tensor  # (B, C'), input of the classifier, averaged over the clusters
+    map_shape: torch.Size  # (C, h, w) of a map between the early and the late part
+    passes: int = 1  # number of times that the early part ran on each frame
 
 
 class FullVideo(VideoModel):
-    """A backbone whose first stages see every frame and whose others see clusters of them."""
+    """A backbone whose early part runs on every frame and whose late part runs on clusters of frames."""
 
     takes_chunks = True
     parts = ("early", "late", "classify")
@@ -143,7 +146,7 @@ class FullVideo(VideoModel):
                 parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> FullVideo:
-        """Training mode; the norms of an early part that is run in chunks keep evaluating."""
+        """Set the mode; batch norms of an early part that runs in chunks stay in evaluation mode."""
         super().train(mode)
         if self.config.early != "whole":
             for module in self._early_modules():
@@ -152,21 +155,21 @@ class FullVideo(VideoModel):
         return self
 
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
-        """Bytes as they are: floats are made of a chunk of frames at a time, where it is used."""
+        """Keep uint8 frames as they are; they are normalised chunk by chunk in `early`."""
         return list(frames) if isinstance(frames, Tensor) else frames
 
     def forward(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> Tensor:
         """Logits (B, classes).
 
-        clip: (B, 3, T, H, W) floats, any T; a list or tuple of videos as `cluster_videos` takes them; or
-        another iterable, the chunks of one video as `cluster_chunks` takes them.
+        clip: (B, 3, T, H, W) float, any T; or a list or tuple of videos as for `cluster_videos`; or another
+        iterable, the chunks of one video as for `cluster_chunks`.
         """
         return self._answer_to(clip).logits
 
     def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
-        """The answer, the logits of every cluster and which frames it holds. clip: as in `forward`."""
+        """Logits, those of every cluster, and the cluster of each frame. clip: as in `forward`."""
         answer = self._answer_to(clip)
-        side: Sequence[int] = (self.spec.size, self.spec.size)  # that of chunks: they are cut for this model
+        side: Sequence[int] = (self.spec.size, self.spec.size)  # of chunks, which are cropped to `spec.size`
         if isinstance(clip, Tensor):
             side = clip.shape[3:]
         elif isinstance(clip, Sequence):
@@ -187,10 +190,10 @@ class FullVideo(VideoModel):
         return self.cluster_videos(clip) if isinstance(clip, Sequence) else self.cluster_chunks(clip)
 
     def cluster_videos(self, videos: Sequence[Tensor]) -> ClusterAnswer:
-        """Answer videos of any lengths, without a frame of padding: each as if it were alone.
+        """Run on videos of different lengths without padding; the result for each is as if it were alone.
 
-        videos: (3, T, H, W) float, normalised, or (T, H, W, 3) uint8 as decoded, which may stay on the host
-        and are normalised where they are used.
+        videos: (3, T, H, W) float, normalised, or (T, H, W, 3) uint8, which may be on the CPU and are moved
+        to the model's device and normalised chunk by chunk.
         """
         frames = [video if video.dtype == torch.uint8 else video.transpose(0, 1) for video in videos]
         if self._mode == "all":
@@ -200,12 +203,11 @@ class FullVideo(VideoModel):
         return self._answer(self._cluster(self.clustering, frames))
 
     def cluster_chunks(self, chunks: Iterable[Tensor]) -> ClusterAnswer:
-        """One video of any length as chunks (k, H, W, 3) of uint8, k free.
+        """Run on one video of any length, given as chunks (k, H, W, 3) uint8 of any k.
 
-        Clustering holds one of them at a time, and maps as `early` of the configuration says; the modes
-        uniform and all hold all bytes, and the latter a map of every frame. chunks: gone through up to three
-        times, so a list or what decodes anew, no iterator. Training with early=whole raises ValueError: its
-        norms would see chunks, not the video.
+        Clustering keeps one chunk in memory at a time, and feature maps as `config.early` says; the modes
+        "uniform" and "all" need all frames in memory. chunks: iterated over up to three times, so not an
+        iterator. ValueError in training with early=whole, whose batch norms need the whole video at once.
         """
         if self.training and self.config.early == "whole":
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")
@@ -215,42 +217,42 @@ class FullVideo(VideoModel):
 
     @property
     def frames_needed(self) -> Callable[[int], list[int]]:
-        return partial(_middles_of, self.config.clusters) if self._mode == "uniform" else every_frame
+        return partial(_middle_frames_of, self.config.clusters) if self._mode == "uniform" else every_frame
 
     def _macs(self, read: Tensor, side: Sequence[int], answer: ClusterAnswer) -> Tensor:
-        """Multiply-adds of each clip, (B,): the early part on its frames, the late part on its clusters."""
+        """Multiply-adds of each clip, (B,): early part on its frames, late part on its clusters."""
         early = answer.passes * self.part_macs("early", torch.empty(1, 3, *side, device="meta"))
         counts = read.sum(1).tolist()
-        seen = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
-        late = {n: self._late_macs(n, answer) for n in {*seen}}
-        return torch.tensor([own * early + late[n] for own, n in zip(counts, seen, strict=True)])
+        maps = counts if self._mode == "all" else [answer.sizes.shape[1]] * len(counts)
+        late = {n: self._late_macs(n, answer) for n in {*maps}}
+        return torch.tensor([frames * early + late[n] for frames, n in zip(counts, maps, strict=True)])
 
     def _late_macs(self, maps: int, answer: ClusterAnswer) -> int:
-        """Multiply-adds of what follows on so many maps of one clip."""
+        """Multiply-adds of late part and classifier on this number of maps of one clip."""
         shape, width = answer.map_shape, answer.features.shape[1]
         late = self.part_macs("late", torch.empty(maps, *shape, device="meta"), maps)
         return late + self.part_macs("classify", torch.empty(maps, width, device="meta"))
 
     def early(self, frames: Tensor) -> Tensor:
-        """The part that sees every frame, each alone. frames: (k, 3, H, W), or uint8 (k, H, W, 3)."""
+        """The early part. frames: (k, 3, H, W) float or (k, H, W, 3) uint8. Returns maps (k, C, h, w)."""
         maps = self.backbone.stem(self._normalised(frames))
         for stage in self.backbone.stages[: self.config.after]:
             maps = stage(maps, len(maps))
         return maps
 
     def late(self, maps: Tensor, num_frames: int) -> Tensor:
-        """The part behind the clustering. maps: (B*g, C, h, w). Returns features (B*g, C')."""
+        """The late part. maps: (B*g, C, h, w). Returns features (B*g, C')."""
         for stage in self.backbone.stages[self.config.after :]:
             maps = stage(maps, num_frames)
         return self.head.features(self.backbone.last(maps))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (..., classes) of features (..., C')."""
+        """Logits (..., classes) from features (..., C')."""
         return self.head.classify(features)
 
     def early_parameters(self) -> list[nn.Parameter]:
-        """Those that every frame meets."""
-        return [own for module in self._early_modules() for own in module.parameters(recurse=False)]
+        """Parameters of the early part."""
+        return [weight for module in self._early_modules() for weight in module.parameters(recurse=False)]
 
     @property
     def _mode(self) -> Mode:
@@ -261,9 +263,9 @@ class FullVideo(VideoModel):
         return self.config.early == "whole" and (self.training or torch.is_grad_enabled())
 
     def _early_modules(self) -> Iterator[nn.Module]:
-        """All modules of the backbone that do not stand behind the clustering."""
-        behind = (*self.backbone.stages[self.config.after :], self.backbone.last)
-        late = {module for part in behind for module in part.modules()}
+        """All modules of the backbone before the clustering."""
+        late_parts = (*self.backbone.stages[self.config.after :], self.backbone.last)
+        late = {module for part in late_parts for module in part.modules()}
         return (module for module in self.backbone.modules() if module not in late)
 
     def _normalised(self, frames: Tensor) -> Tensor:
@@ -275,7 +277,7 @@ class FullVideo(VideoModel):
         return pixels.sub_(scale[0]).div_(scale[1]).permute(0, 3, 1, 2)
 
     def _cluster(self, clustering: TemporalClustering, videos: Sequence[Tensor]) -> Clusters:
-        """videos: of frames first, floats or bytes."""
+        """Cluster videos of (T, 3, H, W) float or (T, H, W, 3) uint8."""
         lengths = [len(video) for video in videos]
         if self._in_one_graph:
             return clustering(self.early(torch.cat(list(videos))), lengths)
@@ -284,8 +286,8 @@ class FullVideo(VideoModel):
     def _stream(
         self, clustering: TemporalClustering, chunks: Iterable[Tensor], lengths: Sequence[int] | None
     ) -> Clusters:
-        hold = {"kept": float("inf"), "streamed": 0}.get(self.config.early, HELD)
-        return stream_clusters(clustering, self.early, self.early_parameters(), chunks, lengths, hold)
+        max_kept = {"kept": float("inf"), "streamed": 0}.get(self.config.early, MAX_KEPT_BYTES)
+        return stream_clusters(clustering, self.early, self.early_parameters(), chunks, lengths, max_kept)
 
     def _chunks(self, videos: Sequence[Tensor]) -> list[Tensor]:
         return [chunk for video in videos for chunk in video.split(self.config.chunk)]
@@ -302,21 +304,21 @@ class FullVideo(VideoModel):
             found.distances,
             features.mean(1),
             clusters.maps.shape[1:],
-            clusters.passes,
+            found.passes,
         )
 
     def _answer_uniform(self, videos: Sequence[Tensor]) -> ClusterAnswer:
-        """Only g frames of each video are run, each a cluster of its own."""
-        places = [middles([len(video)], self.config.clusters) for video in videos]
+        """Mode "uniform": run on g frames of each video, each a cluster of its own."""
+        places = [middle_frames([len(video)], self.config.clusters) for video in videos]
         picked = [video[where] for video, where in zip(videos, places, strict=True)]
         answer = self._answer(self._cluster(TemporalClustering(self.config.clusters, "even"), picked))
         assignment = answer.assignment.new_full((len(videos), max(map(len, videos))), -1)
-        for row, own, where in zip(assignment, answer.assignment, places, strict=True):
-            row[where] = own[: len(where)]
+        for row, clusters, indices in zip(assignment, answer.assignment, places, strict=True):
+            row[indices] = clusters[: len(indices)]
         return replace(answer, assignment=assignment)
 
     def _answer_all(self, videos: Sequence[Tensor]) -> ClusterAnswer:
-        """Every frame goes all the way; videos of different lengths one by one."""
+        """Mode "all": both parts run on every frame; the late part runs per video if lengths differ."""
         lengths = [len(video) for video in videos]
         alike = len(set(lengths)) == 1
         maps = self._every_map(videos)
@@ -324,14 +326,14 @@ class FullVideo(VideoModel):
         counts = lengths[:1] if alike else lengths
         answers = [self.late(part, count) for part, count in zip(parts, counts, strict=True)]
         features = torch.cat(answers).split(lengths)
-        found = [self.classify(own) for own in features]
-        steps = nn.utils.rnn.pad_sequence(found, batch_first=True)  # (B, T, classes)
-        logits = torch.stack([own.mean(0) for own in found])
+        step_logits = [self.classify(x) for x in features]
+        steps = nn.utils.rnn.pad_sequence(step_logits, batch_first=True)  # (B, T, classes)
+        logits = torch.stack([x.mean(0) for x in step_logits])
         frames = Ragged(lengths, logits.device)
         assignment = torch.where(frames.inside, frames.times, -1)
         sizes = frames.inside.long()
         distances = torch.zeros_like(sizes[:, 1:])
-        mean = torch.stack([own.mean(0) for own in features])
+        mean = torch.stack([x.mean(0) for x in features])
         return ClusterAnswer(logits, steps, assignment, sizes, distances, mean, maps.shape[1:])
 
     def _every_map(self, videos: Sequence[Tensor]) -> Tensor:
@@ -341,5 +343,5 @@ class FullVideo(VideoModel):
             return torch.cat([self.early(chunk) for chunk in self._chunks(videos)])
 
 
-def _middles_of(clusters: int, frames: int) -> list[int]:
-    return middles([frames], clusters)
+def _middle_frames_of(clusters: int, frames: int) -> list[int]:
+    return middle_frames([frames], clusters)

@@ -1,10 +1,10 @@
-"""SlowFast: a wide network sees few frames, a thin one sees many, and the thin one tells the wide one.
+"""SlowFast: a Slow pathway on few frames and a thin Fast pathway on many, joined by lateral connections.
 
 Feichtenhofer, Fan, Malik and He, "SlowFast Networks for Video Recognition", ICCV 2019. The clip is that of
-the Fast pathway, and the Slow one takes its frames from it inside the model. Behind the stem, res2, res3 and
-res4 a lateral connection brings the Fast features over. Where this code differs: one clip in place of a list
-of two, logits in place of scores, any multiple of alpha frames, and the transforms and inputs of the
-ablation.
+the Fast pathway; the Slow one takes its frames from it inside the model. After the stem, res2, res3 and res4
+a lateral connection fuses the Fast features into the Slow pathway. Differences from the release: one clip in
+place of a list of two, logits in place of scores in evaluation mode, any multiple of alpha frames, and the
+lateral transforms and Fast inputs of the paper's ablations.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ from foveate.backbones.resnet3d import Depth, ResNet3D
 from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.fast_input import CHANNELS, FastInput, fast_view
+from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.lateral import Fusion, Lateral, Transform, slow_indices
-from foveate.layers.nonlocal_block import Weighing
-from foveate.layers.window_head import WindowHead
-from foveate.models.windowed import FPS, MEAN, STD, Sampling, WindowModel
+from foveate.layers.nonlocal_block import Attention
+from foveate.models.conv3d import FPS, MEAN, STD, Conv3DModel, Sampling
 
 
 @dataclass(frozen=True)
 class SlowFastConfig:
+    """Configuration of SlowFast."""
+
     depth: Depth = 50
     num_classes: int = 400
     frames: int = 32  # alpha * T, of the Fast pathway
     stride: int = 2  # tau / alpha, raw frames from one Fast frame to the next, at 30 frames a second
-    alpha: int = 4  # Fast frames for one Slow frame
-    beta: float = 0.125  # width of the Fast pathway beside the Slow one; its stem is rounded up
-    lateral: Transform = "conv"  # time-strided convolution or sampling, time to channel, none
+    alpha: int = 4  # Fast frames per Slow frame
+    beta: float = 0.125  # channels of the Fast pathway over those of the Slow one; the stem is rounded up
+    lateral: Transform = "conv"  # time-strided convolution or sampling, time-to-channel, none
     fusion: Fusion = "concat"
-    lateral_kernel: int = 7  # frames that the lateral convolution sees
-    lateral_ratio: int = 2  # its channels beside those of the Fast pathway, when concatenated
-    slow_res4: int | None = None  # blocks of res4 with a temporal kernel, Slow pathway; none: all
+    lateral_kernel: int = 7  # of the lateral convolution, frames
+    lateral_ratio: int = 2  # channels of the lateral convolution over those of the Fast pathway (concat)
+    slow_res4: int | None = None  # number of blocks of res4 with a temporal kernel, Slow pathway; None: all
     fast_res4: int | None = None  # the same, Fast pathway
-    non_local: Weighing | None = None  # non-local blocks in the Slow pathway
+    non_local: Attention | None = None  # attention of non-local blocks in the Slow pathway
     fast_input: FastInput = "rgb"
     width: float = 1.0  # multiplier of all channels
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images
     size: int = 224  # side of the crop, pixels
-    resize: int = 256  # short side before the test crop, pixels
-    window: int = 7  # side of the head's window on the last maps: that of the training crop, over 32
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
+    window: int = 7  # side of the head's spatial window in cells of the last maps; training crop / 32
     dropout: float = 0.5
-    sampling: Sampling = "even"  # of the Fast frames; a stretch of time, or the whole video: see ClipSpec
+    sampling: Sampling = "even"  # of the Fast frames; see ClipSpec
 
     def __post_init__(self) -> None:
         if self.alpha < 1 or self.frames % self.alpha or self.frames < self.alpha:
@@ -57,9 +59,11 @@ class SlowFastConfig:
                 f"alpha is {self.alpha}, of {self.frames} Fast frames; it must divide them into Slow ones"
             )
         if not 0 < self.beta <= 1:
-            raise ValueError(f"beta is {self.beta}; it must lie above 0 and at most at 1")
+            raise ValueError(f"beta is {self.beta}; it must be in (0, 1]")
         if self.lateral_kernel < 1 or self.lateral_kernel % 2 == 0:
-            raise ValueError(f"lateral_kernel is {self.lateral_kernel}; an odd one keeps frames aligned")
+            raise ValueError(
+                f"lateral_kernel is {self.lateral_kernel}; it must be odd to keep frames aligned"
+            )
         if self.lateral_ratio < 1:
             raise ValueError(f"lateral_ratio is {self.lateral_ratio}; it must be at least 1")
         blocks = BLOCKS[self.depth][2]
@@ -68,18 +72,18 @@ class SlowFastConfig:
                 raise ValueError(f"{name} is {count}; res4 has {blocks} blocks at depth {self.depth}")
 
     def build(self) -> SlowFast:
-        """The untrained model; ValueError where a sum does not fit."""
+        """Build the untrained model; ValueError for a lateral sum of unequal channels."""
         width = max(1, round(64 * self.width))
-        # rounded up, which is nearest to the published costs
+        # rounding up comes closest to the published costs
         thin = max(1, math.ceil(width * self.beta - 1e-6))
         in_channels = CHANNELS[self.fast_input]
-        fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, thick_res4=self.fast_res4)
+        fast = ResNet3D("fast", self.depth, thin, in_channels, self.stem, temporal_res4=self.fast_res4)
         laterals = [self._lateral(channels // thin * width, channels) for channels in fast.stage_channels]
         added = [lateral.channels for lateral in laterals]
         slow = ResNet3D(
             "slow", self.depth, width, 3, self.stem, added, self.slow_res4, non_local=self.non_local
         )
-        head = WindowHead(slow.channels + fast.channels, self.num_classes, self.window, self.dropout)
+        head = FullyConvHead(slow.channels + fast.channels, self.num_classes, self.window, self.dropout)
         spec = ClipSpec(self.frames, self.sampling, self.stride, self.size, self.resize, MEAN, STD, fps=FPS)
         return SlowFast(slow, fast, laterals, head, spec, self)
 
@@ -88,21 +92,21 @@ class SlowFastConfig:
         return Lateral(slow, fast, self.alpha, self.lateral, self.fusion, kernel, ratio)
 
 
-class SlowFast(WindowModel):
+class SlowFast(Conv3DModel):
     """Two pathways joined by four lateral connections.
 
-    A clip may carry what the Fast pathway is to read in channels beyond the third, such as a flow computed
-    elsewhere; otherwise that is derived from the first three as the configuration says.
+    The input of the Fast pathway is derived from RGB as `fast_input` says, or taken from the channels of the
+    clip after the third if there are any, such as a precomputed optical flow.
     """
 
-    reports = ("window_logits", "pathways")
+    reports = ("position_logits", "pathways")
 
     def __init__(
         self,
         slow: ResNet3D,
         fast: ResNet3D,
         laterals: Sequence[Lateral],
-        head: WindowHead,
+        head: FullyConvHead,
         spec: ClipSpec,
         config: SlowFastConfig,
     ) -> None:
@@ -121,16 +125,16 @@ class SlowFast(WindowModel):
         """clip: (B, 3, F, H, W), F a multiple of alpha. Returns (B, C, T, h, w) and (B, beta*C, F, h, w)."""
         alpha = self.config.alpha
         if clip.shape[2] % alpha:
-            cause = f"has {clip.shape[2]} frames, and there are {alpha} Fast ones for each Slow one"
-            raise UsageError("clip", cause, f"give {alpha} or a multiple of it")
+            cause = f"has {clip.shape[2]} frames, and alpha is {alpha} Fast ones for each Slow one"
+            raise UsageError("clip", cause, f"give a multiple of {alpha}")
         frames = slow_indices(clip.shape[2], alpha)
-        rgb, given = clip[:, :3], clip[:, 3:]
-        wanted = CHANNELS[self.config.fast_input]
-        if given.shape[1] not in (0, wanted):
-            cause = f"has {given.shape[1]} channels beyond the third"
-            raise UsageError("clip", cause, f"the Fast pathway reads {wanted} there, or none")
+        rgb, extra = clip[:, :3], clip[:, 3:]
+        expected = CHANNELS[self.config.fast_input]
+        if extra.shape[1] not in (0, expected):
+            cause = f"has {extra.shape[1]} channels after RGB"
+            raise UsageError("clip", cause, f"the Fast pathway takes {expected} or none")
         slow = self.slow.stem(rgb[:, :, frames])
-        fast = self.fast.stem(given if given.shape[1] else fast_view(rgb, self.config.fast_input))
+        fast = self.fast.stem(extra if extra.shape[1] else fast_view(rgb, self.config.fast_input))
         for lateral, slow_stage, fast_stage in zip(
             self.laterals, self.slow.stages, self.fast.stages, strict=True
         ):

@@ -1,11 +1,11 @@
-"""TSN, TSM and TAM: one 2D network on a few frames of the whole video, logits averaged.
+"""TSN, TSM and TAM: a 2D network on a few frames spread over the video, with averaged logits.
 
 TSN takes one frame from each of T equal segments (Wang et al., ECCV 2016). TSM is the same network with a
-temporal shift in front of each block, which lets frames exchange features for free (Lin et al., ICCV 2019,
-arXiv 1811.08383). Where this code differs: the number of frames is free at every call, the shift is two
-concatenations rather than writes into a copy, and one model serves clips and streams. With the temporal
-aggregation of bLVNet-TAM instead (layers/aggregate.py) and temporal pooling it is the TAM-ResNet of Chen et
-al., "Deep Analysis of CNN-based Spatio-temporal Representations", CVPR 2021.
+temporal shift in front of each block, which exchanges features between frames without multiply-adds (Lin et
+al., ICCV 2019, arXiv 1811.08383). With the temporal aggregation of bLVNet-TAM instead (layers/aggregate.py)
+and temporal pooling it is the TAM-ResNet of Chen et al., "Deep Analysis of CNN-based Spatio-temporal
+Representations", CVPR 2021. Differences from the releases: any number of frames at every call, and the same
+model runs on clips and on streams.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
 from foveate.backbones.resnet2d import ResNet2D, add_nonlocal
@@ -23,29 +23,33 @@ from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.clip import ClipSpec
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
-from foveate.layers.head import ConsensusHead
+from foveate.layers.pool import Pooling
 from foveate.layers.temporal import StreamMemory
 from foveate.models.base import ModelOutput, VideoModel, all_read
 
 
 @dataclass(frozen=True)
 class TSNConfig:
+    """Configuration of TSN, TSM, TAM and bLResNet on single frames."""
+
     backbone: Backbone2D = "resnet50"
     num_classes: int = 400
     frames: int = 8  # T, one from each segment
     size: int = 224  # side of the crop, pixels
-    resize: int = 256  # short side before the test crop, pixels
-    temporal: Temporal = "none"  # TSN; shift: TSM; past: looks back only, for streams; aggregation: TAM
+    resize: int = 256  # short side to which frames are resized before the test crop, pixels
+    temporal: Temporal = (
+        "none"  # none: TSN | shift: TSM | past: one-sided TSM, for streams | aggregation: TAM
+    )
     shift_div: int = 8  # one channel in `shift_div` moves each way
-    shift_place: Literal["residual", "block"] = "residual"  # in front of the branch, or of the shortcut too
-    aggregation: AggregationConfig = TAM  # how, if temporal says so
-    temporal_pool: bool = False  # halve the frames behind some stages (ResNets)
-    pool_after: tuple[int, ...] = (1,)  # those stages: 1 of TSM, 1 to 3 of TAM
-    pool_time: Literal["max", "average"] = "max"  # how three frames become one
+    shift_place: Literal["residual", "block"] = "residual"  # in front of the residual branch | shortcut too
+    aggregation: AggregationConfig = TAM  # options of temporal="aggregation"
+    temporal_pool: bool = False  # halve the number of frames after some stages (ResNets)
+    pool_after: tuple[int, ...] = (1,)  # the stages of temporal_pool: 1 in TSM, 1 to 3 in TAM
+    pool_time: Literal["max", "average"] = "max"  # method of temporal_pool
     non_local: bool = False  # five non-local blocks (ResNet-50)
     width: float = 1.0  # multiplier of the channels (ResNets and MobileNetV2)
     alpha: int = 2  # divides the channels of a bLResNet's little branch
-    beta: int = 4  # divides its depth
+    beta: int = 4  # divides the depth of the little branch
     stem: Stem = "large"  # 7x7 and pool, or 3x3 for small images (ResNets)
     pool: Literal["average", "max"] = "average"  # over space, in front of the classifier
     dropout: float = 0.5
@@ -54,17 +58,19 @@ class TSNConfig:
         if self.non_local and self.backbone != "resnet50":
             raise ValueError(f"non_local is for resnet50, not {self.backbone}")
         if self.temporal == "past" and (self.temporal_pool or self.non_local):
-            raise ValueError("a one-sided shift streams frame by frame: no temporal_pool, no non_local")
+            raise ValueError(
+                "temporal=past streams frame by frame: it allows no temporal_pool and no non_local"
+            )
 
     def build(self) -> TSN:
-        """The untrained model."""
+        """Build the untrained model."""
         slot = temporal_slot(self.temporal, self.backbone, self.shift_div, self.aggregation)
         net = build_backbone(
             self.backbone,
             self.width,
             self.stem,
             slot,
-            whole=self.shift_place == "block",
+            shift_shortcut=self.shift_place == "block",
             pool_after=self.pool_after if self.temporal_pool else (),
             pool_time=self.pool_time,
             alpha=self.alpha,
@@ -77,10 +83,44 @@ class TSNConfig:
         return TSN(net, head, spec, self)
 
 
-class TSN(VideoModel):
-    """A backbone on every frame and the average of their logits; TSM if the backbone shifts.
+class ConsensusHead(nn.Module):
+    """Classify every frame and average the logits (Wang et al., "Temporal Segment Networks", ECCV 2016).
 
-    A backbone may return fewer maps than there are frames, such as one for each pair of them.
+    pool: "max" keeps a small object that an average over the frame would dilute.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        dropout: float = 0.5,
+        pool: Pooling = "average",
+    ) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1) if pool == "average" else nn.AdaptiveMaxPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.channels = channels
+        self.reset(num_classes)
+
+    def reset(self, num_classes: int) -> None:
+        """A new linear layer for `num_classes` classes; weights of standard deviation 0.001, as in TSN."""
+        self.linear = nn.Linear(self.channels, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.001)
+        nn.init.zeros_(self.linear.bias)
+
+    def features(self, maps: Tensor) -> Tensor:
+        """Pool maps (N, C, H, W) over space: the input of the classifier, (N, C)."""
+        return self.pool(maps).flatten(1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (..., classes) of features (..., C)."""
+        return self.linear(self.dropout(features))
+
+
+class TSN(VideoModel):
+    """A backbone on every frame, a classifier, and the average of the frames' logits.
+
+    The backbone may return fewer maps than frames, for example one for each pair of frames.
     """
 
     parts = ("frame_features", "classify")
@@ -98,16 +138,16 @@ class TSN(VideoModel):
         return self.classify(self.frame_features(clip)).mean(1)
 
     def frame_features(self, clip: Tensor) -> Tensor:
-        """What is classified of every frame, (B, T', C). clip: (B, 3, T, H, W)."""
+        """The classifier's input for every frame, (B, T', C). clip: (B, 3, T, H, W)."""
         maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T', C, h, w)
         return self.head.features(maps).unflatten(0, (clip.shape[0], -1))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (..., classes) of features (..., C)."""
+        """Logits (..., classes) from features (..., C)."""
         return self.head.classify(features)
 
     def output(self, clip: Tensor) -> ModelOutput:
-        """The answer, which is the mean of the logits of every frame. clip: (B, 3, T, H, W)."""
+        """The mean logits and those of every frame. clip: (B, 3, T, H, W)."""
         features = self.frame_features(clip)
         logits = self.classify(features)
         return ModelOutput(
@@ -122,10 +162,10 @@ class TSN(VideoModel):
         return torch.tensor(self.part_macs("frame_features", clip) + self.part_macs("classify", features))
 
     def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
-        """One frame of a stream: its logits, and what to pass as `kept` with the next frame.
+        """Process one frame of a stream: its logits (B, classes), and the state for the next frame.
 
-        frame: (B, 3, H, W). kept: what the last call returned; empty at the start. A two-sided shift raises
-        ValueError. Step by step equals the clip, frame by frame.
+        frame: (B, 3, H, W). kept: the state that the previous call returned; empty at the start. The logits
+        equal those of the frame in a clip. ValueError for a two-sided shift.
         """
         memory = StreamMemory(kept)
         maps = self.backbone(frame, 1, memory)

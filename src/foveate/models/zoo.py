@@ -1,4 +1,4 @@
-"""Every model by name: system_backbone_setting. The dict is written out, so a search for a name ends here."""
+"""All models by name, system_backbone_setting, in one literal dict, so that a search for a name ends here."""
 
 from __future__ import annotations
 
@@ -38,12 +38,16 @@ Config = (
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A named model: its configuration, where it is described, and what its authors report for it."""
+    """A named model.
+
+    source: the paper. published: the accuracy that its authors report, in %. recipe: how it is trained, a
+    name in train/recipes/.
+    """
 
     config: Config
     source: str
     published: str = ""
-    recipe: str = "classifier"  # how it is trained: a name of train/recipes/
+    recipe: str = "classifier"
 
 
 TSN_PAPER = "Wang et al., ECCV 2016"
@@ -59,10 +63,10 @@ NONLOCAL_PAPER = "Wang et al., CVPR 2018"
 X3D_PAPER = "Feichtenhofer, CVPR 2020"
 FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
 MAY_BE_ZERO = frozenset({"after", "dropout", "exits", "skip_threshold", "spread"})
-"""Numbers of configurations that neither count nor scale anything."""
+"""Configuration fields for which 0 is a valid number."""
 OURS = "our small net, for made videos and tests"
 
-# Networks of the laboratory: a figure of 4 % of the frame is lost in an average, hence the maximum.
+# for synthetic videos; pool is "max" because an average loses a figure that covers 4 % of the frame
 _SMALL: dict[str, Any] = {
     "glance": "resnet10",
     "local": "resnet10",
@@ -346,28 +350,29 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The known names that match a shell pattern, sorted."""
-    return sorted(fnmatch.filter(MODELS, pattern))
+    """Names of all models that match a shell-style pattern, or begin with a plain text, sorted."""
+    glob = pattern if any(char in pattern for char in "*?[") else f"{pattern}*"
+    return sorted(fnmatch.filter(MODELS, glob))
 
 
-def entry(name: str) -> ModelSpec:
-    """The table's line of a model; an unknown name raises UsageError with the nearest ones."""
+def model_spec(name: str) -> ModelSpec:
+    """The `ModelSpec` of a name; UsageError with similar names for an unknown one."""
     if name not in MODELS:
         raise UsageError(name, "no model of this name", nearest(name, MODELS, "`foveate models` lists them"))
     return MODELS[name]
 
 
 def create_model(name: str, num_classes: int | None = None, **fields: Any) -> VideoModel:
-    """An untrained model by name. Loads nothing.
+    """Create an untrained model by name; `load_model` loads trained ones.
 
-    num_classes: None keeps the named model's own. fields: fields of its configuration to change; an unknown
-    field or a value that does not fit raises UsageError.
+    num_classes: None keeps that of the named configuration. fields: fields of the configuration to change.
+    UsageError for an unknown name or field or an invalid value.
     """
-    config = entry(name).config
+    config = model_spec(name).config
     if num_classes is not None:
         fields["num_classes"] = num_classes
     changed = from_dict(type(config), to_dict(config) | fields, f"model {name}")
-    _demand_positive(changed, f"model {name}")
+    _check_positive(changed, f"model {name}")
     try:
         model = changed.build()
     except ValueError as error:
@@ -376,10 +381,10 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
     return model
 
 
-def _demand_positive(config: Any, subject: str) -> None:
-    """UsageError for a number of a configuration that is too small, whatever it means."""
+def _check_positive(config: Any, subject: str) -> None:
+    """UsageError for a negative number in a configuration, or a 0 in a field that must be positive."""
     for name, value in to_dict(config).items():
         numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int | float)]
         least = min((number for number in numbers if not isinstance(number, bool)), default=1)
         if least < 0 or (least == 0 and name not in MAY_BE_ZERO):
-            raise UsageError(subject, f"{name} is {value}", "give more than 0")
+            raise UsageError(subject, f"{name} is {value}", "it must be above 0")

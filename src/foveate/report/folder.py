@@ -13,7 +13,7 @@ from typing import Any
 
 from foveate.config import read_yaml, to_dict
 from foveate.errors import DataError, UsageError
-from foveate.report.verdict import Guessing, describe_evaluation, describe_training, guessing
+from foveate.report.summary import Baseline, baseline_of, describe_evaluation, describe_training
 from foveate.train.evaluation import Evaluation, load_evaluation
 from foveate.train.job import TrainJob
 from foveate.train.recipes import recipe_for
@@ -53,32 +53,34 @@ class RunRecord:
         return str((self.settings.get("train") or {}).get("monitor", "top1"))
 
     @property
-    def judged(self) -> StageLog:
+    def scored(self) -> StageLog:
         """The stage whose measures are those of the whole: the last with any."""
         scored = [log for log in self.stages if any(f"val_{self.monitor}" in r for r in log.epochs)]
         return (scored or self.stages)[-1]
 
     @property
-    def guess(self) -> Guessing:
-        return guessing(self.evaluation, self.monitor) if self.evaluation else Guessing()
+    def baseline(self) -> Baseline:
+        return baseline_of(self.evaluation, self.monitor) if self.evaluation else Baseline()
 
     @property
     def best(self) -> float | None:
         """The highest value of the monitored measure."""
-        return max((r[f"val_{self.monitor}"] for r in self.judged.epochs if self.is_scored(r)), default=None)
+        return max((r[f"val_{self.monitor}"] for r in self.scored.epochs if self.is_scored(r)), default=None)
 
     def is_scored(self, record: Record) -> bool:
         """Whether an epoch was evaluated."""
         return isinstance(record.get(f"val_{self.monitor}"), float)
 
-    def verdict(self) -> list[str]:
+    def summary(self) -> list[str]:
         """What happened, in sentences."""
-        log = self.judged
-        if self.evaluation and self.best is None:  # judged once, after all training
+        log = self.scored
+        if self.evaluation and self.best is None:  # evaluated once, after all training
             return [describe_evaluation(self.evaluation)]
         planned = int(log.starts[-1].get("epochs", 0)) if log.starts else 0
-        lines = describe_training(log.epochs, self.monitor, self.guess, planned)
-        first = lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best is not None else lines[0]
+        lines = describe_training(log.epochs, self.monitor, self.baseline, planned)
+        first = (
+            lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best is not None else lines[0]
+        )
         return [first, *lines[1:]]
 
     def spent(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,9 +21,9 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from foveate.errors import DataError, OutputError
 from foveate.infer.output import Prediction
-from foveate.report.sheet import CELL, caption, left_out, thinned, write_pictures
-from foveate.video import open_video
-from foveate.whole import replacing
+from foveate.io import atomic_write
+from foveate.report.sheet import CELL, caption, left_out, make_sheet, thinned, write_sheet_file
+from foveate.video import Video, open_video
 
 GREEN, BLUE, GREY = (60, 230, 90), (80, 150, 255), (150, 150, 150)
 TALLEST = 720  # pixels of the overlay's height, for videos that are larger
@@ -71,8 +72,10 @@ def marks_of(prediction: Prediction) -> list[Mark]:
     return sorted(marks, key=lambda mark: mark.frame)
 
 
-def write_overlay(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+def write_overlay(prediction: Prediction, out: Path, template: str | None = None, source: Any = None) -> Path:
     """Write the video with what the model chose on every frame, and the label above.
+
+    source: what was predicted, where it is no file of the name in the prediction.
 
     Between two frames that the model read, what was chosen for the nearer one is shown. Returns the contact
     sheet written beside it, `out` with the ending .png. Raises DataError for a model that chooses nothing by
@@ -80,23 +83,37 @@ def write_overlay(prediction: Prediction, out: Path, template: str | None = None
     """
     marks = marks_of(prediction)
     try:
-        with replacing(out) as part:
-            _encode(prediction, marks, part, template)
+        with atomic_write(out) as part:
+            _encode(prediction, marks, part, _open(prediction, template, source))
     except av.error.FFmpegError as error:
         cause = f"cannot be written: {error}"
         raise OutputError(out, cause, "is it an .mp4 in a folder of yours?") from error
-    return write_sheet(prediction, out.with_suffix(".png"), template)
+    return write_sheet(prediction, out.with_suffix(".png"), template, source)
 
 
-def write_sheet(prediction: Prediction, out: Path, template: str | None = None) -> Path:
+def write_sheet(prediction: Prediction, out: Path, template: str | None = None, source: Any = None) -> Path:
     """Write a PNG of the frames that the model read, at most 40 of them, with what it chose in each."""
-    marks, pictures = marks_of(prediction), []
-    with open_video(prediction.video, template) as video:
+    return write_sheet_file(sheet_of(prediction, marks_of(prediction), template, source), out)
+
+
+def sheet_of(
+    prediction: Prediction, marks: Sequence[Mark], template: str | None = None, source: Any = None
+) -> Image.Image:
+    """The frames of some marks, at most 40 of them, each as `Mark` says. Arguments as of `write_overlay`."""
+    pictures = []
+    with _open(prediction, template, source) as video:
         height = round(CELL * video.info.height / video.info.width)
         shown = thinned(marks)
         for mark in shown:
             pictures.append(drawn(video.read([mark.frame])[0], mark, mark.text, CELL, height))
-    return write_pictures(pictures, out, left_out(len(shown), len(marks), "frames"))
+    return make_sheet(pictures, left_out(len(shown), len(marks), "frames"))
+
+
+def even_marks(prediction: Prediction, count: int) -> list[Mark]:
+    """Frames evenly over the video, with their seconds: of a model that chooses nothing by frame."""
+    frames = max(1, round(prediction.duration_s * prediction.fps))
+    places = sorted({int((i + 0.5) * frames / count) for i in range(count)})
+    return [Mark(place, f"{place / max(prediction.fps, 1e-9):.1f} s") for place in places]
 
 
 def write_clusters(prediction: Prediction, out: Path, template: str | None = None) -> Path:
@@ -115,14 +132,23 @@ def write_clusters(prediction: Prediction, out: Path, template: str | None = Non
             middle = Image.fromarray(video.at([(cluster.start_s + cluster.end_s) / 2])[0])
             text = f"{cluster.start_s:.2f} to {cluster.end_s:.2f} s, {cluster.frames} frames"
             pictures.append(caption(middle.resize((CELL, height)), text))
-    return write_pictures(pictures, out, left_out(len(shown), len(prediction.clusters), "clusters"))
+    note = left_out(len(shown), len(prediction.clusters), "clusters")
+    return write_sheet_file(make_sheet(pictures, note), out)
 
 
-def _encode(prediction: Prediction, marks: Sequence[Mark], out: Path, template: str | None) -> None:
+def _open(prediction: Prediction, template: str | None, source: Any) -> Video:
+    if source is None or isinstance(source, str | Path):
+        return open_video(prediction.video, template)
+    return open_video(
+        source, fps=None if isinstance(source, bytes) or hasattr(source, "read") else prediction.fps
+    )
+
+
+def _encode(prediction: Prediction, marks: Sequence[Mark], out: Path, opened: Video) -> None:
     frames = [mark.frame for mark in marks]
     best = prediction.predictions[0]
     label = f"{best.label} {best.score:.0%}"
-    with open_video(prediction.video, template) as video, av.open(str(out), "w", format="mp4") as container:
+    with opened as video, av.open(str(out), "w", format="mp4") as container:
         info = video.info
         scale = min(1.0, TALLEST / info.height)
         stream = container.add_stream("libx264", rate=Fraction(info.fps or 25).limit_denominator(1000))

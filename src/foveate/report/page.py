@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from foveate import __version__
 from foveate.errors import UsageError
-from foveate.report import judged as found
+from foveate.report import results
 from foveate.report.folder import RunRecord, read_run
 from foveate.report.plots import (
     Plot,
@@ -30,7 +30,7 @@ from foveate.report.plots import (
     steps_plot,
     training_plots,
 )
-from foveate.report.verdict import WORDS, describe_evaluation, percent
+from foveate.report.summary import WORDS, describe_evaluation, percent
 from foveate.train.evaluation import Evaluation
 from foveate.train.progress import duration
 from foveate.whole import replacing
@@ -38,12 +38,12 @@ from foveate.whole import replacing
 log = logging.getLogger(__name__)
 
 SHARE_OF_TIME = 0.05  # of a training that its report may cost while it runs
-UNJUDGED = "No validation list was given or no epoch was judged yet, so there is nothing to show."
+UNSCORED = "No validation list was given or no epoch was evaluated yet, so there is nothing to show."
 Context = dict[str, Any]
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
-    """Write the report of a run folder, `report.html` in it, and `predictions.csv` if videos were judged.
+    """Write the report of a run folder, `report.html` in it, and `predictions.csv` if videos were evaluated.
 
     UsageError for a folder that holds no run, OutputError where nothing can be written.
     """
@@ -54,17 +54,17 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     context = {
         "title": title,
         "run": True,
-        "verdict": run.verdict(),
+        "summary": run.summary(),
         "facts": _facts(run),
         "curves": _curves(run),
         "waiting": _waiting(run),
         "settings": settings,
         "commands": [start["command"] for each in run.stages[:1] for start in each.starts],
         "circumstances": _circumstances(run),
-    } | _judged(run.evaluation, bad)
+    } | _evaluated(run.evaluation, bad)
     _write("report.html.jinja", context, out)
     if run.evaluation:
-        found.write_predictions(run.evaluation, out.with_name("predictions.csv"))
+        results.write_predictions(run.evaluation, out.with_name("predictions.csv"))
     return out
 
 
@@ -75,14 +75,14 @@ def write_evaluation_report(
     context = {
         "title": f"Evaluation of {evaluation.model}",
         "run": False,
-        "verdict": [describe_evaluation(evaluation)],
+        "summary": [describe_evaluation(evaluation)],
         "facts": _measured(evaluation) + ([("time", duration(seconds))] if seconds else []),
         "settings": [],
         "commands": [command] if command else [],
         "circumstances": [("views", evaluation.views), ("foveate", __version__)],
-    } | _judged(evaluation, [])
+    } | _evaluated(evaluation, [])
     _write("report.html.jinja", context, out)
-    found.write_predictions(evaluation, out.with_name("predictions.csv"))
+    results.write_predictions(evaluation, out.with_name("predictions.csv"))
     return out
 
 
@@ -99,8 +99,8 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
         "title": f"{len(runs)} runs compared",
         "columns": ("run", "model", f"{word}#", "best epoch#", "GMACs a view#", "time#", "peak memory#"),
         "rows": [_row(name, run) for name, run in named.items()],
-        "apart": "They were not judged on the same videos." if len(lists) > 1 else "",
-        "verdicts": [(name, run.verdict()) for name, run in named.items()],
+        "apart": "They were not evaluated on the same videos." if len(lists) > 1 else "",
+        "summaries": [(name, run.summary()) for name, run in named.items()],
         "plots": _compared_plots(named, word),
         "names": names,
         "settings": _different_settings(named),
@@ -151,7 +151,7 @@ def _write(template: str, context: Mapping[str, Any], out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": found.share, "ordinal": _ordinal}
+    environment.filters |= {"share": results.share, "ordinal": _ordinal}
     written = datetime.now().strftime("%Y-%m-%d %H:%M")
     html = environment.get_template(template).render(**context, version=__version__, written=written)
     with replacing(out) as part:
@@ -179,12 +179,12 @@ def _measured(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _curves(run: RunRecord) -> list[tuple[str, list[Plot]]]:
-    chance = run.guess.chance
+    chance = run.baseline.chance
     return [(each.name, training_plots(each, chance, each.name or "run")) for each in run.stages]
 
 
 def _waiting(run: RunRecord) -> str:
-    shares = [r["data_wait_share"] for r in run.judged.epochs if r.get("data_wait_share") is not None]
+    shares = [r["data_wait_share"] for r in run.scored.epochs if r.get("data_wait_share") is not None]
     if not shares:
         return ""
     advice = (
@@ -214,39 +214,39 @@ def _circumstances(run: RunRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _judged(evaluation: Evaluation | None, bad: list[tuple[str, str, str]]) -> Context:
+def _evaluated(evaluation: Evaluation | None, bad: list[tuple[str, str, str]]) -> Context:
     """The sections that an evaluation fills."""
     if evaluation is None:
-        return {"judged": False, "unjudged": UNJUDGED, "bad": bad}
-    counts = found.confusion(evaluation)
-    reliability, error = reliability_plot(*found.calibration(evaluation))
-    worst = [found.example(evaluation, p, f"worst{p}") for p in found.worst(evaluation)]
+        return {"evaluated": False, "unscored": UNSCORED, "bad": bad}
+    counts = results.confusion(evaluation)
+    reliability, error = reliability_plot(*results.calibration(evaluation))
+    worst = [results.example(evaluation, p, f"worst{p}") for p in results.worst(evaluation)]
     plots, words = _cost(evaluation)
     choices = [name for name in ("boxes", "sizes") if name in evaluation.details]
-    shown = found.shown_right(evaluation) if choices else []
+    shown = results.shown_right(evaluation) if choices else []
     chosen_words = "A box marks the patch that the local network read, dashed where it skipped it."
     if choices == ["sizes"]:
         chosen_words = "Each frame is as coarse as it was read, dark where it was skipped."
     return {
-        "judged": True,
+        "evaluated": True,
         "several": evaluation.multi_label,
         "matrix": None if counts is None else confusion_plot(counts, evaluation.classes),
-        "mistakes": [] if counts is None else found.frequent_mistakes(counts, evaluation.classes),
-        "classes": found.by_class(evaluation),
+        "mistakes": [] if counts is None else results.frequent_mistakes(counts, evaluation.classes),
+        "classes": results.by_class(evaluation),
         "worst": worst,
         "has_time": "time_answer" in evaluation.details,
         "reliability": reliability,
         "reliability_words": _reliability_words(evaluation, error),
         "cost_plots": plots,
         "cost_words": words,
-        "chosen": [found.example(evaluation, p, f"chosen{p}") for p in shown],
+        "chosen": [results.example(evaluation, p, f"chosen{p}") for p in shown],
         "chosen_words": chosen_words,
         "bad": [*bad, *((path, cause, "validation") for path, cause in evaluation.bad)],
     }
 
 
 def _reliability_words(evaluation: Evaluation, error: float) -> str:
-    said, right = found.calibration(evaluation)
+    said, right = results.calibration(evaluation)
     gap = float(said.mean() - right.mean())
     kind = "The scores can be taken at their word"
     if abs(gap) > 0.03:
@@ -266,7 +266,7 @@ def _cost(evaluation: Evaluation) -> tuple[list[Plot], str]:
         plots.append(steps_plot(steps, mean, WORDS[measure]))
     words = [f"A view costs {mean:.3g} GMACs."]
     if np.ptp(gmacs) > 1e-6 * max(mean, 1e-9):
-        plots.append(cost_plot(gmacs, found.is_right(evaluation)))
+        plots.append(cost_plot(gmacs, results.is_right(evaluation)))
         words = [f"A view costs {mean:.3g} GMACs on average, from {gmacs.min():.3g} to {gmacs.max():.3g}."]
     read = evaluation.details.get("frames_read")
     if read is not None:
@@ -281,7 +281,7 @@ def _cost(evaluation: Evaluation) -> tuple[list[Plot], str]:
 def _row(name: str, run: RunRecord) -> tuple[str, ...]:
     spent, key = run.spent(), f"val_{run.monitor}"
     best = next(
-        (r["epoch"] + 1 for r in run.judged.epochs if run.best is not None and r.get(key) == run.best), None
+        (r["epoch"] + 1 for r in run.scored.epochs if run.best is not None and r.get(key) == run.best), None
     )
     gmacs = None if run.evaluation is None else run.evaluation.measures["gmacs_per_view"]
     return (
@@ -296,7 +296,7 @@ def _row(name: str, run: RunRecord) -> tuple[str, ...]:
 
 
 def _compared_plots(runs: Mapping[str, RunRecord], word: str) -> list[Plot]:
-    logs = {name: run.judged for name, run in runs.items()}
+    logs = {name: run.scored for name, run in runs.items()}
     keys = [
         (f"val_{m}", f"Validation {WORDS.get(m, m)}") for m in dict.fromkeys(r.monitor for r in runs.values())
     ]
@@ -322,8 +322,8 @@ def _compared_classes(runs: Sequence[RunRecord]) -> list[tuple[str, ...]]:
     evaluations = [run.evaluation for run in runs if run.evaluation]
     if len(evaluations) < len(runs) or len({each.classes for each in evaluations}) > 1:
         return []
-    tables = [{row.name: row.share for row in found.by_class(each)} for each in evaluations]
-    return [(name, *(found.share(own[name]) for own in tables)) for name in evaluations[0].classes]
+    tables = [{row.name: row.share for row in results.by_class(each)} for each in evaluations]
+    return [(name, *(results.share(own[name]) for own in tables)) for name in evaluations[0].classes]
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from foveate.report.folder import StageLog
-from foveate.report.verdict import WORDS, percent
+from foveate.report.summary import WORDS, percent
 
 Array = NDArray[Any]
 INK = "#010203"  # stands for the colour of the page until the SVG is written

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
@@ -27,20 +27,22 @@ def left_out(shown: int, total: int, what: str) -> str:
     return "" if shown == total else f"{shown} of {total} {what}: one in {-(-total // MOST)}"
 
 
-def write_pictures(pictures: Iterable[Image.Image], out: Path, note: str = "") -> Path:
-    """Write pictures of one size as a PNG, below a line of words if there is one to say.
-
-    OutputError where that cannot be.
-    """
+def make_sheet(pictures: Iterable[Image.Image], note: str = "") -> Image.Image:
+    """Pictures of one size in rows, below a line of words if there is one to say."""
     shown = list(pictures)
     width, height = shown[0].size
-    above = NOTE if note else 0
-    sheet = Image.new("RGB", (COLUMNS * width, above + -(-len(shown) // COLUMNS) * height))
+    above, columns = NOTE if note else 0, COLUMNS
+    sheet = Image.new("RGB", (columns * width, above + -(-len(shown) // COLUMNS) * height))
     if note:
         ImageDraw.Draw(sheet).text((6, 6), note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
     for number, picture in enumerate(shown):
         sheet.paste(picture, (number % COLUMNS * width, above + number // COLUMNS * height))
-    with replacing(out) as part:
+    return sheet
+
+
+def write_sheet_file(sheet: Image.Image, out: Path) -> Path:
+    """Write a sheet as a PNG; OutputError where that cannot be."""
+    with atomic_write(out) as part:
         sheet.save(part, "PNG")
     return out
 

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 from foveate.errors import ModelFileError, UsageError
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 MAGIC = b"foveate checkpoint 1\n"
 
 
 def write_atomic(path: Path, *parts: bytes) -> None:
     """Replace a file by these bytes, wholly or not at all; a full disk or the like raises OutputError."""
-    with replacing(path, durable=True) as part, part.open("wb") as file:
+    with atomic_write(path, durable=True) as part, part.open("wb") as file:
         file.writelines(parts)
 
 

@@ -14,6 +14,8 @@ from foveate.errors import UsageError
 
 GroupStyle = Literal["plain", "no_norm_decay", "no_norm_bias_decay", "tsm"]
 Loss = Literal["cross_entropy", "soft_cross_entropy", "bce"]
+ClassWeights = Literal["none", "balanced"]
+SamplerName = Literal["shuffle", "balanced"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 # What a resumed run may change: nothing here has a part in the weights.
@@ -50,12 +52,14 @@ class TrainConfig:
 
     loss: Loss = "cross_entropy"  # multi-label: bce, or soft_cross_entropy against labels that sum to 1
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
+    class_weights: ClassWeights = "none"  # balanced: a class counts in the loss by 1 / its number of videos
+    sampler: SamplerName = "shuffle"  # balanced: as many clips of every class in each epoch
     precision: Precision = "fp32"  # of the forward pass; fp16 needs CUDA
     ema: float = 0.0  # decay per step of averaged weights, which are then judged and kept. 0: none
 
     monitor: str = "top1"  # the measure by which the best weights are chosen; higher is better
     eval_every: int = 1  # epochs from one evaluation to the next; the last epoch is always evaluated
-    max_bad_fraction: float = 0.01  # share of unreadable files in an epoch at which the run stops
+    max_bad_fraction: float = 0.01  # largest share of unreadable files; 2 are let pass unless it is 0
     save_every: int = 500  # steps from one checkpoint to the next; each epoch ends with one as well
     log_every: int = 10  # steps from one line of metrics to the next
     tensorboard: bool = False  # also write curves for TensorBoard into the run folder
@@ -63,23 +67,29 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "eval_every", "save_every", "log_every"):
-            _demand(getattr(self, name) >= 1, self, name, "it must be at least 1")
+            _check(getattr(self, name) >= 1, self, name, "it must be at least 1")
         for name in ("rate", "timeout_s"):
-            _demand(getattr(self, name) > 0, self, name, "it must be above 0")
+            _check(getattr(self, name) > 0, self, name, "it must be above 0")
         for name in ("weight_decay", "warmup_epochs", "warmup_rate", "seed", "precise_bn"):
-            _demand(getattr(self, name) >= 0, self, name, "it must not be negative")
+            _check(getattr(self, name) >= 0, self, name, "it must not be negative")
         for name in ("momentum", "label_smoothing", "ema"):
-            _demand(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")
-        _demand(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "it must lie in [0, 1]")
-        _demand(
-            self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small"
-        )
-        _demand(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "it must be above 0")
-        _demand(list(self.milestones) == sorted(self.milestones), self, "milestones", "they must ascend")
+            _check(0 <= getattr(self, name) < 1, self, name, "it must lie in [0, 1)")
+        _check(0 <= self.max_bad_fraction <= 1, self, "max_bad_fraction", "it must lie in [0, 1]")
+        _check(self.reference_batch is None or self.reference_batch > 0, self, "reference_batch", "too small")
+        _check(self.clip_norm is None or self.clip_norm > 0, self, "clip_norm", "it must be above 0")
+        _check(list(self.milestones) == sorted(self.milestones), self, "milestones", "they must ascend")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} does not divide into {self.accumulate} parts (accumulate)")
+
+    def bad_files_allowed(self, videos: int) -> int:
+        """How many of so many videos may be unreadable: the configured share, and two whatever the share.
+
+        Of fewer than eight videos a quarter may be; where the share is 0, none.
+        """
+        few = min(2, videos // 4) if self.max_bad_fraction else 0
+        return max(few, int(self.max_bad_fraction * videos))
 
     @property
     def scale(self) -> float:
@@ -98,6 +108,6 @@ class TrainConfig:
         return {name: value for name, value in to_dict(self).items() if name not in FREE}
 
 
-def _demand(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
+def _check(holds: bool, config: TrainConfig, name: str, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name} is {getattr(config, name)}; {rule}")

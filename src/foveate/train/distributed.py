@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes of one training and which of them this is; alone, every exchange is the identity."""
 
     rank: int = 0
@@ -77,7 +77,7 @@ class World:
                 value.copy_(whole)
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
 def _all_reduce(tensors: Sequence[Tensor], factor: float = 1.0) -> None:
@@ -92,7 +92,7 @@ def _all_reduce(tensors: Sequence[Tensor], factor: float = 1.0) -> None:
 
 
 @contextmanager
-def open_world(timeout_s: float) -> Iterator[World]:
+def open_world(timeout_s: float) -> Iterator[ProcessGroup]:
     """The world that `torchrun` describes in the environment, or this process alone.
 
     Uses NCCL where there is a GPU for the process and Gloo otherwise. A process that waits for another one
@@ -102,7 +102,7 @@ def open_world(timeout_s: float) -> Iterator[World]:
     if size == 1:
         yield ALONE
         return
-    world = World(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+    world = ProcessGroup(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
     if torch.cuda.is_available():
         torch.cuda.set_device(world.local_rank)
     backend = "nccl" if torch.cuda.is_available() else "gloo"

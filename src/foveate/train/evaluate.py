@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from foveate.errors import DataError, FoveateError
-from foveate.infer.engine import EagerEngine, Engine
+from foveate.infer.engine import Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
 from foveate.models.base import ModelOutput, VideoModel
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
 
@@ -71,7 +71,7 @@ class Scored:
 
 
 def evaluate(
-    model: VideoModel | Engine,
+    engine: Engine,
     loader: Iterable[ViewBatch],
     num_classes: int,
     multi_label: bool = False,
@@ -79,26 +79,23 @@ def evaluate(
     average: Average = "logits",
     ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> dict[str, float]:
-    """The measures of a model over batches of test views; see `measures` for the keys.
-
-    model: run eagerly where it stands, or an engine that runs one.
-    """
+    """The measures of an engine's model over batches of test views; see `measures` for the keys."""
     scored = score(
-        model, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
+        engine, loader, average=average, ensemble=ensemble, clips_at_once=clips_at_once, world=world
     )
     return measures(scored, num_classes, multi_label)
 
 
 def score(
-    model: VideoModel | Engine,
+    engine: Engine,
     loader: Iterable[ViewBatch],
     *,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
     clips_at_once: int = 32,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> Scored:
     """Run a model over the views of all videos and join the scores of each video.
 
@@ -108,7 +105,6 @@ def score(
     clips_at_once: views that go through the model together, a limit on memory. With several processes each
     gives its own share of the list and all get the whole. The model is left in eval mode.
     """
-    engine = EagerEngine(model) if isinstance(model, VideoModel) else model
     rows: dict[int, Row] = {}
     bad: list[BadFile] = []
     for batch in loader:
@@ -181,7 +177,7 @@ def _answers(output: ModelOutput, average: Average) -> Tensor:
     """
     if output.step_logits is not None:
         return _scores(output.step_logits.float().cpu(), average)
-    places = output.logits.unsqueeze(1) if output.window_logits is None else output.window_logits
+    places = output.logits.unsqueeze(1) if output.position_logits is None else output.position_logits
     return _scores(places.float().cpu(), average).mean(1, keepdim=True)
 
 

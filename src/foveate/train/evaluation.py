@@ -2,7 +2,7 @@
 
     evaluation.npz     arrays, an entry a video, and `about`: JSON with the rest
 
-Nothing in it is a pickle; the file says by itself what was judged, on which videos, and what each answer was.
+Nothing in it is a pickle; the file says by itself what was evaluated, on which videos, and what each answer was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model judged on a list: N videos could be read, C classes."""
+    """A model evaluated on a list: N videos could be read, C classes."""
 
     model: str  # its name in the zoo
     spec: ClipSpec  # how it read the videos

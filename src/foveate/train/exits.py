@@ -11,9 +11,10 @@ import logging
 from foveate.data.dataset import make_loader
 from foveate.data.lists import VideoList
 from foveate.errors import UsageError
+from foveate.infer.engine import EagerEngine
 from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
 from foveate.models.base import VideoModel
-from foveate.train.distributed import World
+from foveate.train.distributed import ProcessGroup
 from foveate.train.evaluate import score
 from foveate.train.job import TrainJob, test_data
 
@@ -36,13 +37,15 @@ def check_exit_frames(model: VideoModel, frames: float | None) -> float:
     return frames
 
 
-def solve_exits(model: VideoModel, videos: VideoList, frames: float, job: TrainJob, world: World) -> None:
+def solve_exits(
+    model: VideoModel, videos: VideoList, frames: float, job: TrainJob, world: ProcessGroup
+) -> None:
     """Give the model thresholds with which these videos are answered after `frames` frames on average."""
     model.set_exits(())
     data = test_data(videos, model, clips=1, crops=1)
     batch, workers = job.train.batch, job.workers
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    answers = score(model, loader, world=world).steps
+    answers = score(EagerEngine(model), loader, world=world).steps
     assert answers is not None
     thresholds = solve_thresholds(answers, frames)
     model.set_exits(thresholds)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import torch
 import yaml
 from typing_extensions import TypeVar
 
-from foveate.config import to_dict
+from foveate.config import read_yaml, to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
+from foveate.data.guards import list_warnings
 from foveate.data.lists import ListFormat, VideoList, read_list
+from foveate.data.sides import sided_classes
+from foveate.data.split import split_videos
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.evaluate import Average, Ensemble, score
 from foveate.train.evaluation import Evaluation, to_evaluation
 from foveate.video.transform import Augment
@@ -44,6 +47,7 @@ class TrainJob(Generic[P]):
     out: Path  # run folder
     model: str = "tsm_lite0_8"  # name of the zoo
     val: Path | None = None  # list that chooses the best epoch, or judges stages; none: the last is kept
+    val_share: float = 0.0  # part of every class, from 0 to 1, that is kept from training and used as `val`
     weights: str | None = None  # imagenet, kinetics400, a Foveate file to fine-tune; none: from scratch
     parts: tuple[str, ...] = ()  # of a model of several networks, their files: nets.0=FILE glance=FILE
     settings: tuple[str, ...] = ()  # fields of the model's configuration, such as frames=16 size=112
@@ -75,7 +79,9 @@ def decides(job: TrainJob, model: VideoModel) -> dict[str, Any]:
 class TrainLoader:
     """The batches of a training list, for one of several processes."""
 
-    def __init__(self, job: TrainJob, model: VideoModel, videos: VideoList, world: World = ALONE) -> None:
+    def __init__(
+        self, job: TrainJob, model: VideoModel, videos: VideoList, world: ProcessGroup = ALONE
+    ) -> None:
         self.job = job
         self.world = world
         self.part = job.train.part(world.size)  # clips of one batch of this process
@@ -91,8 +97,9 @@ class TrainLoader:
         """Those of one epoch, from number `start_batch` on."""
         seed, workers = self.job.train.seed, self.job.workers
         rank, size = self.world.rank, self.world.size
+        where, balanced = (start_batch, rank, size), self.job.train.sampler == "balanced"
         return make_loader(
-            self.data, self.part, epoch, seed, True, workers, start_batch, rank, size, drop_last=True
+            self.data, self.part, epoch, seed, True, workers, *where, drop_last=True, balanced=balanced
         )
 
 
@@ -181,13 +188,15 @@ def fingerprint(lists: Sequence[VideoList]) -> str:
 
 
 def prepare(job: TrainJob) -> list[VideoList]:
-    """The training list, and the validation list if there is one, understood alike.
+    """The training list, and the validation list if there is one or a share is asked for, understood alike.
 
     DataError for a list that cannot be used or has no labels, UsageError for settings that do not fit it.
     """
     train = read_list(job.videos, job.format, job.root, job.classes, job.template, job.split)
     check_labels(train, job.videos)
     _check_fitting(job, train)
+    if job.val_share:
+        return list(split_videos(train, _checked_share(job), job.train.seed))
     if job.val is None:
         return [train]
     classes, base = job.classes or train.class_names, 1 if train.label_base else 0
@@ -201,12 +210,42 @@ def prepare(job: TrainJob) -> list[VideoList]:
     return [train, val]
 
 
+def _checked_share(job: TrainJob) -> float:
+    if job.val is not None:
+        raise UsageError("--val-share", "and --val are two ways to one list", "give one of them")
+    if not 0 < job.val_share < 1:
+        raise UsageError("--val-share", f"is {job.val_share:g}", "give a part between 0 and 1, such as 0.2")
+    return job.val_share
+
+
+def warnings_of(job: TrainJob, lists: Sequence[VideoList]) -> list[str]:
+    """What to say of the lists before a training begins, a line each."""
+    weighed = job.train.class_weights == "balanced" or job.train.sampler == "balanced"
+    return list_warnings(lists[0], lists[1] if len(lists) > 1 else None, weighed)
+
+
+def without_flip(job: TrainJob, videos: VideoList) -> tuple[TrainJob, str]:
+    """The job without mirrored clips where class names tell left from right, and a line that says so, or "".
+
+    A run that is resumed keeps what it began with.
+    """
+    sides = sided_classes(videos.class_names) if job.augment.flip and not job.augment.flip_sides else ()
+    if not sides:
+        return job, ""
+    began = [path for path in (job.out / "config.yaml", *job.out.glob("*/config.yaml")) if path.exists()]
+    if job.resume and began and read_yaml(began[0]).get("augment", {}).get("flip"):
+        return job, ""
+    names = " and ".join(f"'{name[:60]}'" for name in sides)
+    line = f"clips are not mirrored: {names} tell sides apart (--flip mirrors them all the same)"
+    return replace(job, augment=replace(job.augment, flip=False)), line
+
+
 def check_labels(videos: VideoList, subject: object) -> None:
     """DataError unless every video has a label, or some video if it may have several."""
     bare = sum(not entry.labels for entry in videos.entries)
     if bare and (not videos.multi_label or bare == len(videos)):
         raise DataError(
-            subject, f"{bare} of {len(videos)} videos have no label", "label them, or leave them out"
+            subject, f"{bare} of {len(videos)} videos have no label", "label them, or take them off the list"
         )
 
 
@@ -216,6 +255,8 @@ def _check_fitting(job: TrainJob, videos: VideoList) -> None:
     losses = ("bce", "soft_cross_entropy") if several else ("cross_entropy",)
     measured = ("mAP", "top1") if several else ("top1", "top5", "mean_class")
     kind = "several labels" if several else "one label"
+    if several and job.train.sampler == "balanced":
+        raise UsageError("--sampler", "balanced needs one label a video", "use --class-weights balanced")
     for option, chosen, fitting in (
         ("loss", job.train.loss, losses),
         ("monitor", job.train.monitor, measured),
@@ -226,22 +267,21 @@ def _check_fitting(job: TrainJob, videos: VideoList) -> None:
 
 
 def evaluate_list(
-    model: VideoModel | Engine,
+    engine: Engine,
     videos: VideoList,
     clips: int = 1,
     crops: int = 1,
     batch: int = 16,
     workers: int = 2,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
 ) -> Evaluation:
-    """A model judged on a list by a protocol of clips x crops."""
-    net = model if isinstance(model, VideoModel) else model.model
-    data = test_data(videos, net, clips, crops)
+    """An engine's model evaluated on a list by clips x crops."""
+    data = test_data(videos, engine.model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    scored = score(model, loader, average=average, ensemble=ensemble, world=world)
-    return to_evaluation(scored, net, videos, f"{clips}x{crops}", average)
+    scored = score(engine, loader, average=average, ensemble=ensemble, world=world)
+    return to_evaluation(scored, engine.model, videos, f"{clips}x{crops}", average)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:
@@ -252,10 +292,9 @@ def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> V
 
 def save_best(training: dict[str, Any], model: torch.nn.Module, path: Path) -> None:
     """Write a model file. training: a summary of how it came about."""
-    assert isinstance(model, VideoModel)
-    save_model(model, path, training)
+    save_model(cast(VideoModel, model), path, training)
 
 
-def device_of(name: str, world: World) -> torch.device:
+def device_of(name: str, world: ProcessGroup) -> torch.device:
     """The device of a job; where several processes share the work, the GPU of this one."""
     return torch.device("cuda", world.local_rank) if name == "cuda" and world.size > 1 else torch.device(name)

@@ -25,7 +25,7 @@ from foveate.errors import DataError, UsageError
 from foveate.measure.cost import peak_memory_mb
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import ALONE, World
+from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, open_displays
@@ -68,7 +68,7 @@ def fit(
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
     chance: float = 0.0,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
     console: Console | None = None,
 ) -> Outcome:
     """Train `model` in place, from the start or, if the run resumes, from its last checkpoint.
@@ -153,7 +153,7 @@ class _Training(Generic[B]):
     evaluate: Evaluate | None
     save_best: SaveBest | None
     after_epoch: Callable[[], None] | None
-    world: World
+    world: ProcessGroup
     doubts: Doubts
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
     stop: StopSignals = field(default_factory=StopSignals)
@@ -219,7 +219,7 @@ class _Training(Generic[B]):
             clock += seconds
             for tally in (state.tally, self.recent):
                 tally.add(sums, clips, bad, seconds, waited)
-            self.demand_readable(config.batch * self.steps_per_epoch)
+            self.check_readable(config.batch * self.steps_per_epoch)
             self.after_step({name: total / clips for name, total in sums.items()}, rate)
             if signum:
                 raise Stopped(signum)
@@ -258,9 +258,9 @@ class _Training(Generic[B]):
     def close_epoch(self) -> None:
         """Judge the epoch, record it, keep the model if it is the best, and save."""
         state, tally = self.state, self.state.tally
-        self.demand_readable(tally.samples + tally.bad)
+        self.check_readable(tally.samples + tally.bad)
         clock = time.perf_counter()
-        scores = self.judge()
+        scores = self.evaluate_epoch()
         counts = {"samples": tally.samples, "bad": tally.bad, "seconds": tally.seconds}
         if scores:
             counts["eval_seconds"] = time.perf_counter() - clock
@@ -277,7 +277,7 @@ class _Training(Generic[B]):
         if self.after_epoch and self.world.main:
             self.after_epoch()
 
-    def judge(self) -> dict[str, float]:
+    def evaluate_epoch(self) -> dict[str, float]:
         """The measures of this epoch, or none if it is not its turn."""
         epochs = self.state.epoch + 1
         if epochs % self.config.eval_every and epochs < self.config.epochs:
@@ -318,12 +318,12 @@ class _Training(Generic[B]):
         self.state.best = value
         return True
 
-    def demand_readable(self, videos: int) -> None:
+    def check_readable(self, videos: int) -> None:
         """DataError if more of the epoch's `videos` are bad than the configuration allows, or all."""
-        bad, share = self.state.tally.bad, self.config.max_bad_fraction
-        if bad > share * videos or bad == videos:
+        bad, allowed = self.state.tally.bad, self.config.bad_files_allowed(videos)
+        if bad > allowed or bad == videos:
             cause = (
-                f"{bad} of {videos} videos of epoch {self.state.epoch} cannot be read, more than {share:.4g}"
+                f"{bad} of {videos} videos of epoch {self.state.epoch} cannot be read, more than {allowed}"
             )
             raise DataError(self.run.bad_files, cause, "mend or remove them, or raise max_bad_fraction")
 

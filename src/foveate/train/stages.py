@@ -13,17 +13,20 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from foveate.config import to_dict
-from foveate.data.lists import VideoList
+from foveate.data.guards import check_openable, class_counts
+from foveate.data.lists import VideoList, write_jsonl
+from foveate.data.pool import check_guard
 from foveate.errors import OutputError, UsageError
+from foveate.infer.engine import EagerEngine
 from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import World, open_world
+from foveate.train.distributed import ProcessGroup, open_world
 from foveate.train.evaluation import Evaluation
 from foveate.train.exits import check_exit_frames, solve_exits
 from foveate.train.job import (
@@ -38,9 +41,12 @@ from foveate.train.job import (
     save_best,
     start_from_file,
     test_data,
+    warnings_of,
     weights_file,
+    without_flip,
 )
 from foveate.train.loop import Outcome, fit
+from foveate.train.objective import balanced_weights
 from foveate.train.optim import ParamGroup, freeze, learn_only, make_groups
 from foveate.train.recipes import Recipe, Stage, with_plan
 from foveate.train.recipes.focus_objectives import Rollouts
@@ -63,10 +69,16 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
     settings that do not fit or a stage whose forerunner has not been run. Stopped comes after a signal, with
     everything saved.
     """
+    if job.workers:
+        check_guard()
     job, recipe = with_plan(job)
     lists = prepare(job)
+    job, sides = without_flip(job, lists[0])
+    for videos, path in zip(lists, (job.videos, job.val or job.videos), strict=False):
+        check_openable(videos, path, job.train.bad_files_allowed(len(videos)))
     model = named_model(job, lists[0])
-    stages = recipe.stages(model, job)
+    weighed = job.train.class_weights == "balanced"
+    stages = recipe.stages(model, job, balanced_weights(class_counts(lists[0])) if weighed else ())
     _check_own_numbers(recipe, job)
     running = _running(stages, job.only, job.out)
     wanted = getattr(job.plan, "exit_frames", None)
@@ -83,6 +95,8 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
     with open_world(job.train.timeout_s) as world:
         for note in lists[0].notes if world.main else ():
             log.info("%s: %s", job.videos, note)
+        for line in filter(None, (sides, *warnings_of(job, lists))) if world.main else ():
+            log.warning("%s", line)
         model = model.to(device_of(job.device, world))
         for stage in running:
             outcome = _run(stage, job, model, lists, world, after_epoch)
@@ -91,23 +105,15 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
             ):  # averaged: the next stage starts from what is judged
                 model.load_state_dict(outcome.model.state_dict())
         if exits:
-            solve_exits(_video_model(outcome.model), lists[0], exit_frames, job, world)
-            if len(lists) > 1:
-                judged = _evaluate(outcome.model, job, lists[1], world)
-                outcome = replace(outcome, scores=judged.measures)
-                if world.main:
-                    judged.save(_made(job.out) / "evaluation.npz")
+            outcome = _with_exits(outcome, exit_frames, job, lists, world)
         if running and not running[-1].name:  # whose best weights are kept as it goes
             return model, outcome
         if world.main:
             training = {"videos": len(lists[0]), "plan": to_dict(job.plan) | {"only": list(job.only)}}
             save_best(training, outcome.model, _made(job.out) / "best.safetensors")
-    return _video_model(outcome.model), replace(outcome, best=None)  # the last weights are kept, not the best
-
-
-def _video_model(model: nn.Module) -> VideoModel:
-    assert isinstance(model, VideoModel)  # the loop takes any module
-    return model
+    return cast(VideoModel, outcome.model), replace(
+        outcome, best=None
+    )  # the last weights are kept, not the best
 
 
 def _check_own_numbers(recipe: Recipe, job: TrainJob) -> None:
@@ -173,9 +179,22 @@ def _start(model: VideoModel, job: TrainJob, stages: Sequence[Stage], heads: boo
         raise UsageError(job.videos, f"has other classes than {path}", "exits need those it was trained for")
 
 
-def _evaluate(model: nn.Module, job: TrainJob, videos: VideoList, world: World) -> Evaluation:
-    batch, workers = job.train.batch, job.workers
-    return evaluate_list(_video_model(model), videos, job.clips, job.crops, batch, workers, world)
+def _with_exits(
+    outcome: Outcome, frames: float, job: TrainJob, lists: Sequence[VideoList], world: ProcessGroup
+) -> Outcome:
+    """Solve the thresholds of early exit, and evaluate the model that follows them."""
+    solve_exits(cast(VideoModel, outcome.model), lists[0], frames, job, world)
+    if len(lists) < 2:
+        return replace(outcome, scores={})
+    evaluation = _evaluate(outcome.model, job, lists[1], world)
+    if world.main:
+        evaluation.save(_made(job.out) / "evaluation.npz")
+    return replace(outcome, scores=evaluation.measures)
+
+
+def _evaluate(model: nn.Module, job: TrainJob, videos: VideoList, world: ProcessGroup) -> Evaluation:
+    engine = EagerEngine(cast(VideoModel, model))
+    return evaluate_list(engine, videos, job.clips, job.crops, job.train.batch, job.workers, world)
 
 
 def _run(
@@ -183,7 +202,7 @@ def _run(
     job: TrainJob,
     model: VideoModel,
     lists: Sequence[VideoList],
-    world: World,
+    world: ProcessGroup,
     after_epoch: Callable[[], None] | None,
 ) -> Outcome:
     config = _config(stage, job.train) if stage.name else job.train
@@ -203,6 +222,9 @@ def _run(
             evaluation.save(run.evaluation)
 
     with run:
+        if job.val_share and world.main:
+            for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
+                write_jsonl(videos, job.out / name)
         return fit(
             model,
             _batches(stage, model, loader),

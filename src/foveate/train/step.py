@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foveate.errors import FoveateError, UsageError
 from foveate.train.config import TrainConfig
-from foveate.train.distributed import World
+from foveate.train.distributed import ProcessGroup
 from foveate.train.optim import set_rate
 from foveate.train.run import BadFile
 from foveate.train.state import TrainState
@@ -46,7 +46,7 @@ def train_step(
     parts: Sequence[B],
     objective: Objective[B],
     config: TrainConfig,
-    world: World,
+    world: ProcessGroup,
     rate: float,
 ) -> tuple[dict[str, float], int]:
     """Learn from the parts of one batch and count the step.
@@ -62,7 +62,7 @@ def train_step(
     if clips:
         state.optimizer.zero_grad()
         totals = _added(world.gather(_backward(state, parts, objective, config, clips)))
-        _demand_finite(totals["loss"], "loss", state)
+        _check_finite(totals["loss"], "loss", state)
         _update(state, config, world)
     state.step += 1
     if clips and state.ema:
@@ -101,14 +101,14 @@ def _memory_for(clips: int) -> Iterator[None]:
         raise FoveateError("batch", cause, "lower batch, or raise accumulate") from error
 
 
-def _update(state: TrainState, config: TrainConfig, world: World) -> None:
+def _update(state: TrainState, config: TrainConfig, world: ProcessGroup) -> None:
     params = [param for group in state.optimizer.param_groups for param in group["params"]]
     world.sum_gradients(params)
     state.scaler.unscale_(state.optimizer)
     gradients = [param.grad for param in params if param.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if not state.scaler.is_enabled():  # which skips a step that overflowed, and scales less
-        _demand_finite(float(norm), "gradient", state)
+        _check_finite(float(norm), "gradient", state)
     if config.clip_norm:
         torch.nn.utils.clip_grads_with_norm_(params, config.clip_norm, norm)
     state.scaler.step(state.optimizer)
@@ -121,7 +121,7 @@ def _added(sums: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: sum(one.get(name, 0.0) for one in sums) for name in names}
 
 
-def _demand_finite(value: float, what: str, state: TrainState) -> None:
+def _check_finite(value: float, what: str, state: TrainState) -> None:
     if not math.isfinite(value):
         place = f"step {state.step} (epoch {state.epoch})"
         hint = "lower the rate, warm up or clip; the last checkpoint is from before"

@@ -1,12 +1,12 @@
-"""A video from anywhere becomes frames.
+"""Read frames from video files, image folders, URLs, bytes and arrays.
 
     from foveate.video import open_video
 
     with open_video("clip.mp4") as video:
         frames = video.read([0, 10, 20])  # uint8 RGB (3, H, W, 3)
 
-`open_video` reads what the first frame and the packets tell; `scan` decodes the whole and never raises for
-a bad file, so that a folder of a million videos can be checked without one of them ending the run.
+`open_video` decodes no more than the first frame. `scan` decodes the whole video and reports damage instead
+of raising an error, so that one bad file cannot end a check of many.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ DEFAULTS = Limits()
 def open_video(
     source: Source, template: str | None = None, limits: Limits = DEFAULTS, fps: float | None = None
 ) -> Video:
-    """Open a video, whatever form it comes in.
+    """Open a video from any source.
 
-    source: the path of a video file, of a folder of numbered pictures or of a `.npy` array; a URL, read
-    through fsspec; the bytes of a video file, or a binary file object, read from where it stands; frames in
-    memory as uint8 RGB, an array or tensor (T, H, W, 3), a sequence of (H, W, 3), or an iterator of them,
-    read to its end. URLs, file objects and iterators are held in memory, within `limits.max_bytes`.
-    template: names of the pictures of a folder, as in `img_{:05d}.jpg`; None looks at the names.
-    fps: frames a second of frames in memory (25 if not given), or other ones for pictures and `.npy` arrays;
-    a video file has its own. The result can be pickled: another process can go on reading.
+    source: the path of a video file, of a folder of numbered images or of a `.npy` array; a URL, read through
+    fsspec; the bytes of a video file, or a binary file object, read from where it stands; frames in memory as
+    uint8 RGB: an array or tensor (T, H, W, 3), a sequence of (H, W, 3), or an iterator of these, which is
+    read to its end. URLs, file objects and iterators are held in memory, within `limits.max_bytes`. template:
+    pattern of the names of images in a folder, such as `img_{:05d}.jpg`; None finds them by itself. fps:
+    frame rate of frames in memory (default 25), of images or of a `.npy` array; not for video files, which
+    have their own. The result can be pickled, so that another process can read from it.
 
-    Raises DecodeError, at once and in one line, for anything that is not a readable video; UsageError for a
-    rate or a template that cannot be, or where a package is missing.
+    Raises DecodeError for anything that is not a readable video, UsageError for an impossible rate or
+    template or a missing package.
     """
     rate = checked_fps(fps)
     if isinstance(source, str | os.PathLike | int):
@@ -86,7 +86,7 @@ def open_video(
 def scan(
     source: Source, template: str | None = None, limits: Limits = DEFAULTS, fps: float | None = None
 ) -> Scan:
-    """Decode a whole video once and say whether it is ok, partial (some frames are lost) or refused.
+    """Decode the whole video and report whether it is ok, partial (frames are lost) or refused (unusable).
 
     Arguments as in `open_video`. Raises UsageError only.
     """
@@ -111,7 +111,7 @@ def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None) -> Video
         try:
             array = np.load(io.BytesIO(file.data), allow_pickle=False)
         except (OSError, ValueError, OverflowError, EOFError, SyntaxError) as error:
-            raise DecodeError(file.name, "not a whole .npy file", "write it again") from error
+            raise DecodeError(file.name, "a damaged or truncated .npy file", "write it again") from error
         return open_array(array, fps or DEFAULT_FPS, limits)
     _refuse_fps(file.name, fps)
     return ContainerVideo(file, limits)
@@ -119,4 +119,4 @@ def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None) -> Video
 
 def _refuse_fps(name: str, fps: float | None) -> None:
     if fps is not None:
-        raise UsageError(name, f"a rate of {fps:g} for a video file, which has its own", "leave fps out")
+        raise UsageError(name, f"fps is {fps:g}, but a video file has its own frame rate", "leave fps out")

@@ -1,7 +1,7 @@
-"""What every kind of video offers, whether a container file, a folder of pictures or frames in memory.
+"""The interface of all videos: container files, folders of images, frames in memory.
 
-Frame `i` is the i-th frame that one plain pass from the first frame to the last yields. Asking for a
-frame, asking for a time and running through the whole stream all agree on that numbering.
+Frame i is the i-th frame (from 0) that decoding from start to end yields. Access by index, access by time and
+streaming agree on this numbering.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from numpy.typing import NDArray
 
 from foveate.errors import DataError
 
-DEFAULT_FPS = 25.0  # of a source that says nothing about time
-CHUNK = 16  # frames in memory as they were decoded, where a video is read piece by piece
+DEFAULT_FPS = 25.0  # for sources without a frame rate
+CHUNK = 16  # frames per chunk where a video is read piece by piece
 
 
 class DecodeError(DataError):
-    """A video that cannot be read, or a frame that it does not hold."""
+    """A video that cannot be read, or a frame index or time that it does not have."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a single video may ask of the machine."""
+    """Limits on the resources that reading one video may use."""
 
-    max_pixels: int = 4096 * 4096  # of one picture; a file of 32 KB can unfold to 768 MB
-    max_frames: int = 10_000_000  # of one video, about four days at 25 a second
-    max_bytes: int = 2 << 30  # of a URL, a file object or an iterator of frames, held in memory whole
-    threads: int = 1  # of one decoder; loaders run several workers rather than several threads
+    max_pixels: int = 4096 * 4096  # of one frame; a file of 32 KB can claim frames of 768 MB
+    max_frames: int = 10_000_000  # of one video, about four days at 25 fps
+    max_bytes: int = 2 << 30  # of a URL, a file object or an iterator of frames, which are kept in memory
+    threads: int = 1  # of one decoder; data loaders use several worker processes instead
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video without decoding more than its first frame."""
+    """Properties of a video, known without decoding more than its first frame."""
 
-    name: str  # the path or URL, or what stands for it: <bytes>, <file>, <frames>
+    name: str  # the path or URL, or <bytes>, <file> or <frames>
     frames: int
-    width: int  # pixels of the upright picture, after rotation; pixels that are not square stay as stored
+    width: int  # in pixels, after rotation to upright; non-square pixels are not rescaled
     height: int
-    fps: float  # frames a second, on average over the video
+    fps: float  # average frames per second
     duration_s: float  # from the start of the first frame to the end of the last one
     codec: str
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What became of decoding a whole video once."""
+    """Result of decoding a whole video."""
 
     status: Literal["ok", "partial", "refused"]
-    cause: str  # one line in words; empty when the status is "ok"
-    frames: int = 0  # frames that can be had; this and all below are zero when the status is "refused"
+    cause: str  # what is wrong, in one line; empty if the status is "ok"
+    frames: int = 0  # frames that can be read; this and all fields below are 0 if the status is "refused"
     width: int = 0
     height: int = 0
     fps: float = 0.0
@@ -62,60 +62,60 @@ class Scan:
 
 
 class Video(ABC):
-    """Frames by position, by time or as a stream; close it or use it in a `with` block."""
+    """An open video: frames by index, by time or as a stream. Close it or use it in a `with` block."""
 
     info: VideoInfo
-    damage: list[str]  # what was found broken while opening and reading, one line each
-    frames_decoded: int = 0  # by all reading so far, including frames on the way to those asked for
-    tick_s: float = 0.0  # the grid to which the container rounded its times
+    damage: list[str]  # damage found so far while opening and reading, one line each
+    frames_decoded: int = 0  # in all reads so far, including frames decoded to reach the requested ones
+    tick_s: float = 0.0  # seconds per clock tick, to which the container rounds times; 0 without a container
 
     @property
     @abstractmethod
     def times(self) -> NDArray[np.float64]:
-        """Seconds from the first frame to each frame, shape (frames,), never falling."""
+        """Time of each frame in seconds after the first one, shape (frames,), non-decreasing."""
 
     @abstractmethod
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the asked frames in the asked order, repeats allowed: uint8 RGB (N, H, W, 3).
+        """Read frames by index, in any order and with repeats: uint8 RGB (N, H, W, 3).
 
-        Raises DecodeError when one of them cannot be had; another frame never takes its place.
+        Raises DecodeError if one of them cannot be read; it is never replaced by another frame.
         """
 
-    def pick(self, places: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield what `read` returns of rising positions one by one, uint8 (H, W, 3), in memory for one."""
-        for place in places:
-            yield self.read([place])[0]
+    def iterate(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames at increasing indices one by one, uint8 RGB (H, W, 3), in constant memory."""
+        for index in indices:
+            yield self.read([index])[0]
 
-    def chunks(self, places: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
-        """Yield what `pick` yields, up to `size` frames at a time: uint8 (k, H, W, 3)."""
-        frames = self.pick(places)
+    def chunks(self, indices: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames at increasing indices, up to `size` at a time: uint8 RGB (k, H, W, 3)."""
+        frames = self.iterate(indices)
         while chunk := list(islice(frames, size)):
             yield np.stack(chunk)
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield (seconds, uint8 RGB (H, W, 3)) of every frame in order, in memory that does not grow."""
+        """Yield (seconds, uint8 RGB (H, W, 3)) for every frame in order, in constant memory."""
 
     @abstractmethod
     def scan(self) -> Scan:
-        """Decode everything once and judge it."""
+        """Decode the whole video and report its state."""
 
     def at(self, seconds: Sequence[float] | NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return the frame shown at each time, in seconds from the first frame: uint8 RGB (N, H, W, 3).
+        """Read the frame shown at each time, in seconds after the first frame: uint8 RGB (N, H, W, 3).
 
         Raises DecodeError for a time before the first frame or after the end of the last one.
         """
-        asked = np.asarray(seconds, dtype=np.float64).reshape(-1)
+        requested = np.asarray(seconds, dtype=np.float64).reshape(-1)
         slack = min(self.tick_s / 2, 0.1 / self.info.fps)  # times are stored rounded to a tick
-        inside = (asked >= -slack) & (asked <= self.info.duration_s + slack)
+        inside = (requested >= -slack) & (requested <= self.info.duration_s + slack)
         if not inside.all():
             lasts = f"the video lasts {self.info.duration_s:g} s"
-            raise DecodeError(self.info.name, f"no frame is shown at {asked[~inside][0]:g} s", lasts)
-        shown = np.searchsorted(self.times, asked + slack + 1e-9, side="right") - 1
+            raise DecodeError(self.info.name, f"no frame is shown at {requested[~inside][0]:g} s", lasts)
+        shown = np.searchsorted(self.times, requested + slack + 1e-9, side="right") - 1
         return self.read(np.maximum(shown, 0))
 
     def close(self) -> None:
-        """Let go of what is held between two readings, which for files that are reopened is nothing."""
+        """Release resources; nothing to do for files, which are open only while frames are read."""
         return
 
     def __enter__(self) -> Self:
@@ -124,17 +124,17 @@ class Video(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _wanted(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The positions asked for, shape (N,), after checking that each exists."""
-        asked = np.asarray(indices).reshape(-1)
-        if asked.size and asked.dtype.kind not in "iu":
-            raise TypeError(f"frame positions are whole numbers, not {asked.dtype}")
-        asked = asked.astype(np.int64)
-        self._require(asked)
-        return asked
+    def _checked(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices as int64 (N,); TypeError if not integers, DecodeError for a frame that does not exist."""
+        requested = np.asarray(indices).reshape(-1)
+        if requested.size and requested.dtype.kind not in "iu":
+            raise TypeError(f"frame indices must be integers, not {requested.dtype}")
+        requested = requested.astype(np.int64)
+        self._check_exist(requested)
+        return requested
 
-    def _require(self, positions: NDArray[np.int64]) -> None:
-        outside = positions[(positions < 0) | (positions >= self.info.frames)]
+    def _check_exist(self, indices: NDArray[np.int64]) -> None:
+        outside = indices[(indices < 0) | (indices >= self.info.frames)]
         if len(outside):
             why, hint = f"the video has {self.info.frames} frames", "frames count from 0"
             if self.damage:

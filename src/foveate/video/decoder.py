@@ -1,8 +1,8 @@
-"""One pass over a container file through PyAV, with FFmpeg kept on a short lead.
+"""One pass over a container file through PyAV, with strict limits on what FFmpeg may do.
 
-FFmpeg opens playlists, scripts and pictures under any name and allocates whatever a header asks for.
-Here only listed containers and codecs are tried, only the file itself is read, and pictures above the limit
-are never allocated.
+FFmpeg opens playlists, scripts and pictures under any file name and allocates whatever a header asks for.
+Here only the listed containers and codecs are tried, no other file or address is opened, and frames above the
+limit are never allocated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from foveate.video.base import DecodeError, Limits
-from foveate.video.content import ALONE, STILL, name_content
+from foveate.video.content import GIVE_VIDEO, STILL_PICTURE, describe_content
 from foveate.video.source import VideoBytes
 
 FORMATS = (
@@ -32,17 +32,17 @@ CODECS = (
     *("dvvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "v210", "cinepak", "indeo3", "indeo4"),
     *("indeo5", "msvideo1", "msrle", "qtrle", "rpza", "png", "gif"),
 )  # names of FFmpeg's decoders
-PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "mif1", "msf1"}  # pictures inside MP4
+PICTURE_BRANDS = {"avif", "avis", "heic", "heix", "heim", "heis", "mif1", "msf1"}  # still images in MP4
 FAILURES = (av.error.FFmpegError, OSError, ValueError, OverflowError, MemoryError)
 
 
 class Decoder:
-    """An open file and its first video stream; counts packets that cannot be decoded and passes over them."""
+    """An open file and its first video stream; packets that cannot be decoded are counted and skipped."""
 
     def __init__(self, file: VideoBytes, limits: Limits) -> None:
         self.name = file.name
         self._file = file
-        self.errors: list[str] = []  # what each undecodable packet said
+        self.errors: list[str] = []  # the message of each undecodable packet
         self.decoded = 0  # frames
         self._limits = limits
         self.container = _open(file, limits)
@@ -58,11 +58,11 @@ class Decoder:
     def _video_stream(self) -> av.VideoStream:
         container = self.container
         if container.metadata.get("major_brand") in PICTURE_BRANDS:
-            raise DecodeError(self.name, *STILL)
+            raise DecodeError(self.name, *STILL_PICTURE)
         moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not moving:
             cover = ", only a cover picture" if container.streams.video else ""
-            raise DecodeError(self.name, f"no video stream{cover}", ALONE)
+            raise DecodeError(self.name, f"no video stream{cover}", GIVE_VIDEO)
         context = moving[0].codec_context
         if context is None or context.name not in CODECS:
             codec = f"the codec {context.name}" if context else "an unknown codec"
@@ -76,20 +76,20 @@ class Decoder:
 
     @property
     def family(self) -> set[str]:
-        """Names of the container, which FFmpeg gives as in "mov,mp4,m4a,3gp,3g2,mj2"."""
+        """FFmpeg's names of the container format, such as {"mov", "mp4", "m4a", ..}."""
         return set(self.container.format.name.split(","))
 
     def packets(self) -> Iterator[av.Packet]:
-        """Yield the packets of all streams in file order; a closing empty one flushes each decoder."""
+        """Yield the packets of all streams in file order, then empty ones that flush the decoders."""
         try:
             yield from self.container.demux()
-        except IndexError:  # PyAV, when a stream appears in mid-file; it comes after our closing packet
+        except IndexError:  # from PyAV if a stream appears mid-file; raised after our flushing packet
             return
         except FAILURES as error:
             raise DecodeError(self.name, *self._file.explain(error)) from error
 
     def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
-        """Return the frames that a packet completes; none for a damaged packet, which is counted."""
+        """Decode a packet: the frames it completes, or none for a damaged packet, which is counted."""
         try:
             frames = self.stream.codec_context.decode(packet)
         except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
@@ -102,8 +102,8 @@ class Decoder:
             raise self._too_large()
         return frames
 
-    def nothing(self, packets: int) -> DecodeError:
-        """The error of a file that gives no frame at all out of so many packets."""
+    def no_frames_error(self, packets: int) -> DecodeError:
+        """The error for a file of which no frame could be decoded. packets: how many it has."""
         context = self.stream.codec_context
         if context.width * context.height > self._limits.max_pixels:
             return self._too_large()
@@ -117,13 +117,13 @@ class Decoder:
         return DecodeError(self.name, cause, "shrink the video")
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Yield every frame from here to the end."""
+        """Yield every frame from the current position to the end."""
         for packet in self.packets():
             if packet.stream is self.stream:
                 yield from self.decode(packet)
 
     def seek(self, pts: int) -> None:
-        """Continue at the last key frame at or before a presentation time, in ticks of the stream."""
+        """Seek to the last key frame at or before a presentation time, in ticks of the stream."""
         try:
             self.container.seek(pts, stream=self.stream)
         except FAILURES as error:
@@ -137,7 +137,7 @@ class Decoder:
 
 
 class RGBConverter:
-    """Turns decoded frames of any format, size and rotation into RGB arrays of one size."""
+    """Converts decoded frames of any format, size and rotation to upright uint8 RGB (height, width, 3)."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = width, height
@@ -145,7 +145,7 @@ class RGBConverter:
 
     @staticmethod
     def upright(frame: av.VideoFrame) -> tuple[int, int]:
-        """Return the (width, height) of a frame once it is upright."""
+        """The (width, height) of a frame after rotation to upright."""
         return (frame.height, frame.width) if _quarters(frame) % 2 else (frame.width, frame.height)
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -156,12 +156,12 @@ class RGBConverter:
 
 
 def _quarters(frame: av.VideoFrame) -> int:
-    """Quarter turns, anticlockwise, that set the frame upright."""
+    """Number of anticlockwise quarter turns that make the frame upright."""
     return round(frame.rotation / 90) % 4
 
 
 def _ffmpeg_max_pixels(limits: Limits) -> str:
-    """FFmpeg's own limit: above ours, because it counts the margin that a codec puts round a picture."""
+    """FFmpeg's own limit, above ours because it includes the padding that a codec adds to a frame."""
     return str(limits.max_pixels + limits.max_pixels // 4 + (1 << 16))
 
 
@@ -176,6 +176,6 @@ def _open(file: VideoBytes, limits: Limits) -> av.container.InputContainer:
     try:
         return av.open(target, options=options, metadata_errors="replace")
     except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
-        raise DecodeError(file.name, *name_content(file.open)) from error
+        raise DecodeError(file.name, *describe_content(file.open)) from error
     except FAILURES as error:
         raise DecodeError(file.name, *file.explain(error)) from error

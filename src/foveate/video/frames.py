@@ -1,4 +1,4 @@
-"""Frames that are decoded already: in memory, or in a `.npy` file that is read without decoding."""
+"""Videos of decoded frames, in memory or in a `.npy` file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
 from foveate.video.source import explain, file_identity
 
-FRAMES = "<frames>"  # the name of a video that is no file
+FRAMES = "<frames>"  # the name of a video that is not a file
 
 Frames = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]  # (T, H, W, 3), or T times (H, W, 3)
 
 
 class FramesVideo(Video):
-    """RGB frames in memory or in a memory-mapped `.npy` file. path: of that file, None without one."""
+    """uint8 RGB frames in memory or in a memory-mapped `.npy` file. path: of that file, else None."""
 
     def __init__(self, name: str, frames: Frames, fps: float, path: Path | None = None) -> None:
         self._frames = frames
@@ -33,10 +33,10 @@ class FramesVideo(Video):
         return np.arange(self.info.frames) / self.info.fps
 
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        wanted = self._wanted(indices)
-        self.frames_decoded += len(wanted)
-        out = np.empty((len(wanted), self.info.height, self.info.width, 3), dtype=np.uint8)
-        for slot, position in enumerate(wanted):
+        requested = self._checked(indices)
+        self.frames_decoded += len(requested)
+        out = np.empty((len(requested), self.info.height, self.info.width, 3), dtype=np.uint8)
+        for slot, position in enumerate(requested):
             out[slot] = self._frames[position]
         return out
 
@@ -50,7 +50,7 @@ class FramesVideo(Video):
         return Scan("ok", "", info.frames, info.width, info.height, info.fps, info.duration_s)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a file its path alone: pickling the mapped array would copy it whole."""
+        """For a file, pickle its path and not the memory-mapped array."""
         return self.__dict__ | ({} if self._path is None else {"_frames": None})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class FramesVideo(Video):
 
 
 def open_npy(path: Path, fps: float, limits: Limits) -> FramesVideo:
-    """The video in a `.npy` file of uint8 (T, H, W, 3); raises DecodeError for any other."""
+    """Open a `.npy` file of uint8 (T, H, W, 3) as a video; DecodeError for any other content."""
     name, frames = str(path), _load(path)
     return FramesVideo(name, _checked_array(name, frames, limits), fps, path.absolute())
 
@@ -72,39 +72,39 @@ def _load(path: Path) -> NDArray[Any]:
     except PermissionError as error:
         raise DecodeError(path, *explain(path, error)) from error
     except (OSError, ValueError, OverflowError, EOFError, SyntaxError) as error:
-        raise DecodeError(path, "not a whole .npy file", "write it again") from error
+        raise DecodeError(path, "a damaged or truncated .npy file", "write it again") from error
     return frames
 
 
 def is_array(source: object) -> bool:
-    """Whether NumPy can read it as an array: its own arrays, tensors of PyTorch and other libraries."""
+    """Whether NumPy can convert it to an array: NumPy arrays, tensors of PyTorch and other libraries."""
     return hasattr(source, "__array__") or hasattr(source, "__array_interface__")
 
 
 def open_array(array: Any, fps: float, limits: Limits) -> FramesVideo:
-    """The video in an array or tensor of uint8 (T, H, W, 3), which is not copied where it lies in CPU memory.
+    """Open an array or tensor of uint8 (T, H, W, 3) as a video, without a copy if it is in CPU memory.
 
-    Raises DecodeError for another shape or type, with what would turn it into the right one.
+    Raises DecodeError for another shape or type, with a hint how to convert it.
     """
     return FramesVideo(FRAMES, _checked_array(FRAMES, _as_numpy(array), limits), fps)
 
 
 def open_frames(frames: Iterable[Any], fps: float, limits: Limits) -> FramesVideo:
-    """The video of arrays uint8 (H, W, 3), all of one size.
+    """Open uint8 (H, W, 3) frames of one size as a video.
 
-    A sequence is used as it is. An iterator, such as a camera's, is read to its end and copied, because it
-    may fill the same memory again and again; more than `limits.max_bytes` of that raise DecodeError.
+    A sequence is used without a copy. An iterator is read to its end and copied, because a camera may reuse
+    its buffer; more than `limits.max_bytes` of frames raise DecodeError.
     """
     copied = not isinstance(frames, Sequence)
     kept: list[NDArray[np.uint8]] = []
-    room = limits.max_bytes
+    bytes_left = limits.max_bytes
     for number, item in enumerate(frames):
         frame = _checked_frame(number, item, limits)
         if kept and frame.shape != kept[0].shape:
             cause = f"frame {number} is {_size(frame)} pixels, frame 0 is {_size(kept[0])}"
             raise DecodeError(FRAMES, cause, "resize them to one size")
-        room -= frame.nbytes if copied else 0
-        if room < 0:
+        bytes_left -= frame.nbytes if copied else 0
+        if bytes_left < 0:
             hint = "take fewer frames, or raise Limits.max_bytes"
             raise DecodeError(FRAMES, f"more than {limits.max_bytes} bytes of frames", hint)
         _check_count(FRAMES, number + 1, limits)
@@ -122,7 +122,7 @@ def _checked_array(name: str, frames: NDArray[Any], limits: Limits) -> NDArray[n
         elif frames.ndim == 4 and frames.shape[0] == 3:
             hint = "channels come last: permute (3, T, H, W) to (T, H, W, 3) by (1, 2, 3, 0)"
         elif frames.ndim == 3 and frames.shape[2] == 3:
-            hint = "one picture is no video: give (1, H, W, 3)"
+            hint = "one image is not a video: give (1, H, W, 3)"
         elif frames.ndim == 5:
             hint = "give one video of a batch at a time"
         raise DecodeError(name, f"an array of {frames.shape}, not frames", hint)
@@ -148,11 +148,11 @@ def _checked_frame(number: int, item: Any, limits: Limits) -> NDArray[np.uint8]:
 
 
 def _as_numpy(array: Any) -> NDArray[Any]:
-    """Any array as one of NumPy. PyTorch is not imported: who gives a tensor has done that."""
+    """Convert any array to NumPy. PyTorch is not imported: a caller with a tensor has done that."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         array = array.detach().cpu()
-        array = array.float() if array.dtype == torch.bfloat16 else array  # which NumPy has not
+        array = array.float() if array.dtype == torch.bfloat16 else array  # not in NumPy
     return np.asarray(array)
 
 

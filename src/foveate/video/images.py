@@ -1,7 +1,7 @@
-"""A folder of numbered pictures as a video, the form in which many action data sets are handed round.
+"""A folder of numbered images as a video, the form in which many action data sets are distributed.
 
-Names follow a template such as `img_{:05d}.jpg` or `img_%05d.jpg`; without one, the largest family of names
-that differ only in a number is taken. Frame 0 is the picture with the lowest number, whether that is 0 or 1.
+Names follow a template such as `img_{:05d}.jpg` or `img_%05d.jpg`; without one, the largest series of names
+that differ only in their last number is used. Frame 0 is the image with the lowest number.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from foveate.video.source import explain, file_identity
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)  # the last number of a name
-FIELD = re.compile(r"\{\d?(?::0?(\d*)d?)?\}|%0?(\d*)d")
-BROKEN = (
+NUMBER_FIELD = re.compile(r"\{\d?(?::0?(\d*)d?)?\}|%0?(\d*)d")
+READ_ERRORS = (
     *(OSError, ValueError, SyntaxError, MemoryError),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 
 
 class ImageVideo(Video):
-    """Pictures of one folder in the order of their numbers, each brought to the size of the first."""
+    """Images of one folder in the order of their numbers, resized to the size of the first."""
 
     def __init__(self, folder: Path, template: str | None, fps: float, limits: Limits) -> None:
         names = _list(folder)
-        numbered = _largest_family(folder, names) if template is None else _matching(names, template)
+        numbered = _largest_series(folder, names) if template is None else _matching(names, template)
         if not numbered:
             what = f"pictures like {template}" if template else "numbered pictures"
             raise DecodeError(folder, f"a folder without {what}", "name them like img_00001.jpg")
@@ -50,12 +50,12 @@ class ImageVideo(Video):
         return np.arange(self.info.frames) / self.info.fps
 
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        asked = self._wanted(indices)
-        wanted, place = np.unique(asked, return_inverse=True)
+        requested = self._checked(indices)
+        wanted, order = np.unique(requested, return_inverse=True)
         out = np.empty((len(wanted), self.info.height, self.info.width, 3), dtype=np.uint8)
         for slot, position in enumerate(wanted):
             out[slot] = self._frame(position)
-        return out if np.array_equal(wanted, asked) else out[place]
+        return out if np.array_equal(wanted, requested) else out[order]
 
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         for position in range(self.info.frames):
@@ -91,7 +91,7 @@ class ImageVideo(Video):
                 return _rgb(ImageOps.exif_transpose(picture))
         except UnidentifiedImageError as error:
             raise DecodeError(file, "not a picture of an accepted format", "copy it again") from error
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise DecodeError(file, explain(file, error)[0], "copy it again") from error
 
 
@@ -103,34 +103,35 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 def _list(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in folder.iterdir())
+        # without hidden ones, such as the `._img_00001.jpg` that macOS writes beside a picture
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DecodeError(folder, *explain(folder, error)) from error
 
 
-def _largest_family(folder: Path, names: Iterable[str]) -> dict[int, str]:
-    """Group names by all but their last number; return number -> name of the largest group."""
-    families: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
+def _largest_series(folder: Path, names: Iterable[str]) -> dict[int, str]:
+    """Group names that differ only in their last number; return {number: name} of the largest group."""
+    all_series: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     for name in names:
         path = Path(name)
         found = NUMBERED.fullmatch(path.stem)
         if not found or path.suffix.lower() not in SUFFIXES:
             continue
         head, number, tail = found.groups()
-        family = families[head, tail + path.suffix.lower()]
-        if int(number) in family:
+        series = all_series[head, tail + path.suffix.lower()]
+        if int(number) in series:
             raise DecodeError(folder, f"two pictures have the number {int(number)}", "give a template")
-        family[int(number)] = name
-    ranked = sorted(families.values(), key=len, reverse=True)
+        series[int(number)] = name
+    ranked = sorted(all_series.values(), key=len, reverse=True)
     if len(ranked) > 1 and len(ranked[0]) == len(ranked[1]):
-        several = " and ".join(next(iter(family.values())) for family in ranked[:2])
+        several = " and ".join(next(iter(series.values())) for series in ranked[:2])
         raise DecodeError(folder, f"two series of pictures, {several}", "give a template")
     return ranked[0] if ranked else {}
 
 
 def _matching(names: Iterable[str], template: str) -> dict[int, str]:
-    """Return number -> name of the names that a template makes."""
-    fields = list(FIELD.finditer(template))
+    """Return {number: name} of the names that match a template."""
+    fields = list(NUMBER_FIELD.finditer(template))
     if len(fields) != 1:
         raise UsageError(template, "must hold one number field", "for example img_{:05d}.jpg")
     head, tail = template[: fields[0].start()], template[fields[0].end() :]
@@ -144,7 +145,7 @@ def _matching(names: Iterable[str], template: str) -> dict[int, str]:
 
 
 def _gaps(numbers: Sequence[int]) -> list[str]:
-    """Say how many numbers are missing from an even series."""
+    """Describe how many numbers are missing from a series with a constant step, in at most one line."""
     steps = np.diff(numbers)
     if not len(steps) or (steps == steps.min()).all():
         return []

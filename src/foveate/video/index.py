@@ -1,8 +1,8 @@
-"""Which frames a container holds, found by reading its packets without decoding them.
+"""Index the frames of a container file from its packets, without decoding them.
 
-Headers lie about counts, rates and durations, so the packets themselves are counted. Where every packet
-carries its own presentation time, that time names the frame and tells at which key frames decoding may
-start; elsewhere only the order of decoding counts.
+Headers may be wrong about counts, rates and durations, so the packets themselves are counted. If every packet
+has a distinct presentation time, that time identifies its frame and decoding can start at any key frame
+before it; otherwise frames are identified by their order and decoding starts at the beginning.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from foveate.video.base import DEFAULT_FPS, DecodeError, Limits
 from foveate.video.decoder import Decoder
 
 NO_TIME = np.iinfo(np.int64).min
-CLOCKED = {"mov", "matroska", "flv"}  # containers whose packets carry the times that their frames show
-REORDER = 32  # no codec shows a frame more packets away from where it is stored
-SEEK_COST = 8  # frames; what a decoder holds back is decoded in vain when it is sent elsewhere
-NOT_CODED = 19  # bytes; MPEG-4 packets up to this size may stand for no picture at all
+EXACT_TIMES = {"mov", "matroska", "flv"}  # containers whose packets have the times of their frames
+MAX_REORDER = 32  # packets between storage and display order; no codec needs more
+SEEK_COST = 8  # frames; a seek discards about as many that the decoder has buffered
+NOT_CODED = 19  # bytes; MPEG-4 packets up to this size may contain no frame
 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """The frames of a file in the order in which they are shown."""
+    """Times and key frames of a file's frames, in display order."""
 
-    seconds: NDArray[np.float64]  # (frames,) from the first frame
-    pts: NDArray[np.int64] | None  # (frames,) strictly rising, if the time of a frame tells its position
-    starts: NDArray[np.int64]  # positions of key frames; the first is 0 and means the beginning of the file
+    seconds: NDArray[np.float64]  # (frames,) after the first frame
+    pts: NDArray[np.int64] | None  # (frames,) increasing, in ticks; None if times do not identify frames
+    starts: NDArray[np.int64]  # indices of key frames; the first is 0, the beginning of the file
     fps: float
     duration_s: float
 
     def __len__(self) -> int:
         return len(self.seconds)
 
-    def runs(self, wanted: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-        """Split sorted positions where a seek skips a group or many frames; return (start, positions)."""
-        groups = np.searchsorted(self.starts, wanted, side="right") - 1
-        skipped = self.starts[groups] - np.concatenate([[-1], wanted[:-1]])[: len(wanted)] - 1
+    def runs(self, indices: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+        """Split sorted indices where a seek saves decoding: pairs (key frame to start at, indices)."""
+        groups = np.searchsorted(self.starts, indices, side="right") - 1
+        skipped = self.starts[groups] - np.concatenate([[-1], indices[:-1]])[: len(indices)] - 1
         cuts = np.flatnonzero((np.diff(groups, prepend=-1) > 1) | (skipped > SEEK_COST))
-        runs = [run for run in np.split(wanted, cuts) if len(run)]
+        runs = [run for run in np.split(indices, cuts) if len(run)]
         return [(int(self.starts[self.starts <= run[0]][-1]), run) for run in runs]
 
-    def in_order_only(self) -> FrameIndex:
-        """The same frames, no longer told by their times."""
+    def without_seeking(self) -> FrameIndex:
+        """The same index without times that identify frames, so that decoding starts at the beginning."""
         return replace(self, pts=None, starts=self.starts[:1])
 
 
 @dataclass
 class Packets:
-    """What one pass over the packets of a file shows; `frame` is its first picture."""
+    """Facts from one pass over the packets of a file. frame: the first frame, decoded."""
 
-    times: array[int] = field(default_factory=lambda: array("q"))  # of packets that are shown
-    keys: bytearray = field(default_factory=bytearray)
+    times: array[int] = field(default_factory=lambda: array("q"))  # pts of packets that are shown, in ticks
+    keys: bytearray = field(default_factory=bytearray)  # 1 for key frames
     frame: av.VideoFrame | None = None
-    hidden: int = 0  # packets that an edit list keeps from being shown
-    smallest: int = 1 << 31  # bytes
-    corrupt: bool = False  # some packet is marked
-    cut: bool = False  # the last packet is marked
-    latest: int = NO_TIME
-    last_ticks: int = 0  # duration of the packet shown latest
+    hidden: int = 0  # packets that an edit list hides
+    smallest: int = 1 << 31  # size of the smallest packet, bytes
+    corrupt: bool = False  # some packet is marked as corrupt
+    truncated: bool = False  # the last packet is marked as corrupt
+    latest: int = NO_TIME  # highest pts so far
+    last_ticks: int = 0  # duration of the packet with the highest pts
     end_s: float = 0.0  # latest time in any stream
 
     def add(self, packet: av.Packet) -> None:
-        """Note one packet of the video stream."""
+        """Count one packet of the video stream."""
         if packet.is_discard:
             self.hidden += 1
             return
@@ -77,24 +77,24 @@ class Packets:
         self.keys.append(packet.is_keyframe)
         self.smallest = min(self.smallest, packet.size)
         self.corrupt |= packet.is_corrupt
-        self.cut = packet.is_corrupt
+        self.truncated = packet.is_corrupt
 
 
 def read_packets(decoder: Decoder, limits: Limits) -> Packets:
-    """Read all packets and decode as few as it takes to see the first picture."""
-    found = Packets()
+    """Read all packets and decode only as many as the first frame needs."""
+    packets = Packets()
     for packet in decoder.packets():
-        found.end_s = max(found.end_s, _end_s(packet))
+        packets.end_s = max(packets.end_s, _end_s(packet))
         if packet.stream is not decoder.stream:
             continue
         if packet.size:
-            found.add(packet)
-        if len(found.times) > limits.max_frames:
+            packets.add(packet)
+        if len(packets.times) > limits.max_frames:
             cause = f"more than {limits.max_frames} frames"
             raise DecodeError(decoder.name, cause, "cut it into shorter videos")
-        if found.frame is None:
-            found.frame = next(iter(decoder.decode(packet)), None)
-    return found
+        if packets.frame is None:
+            packets.frame = next(iter(decoder.decode(packet)), None)
+    return packets
 
 
 def _end_s(packet: av.Packet) -> float:
@@ -103,10 +103,12 @@ def _end_s(packet: av.Packet) -> float:
     return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def pairs_off(packets: Packets, decoder: Decoder) -> bool:
-    """Whether every shown packet should give one frame, so that counting packets counts frames."""
+def one_frame_per_packet(packets: Packets, decoder: Decoder) -> bool:
+    """Whether every shown packet should give exactly one frame, so that packets can be counted as frames."""
     frame, codec = packets.frame, decoder.stream.codec_context.name
-    if packets.corrupt or not packets.keys[0] or codec in ("vp8", "libvpx"):  # VP8 hides reference pictures
+    if packets.corrupt or not packets.keys[0]:
+        return False
+    if codec in ("vp8", "libvpx"):  # VP8 has hidden reference frames
         return False
     if codec == "mpeg4" and packets.smallest <= NOT_CODED:
         return False
@@ -114,39 +116,39 @@ def pairs_off(packets: Packets, decoder: Decoder) -> bool:
 
 
 def index_packets(packets: Packets, decoder: Decoder) -> FrameIndex:
-    """Number the frames of a file whose packets pair off with them."""
+    """Index a file from its packets, one frame for each."""
     stored = np.array(packets.times, dtype=np.int64)
     order = np.argsort(stored, kind="stable")
     shown = stored[order]
-    local = bool((np.abs(order - np.arange(len(order))) <= REORDER).all()) and shown[0] != NO_TIME
-    named = (
+    local = bool((np.abs(order - np.arange(len(order))) <= MAX_REORDER).all()) and shown[0] != NO_TIME
+    identified = (
         local
         and not packets.hidden
         and bool(packets.keys[0])
-        and not CLOCKED.isdisjoint(decoder.family)
+        and not EXACT_TIMES.isdisjoint(decoder.family)
         and bool((np.diff(shown) > 0).all())
     )
     starts = np.zeros(1, dtype=np.int64)
-    if named:
+    if identified:
         keys = np.frombuffer(packets.keys, dtype=np.uint8).astype(bool)
         starts = np.union1d(starts, np.searchsorted(shown, stored[keys]))
     clock = shown if local else None
-    seconds, fps, duration = _time(clock, len(stored), packets.last_ticks, decoder)
-    return FrameIndex(seconds, shown if named else None, starts, fps, duration)
+    seconds, fps, duration = _timing(clock, len(stored), packets.last_ticks, decoder)
+    return FrameIndex(seconds, shown if identified else None, starts, fps, duration)
 
 
 def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameIndex:
-    """Number the frames that decoding really gave, by their order only."""
+    """Index a file from the times of its decoded frames, which are identified by their order only."""
     stored = np.array(times, dtype=np.int64)
-    clocked = stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
-    seconds, fps, duration = _time(stored if clocked else None, len(stored), last_ticks, decoder)
+    ordered = stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
+    seconds, fps, duration = _timing(stored if ordered else None, len(stored), last_ticks, decoder)
     return FrameIndex(seconds, None, np.zeros(1, dtype=np.int64), fps, duration)
 
 
-def _time(
+def _timing(
     clock: NDArray[np.int64] | None, count: int, last_ticks: int, decoder: Decoder
 ) -> tuple[NDArray[np.float64], float, float]:
-    """Seconds of each frame, frames a second and duration, from presentation times or else from the rate."""
+    """Seconds of each frame, frames per second and duration; from presentation times, else from the rate."""
     rate = float(decoder.stream.average_rate or DEFAULT_FPS)
     if clock is None:
         return np.arange(count) / rate, rate, count / rate

@@ -1,17 +1,17 @@
-"""Which frames of a video make a clip: index arithmetic only, no pixels and no files.
+"""Sampling rules: which frame indices of a video make a clip.
 
-Five rules: one frame of each of T equal parts (TSN, section 3.1 of its paper), the same with parts cut at
-whole frames (SlowFast's release on Something-Something), T frames a fixed stride apart (I3D and the Non-local
-networks), every frame (full-video models), T frames evenly over a stretch of time (SlowFast on Kinetics).
-Without a generator every rule gives its deterministic test indices; with one, a random training draw that
-depends on the generator alone. Indices count from 0.
+Five rules: one frame from each of T equal segments (TSN, section 3.1 of its paper), the same with borders
+rounded to whole frames (SlowFast's release on Something-Something), T frames a fixed stride apart (I3D and
+the Non-local networks), every frame (full-video models), T frames spread evenly over a duration (SlowFast on
+Kinetics). Without a random generator each rule gives its deterministic test indices, with one a random
+training sample. Indices count from 0.
 
-A video with fewer frames than the clip has parts follows a named policy:
+For a video with fewer frames than the clip, `ClipSpec.short` names a policy:
 
-- "spread": frames are repeated in place, evenly over the clip, so that order and pace survive. The test
-  rule of TSM; bLVNet-TAM draws such repeats at random.
-- "repeat_first": only the first frame, T times. TSM and AdaFocus-TSM in training and validation; it throws
-  the motion away and is here to reproduce their numbers.
+- "spread": frames are repeated evenly over the clip, which keeps their order and pace. The test rule of TSM;
+  bLVNet-TAM samples such repeats at random.
+- "repeat_first": only the first frame, T times. TSM and AdaFocus-TSM in training and validation; it loses all
+  motion and is here to reproduce their numbers.
 - "repeat_last": all frames, then the last one until the clip is full. AdaFocus on ActivityNet.
 - "wrap": all frames, then again from the first. What the dense rules of TSM and bLVNet-TAM do with any
   short video.
@@ -26,7 +26,7 @@ import numpy as np
 from foveate.clip import ClipSpec, ShortPolicy
 from foveate.errors import UsageError
 
-Jitter = Literal["each", "shared"]  # a random offset for each segment (TSN, TSM) | one for all (bLVNet-TAM)
+Jitter = Literal["each", "shared"]  # one random offset per segment (TSN, TSM) | one for all (bLVNet-TAM)
 
 
 def segments(
@@ -36,21 +36,20 @@ def segments(
     short: ShortPolicy = "spread",
     jitter: Jitter = "each",
 ) -> list[int]:
-    """One index out of each of `frames` equal parts of a video of `total` frames.
+    """One index from each of `frames` equal segments of a video of `total` frames.
 
-    Test: the middle of each part, `int(tick / 2 + tick * i)` with `tick = total / frames`. Training: parts
-    are `total // frames` long, and an offset into the part is drawn for each of them or once for all, which
-    keeps the frames equally spaced. Sorted, except for the short policy "wrap". Raises ValueError unless
-    both counts are >= 1.
+    Test: the middle of each segment, `int(tick / 2 + tick * i)` with `tick = total / frames`. Training:
+    segments are `total // frames` long, with one random offset for each or one for all, which keeps the
+    frames equally spaced. Sorted, except with the short policy "wrap". ValueError for counts below 1.
     """
-    _positive(total=total, frames=frames)
+    _check_positive(total=total, frames=frames)
     if total < frames and short != "spread":
         return _short(total, frames, short)
     if rng is None:
-        return _in_each_part(total, frames, 0.5)
+        return _in_each_segment(total, frames, 0.5)
     draws = frames if jitter == "each" else 1
     if total < frames:
-        return _in_each_part(total, frames, rng.random(draws))
+        return _in_each_segment(total, frames, rng.random(draws))
     length = total // frames
     picked: list[int] = (np.arange(frames) * length + rng.integers(0, length, draws)).tolist()
     return picked
@@ -59,12 +58,12 @@ def segments(
 def rounded_segments(
     total: int, frames: int, rng: np.random.Generator | None = None, place: float = 0.5
 ) -> list[int]:
-    """One index out of each of `frames` parts of (total - 1) / frames, their ends rounded to whole frames.
+    """One index from each of `frames` segments of (total - 1) / frames, their ends rounded to whole frames.
 
-    Test: at `place` of each part, by default its middle, rounded down. Training: any frame of it, both ends
-    included. A short video repeats frames. Raises ValueError unless both counts are >= 1.
+    Test: the frame at the fraction `place` of each segment, rounded down. Training: any frame of it, both
+    ends included. A short video repeats frames. ValueError for counts below 1.
     """
-    _positive(total=total, frames=frames)
+    _check_positive(total=total, frames=frames)
     ends = np.round((total - 1) / frames * np.arange(frames + 1)).astype(int)
     first, last = ends[:-1], ends[1:]
     within = ((last - first) * place).astype(int) if rng is None else rng.integers(0, last - first + 1)
@@ -73,41 +72,40 @@ def rounded_segments(
 
 
 def dense(total: int, frames: int, stride: int, rng: np.random.Generator | None = None) -> list[int]:
-    """`frames` indices, `stride` apart, from a random place (training) or the middle (test) of the video.
+    """`frames` indices, `stride` apart, from a uniformly random start (training) or the middle (test).
 
-    A video shorter than `frames * stride` is read from its first frame and begins again when it ends. Every
-    start is equally likely, the last one included. Raises ValueError unless all counts are >= 1.
+    A video shorter than `frames * stride` is read from its first frame and wraps around at its end.
+    ValueError for counts below 1.
     """
-    _positive(total=total, frames=frames, stride=stride)
+    _check_positive(total=total, frames=frames, stride=stride)
     room = max(0, total - frames * stride)
     start = room // 2 if rng is None else int(rng.integers(0, room + 1))
     return _from_start(total, frames, stride, start)
 
 
 def every(total: int, limit: int | None = None) -> list[int]:
-    """All indices, or every k-th with the smallest whole k that leaves at most `limit`: time stays even."""
-    _positive(total=total)
+    """All indices, or every k-th with the smallest integer k that leaves at most `limit` of them."""
+    _check_positive(total=total)
     if limit is None:
         return list(range(total))
-    _positive(limit=limit)
+    _check_positive(limit=limit)
     return list(range(0, total, -(-total // limit)))
 
 
 def even(total: int, frames: int, span: float, rng: np.random.Generator | None = None) -> list[int]:
-    """`frames` indices evenly from the first to the last of `span` frames, from a random place or the middle.
+    """`frames` indices spread evenly over `span` frames, from a random start (training) or the middle (test).
 
-    The distance is a real number, (span - 1) / (frames - 1), and indices are truncated: slightly more than
-    span / frames, as SlowFast was trained. Past the end of a shorter video its last frame is repeated.
-    Raises ValueError unless both counts and the span are >= 1.
+    They are (span - 1) / (frames - 1) apart, rounded down: slightly more than span / frames, as SlowFast was
+    trained. A shorter video repeats its last frame. ValueError for counts below 1.
     """
-    _positive(total=total, frames=frames)
+    _check_positive(total=total, frames=frames)
     room = max(0.0, total - span)
     start = room // 2 if rng is None else float(rng.uniform(0, room))
     return _evenly(total, frames, span, start)
 
 
 def span_of(spec: ClipSpec, fps: float | None) -> float:
-    """How many frames of a video of `fps` frames a second an even clip of `spec` covers, at least 1."""
+    """Number of frames (float, >= 1) that an "even" clip covers in a video of `fps` frames per second."""
     pace = fps / spec.fps if fps and spec.fps else 1.0
     return max(1.0, spec.frames * spec.stride * pace)
 
@@ -119,10 +117,11 @@ def clip_indices(
     jitter: Jitter = "each",
     fps: float | None = None,
 ) -> list[int]:
-    """The indices of one clip by the rule of `spec`: `spec.frames` of them, or fewer under the rule "all".
+    """The indices of one clip by the rule of `spec`: `spec.frames` of them, or at most as many with "all".
 
-    `spec.short` and `jitter` concern plain segments; dense clips of short videos always wrap. `fps`, the
-    frames a second of the video, concerns even clips; None takes it for what the spec counts in.
+    total: frames of the video. rng: for a random training clip; None gives the test clip. jitter: of
+    "segments". fps: frame rate of the video, for "even"; None assumes `spec.fps`. `spec.short` applies to
+    "segments" only; "dense" always wraps around.
     """
     if spec.sampling == "even":
         return even(total, spec.frames, span_of(spec, fps), rng)
@@ -136,19 +135,19 @@ def clip_indices(
 
 
 def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) -> list[list[int]]:
-    """The test clips of one video: one index list for each.
+    """The indices of each of `clips` test clips of one video.
 
-    Segments: clip k takes the place 1/2 + k / clips (modulo 1) of each part, so that two clips are the
-    middles and the beginnings, the "twice sample" of TSM; rounded ones likewise. Dense: the middle for one
-    clip, else starts spread evenly from the first to the last possible one. Even: the middle for one clip,
-    else starts at k / clips of the room, so that the last clip ends short of the end (the release's rule).
-    "all" leaves nothing for a second clip: UsageError.
+    segments, rounded_segments: clip k takes the fraction 1/2 + k / clips (modulo 1) of each segment, so that
+    two clips are the middles and the beginnings, the "twice sample" of TSM. dense: the middle for one clip,
+    else starts spread evenly from the first to the last possible one. even: the middle for one clip, else
+    starts at k / clips of the range of starts, so that the last clip ends before the end of the video (the
+    release's rule). all: UsageError for more than one clip.
     """
     if clips < 1 or (clips > 1 and spec.sampling == "all"):
-        raise UsageError("clips", f"{clips} test clips of a '{spec.sampling}' sampling", "ask for one clip")
+        raise UsageError("clips", f"{clips} test clips with sampling '{spec.sampling}'", "use one clip")
     if clips == 1 or (spec.sampling == "segments" and total < spec.frames and spec.short != "spread"):
         return [clip_indices(total, spec, fps=fps) for _ in range(clips)]
-    _positive(total=total)
+    _check_positive(total=total)
     if spec.sampling == "even":
         span = span_of(spec, fps)
         room = max(0.0, total - span)
@@ -156,17 +155,17 @@ def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) 
     if spec.sampling == "rounded_segments":
         return [rounded_segments(total, spec.frames, place=(0.5 + k / clips) % 1.0) for k in range(clips)]
     if spec.sampling == "segments":
-        return [_in_each_part(total, spec.frames, (0.5 + k / clips) % 1.0) for k in range(clips)]
+        return [_in_each_segment(total, spec.frames, (0.5 + k / clips) % 1.0) for k in range(clips)]
     room = max(0, total - spec.frames * spec.stride)
     starts = np.linspace(0, room, clips).astype(int).tolist()
     return [_from_start(total, spec.frames, spec.stride, start) for start in starts]
 
 
-def _in_each_part(total: int, frames: int, place: float | np.ndarray) -> list[int]:
-    """The index at `place` (0 the beginning, 1 the end, excluded) of each of `frames` equal parts."""
+def _in_each_segment(total: int, frames: int, place: float | np.ndarray) -> list[int]:
+    """The index at the fraction `place`, in [0, 1), of each of `frames` equal segments."""
     tick = total / frames
     indices = (tick * place + tick * np.arange(frames)).astype(int)
-    picked: list[int] = np.minimum(indices, total - 1).tolist()  # rounding may reach the end of the last part
+    picked: list[int] = np.minimum(indices, total - 1).tolist()  # rounding may reach the end of the video
     return picked
 
 
@@ -188,7 +187,7 @@ def _short(total: int, frames: int, policy: ShortPolicy) -> list[int]:
     return [i % total for i in range(frames)]
 
 
-def _positive(**counts: int) -> None:
+def _check_positive(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} is {count}; a clip needs at least 1")

@@ -1,8 +1,8 @@
-"""Where the bytes of a video come from: a file on the disk, or memory.
+"""The bytes of a video file: on disk or in memory.
 
-A path is looked at before it is opened, because opening a named pipe would wait for ever. Anything else that
-gives bytes (a URL, a file object, bytes) is held in memory whole: the decoder then seeks as it likes, another
-process can go on reading, and no temporary file can be left behind.
+A path is checked before it is opened, because opening a named pipe would block. URLs, file objects and bytes
+are kept in memory: the decoder can then seek, the video can be pickled, and no temporary file can be left
+behind.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ KINDS = {
 }
 LIVE = re.compile(r"(rtsps?|rtmp\w*|rtp|srt|udp|tcp|mms\w?)://|/dev/video\d+$", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
-STEP = 1 << 20  # bytes read at a time from a file object
+READ_SIZE = 1 << 20  # bytes read at a time from a file object
 
 
 class VideoBytes(ABC):
-    """The bytes of one video file, wherever they are kept; can be pickled."""
+    """The bytes of one video file, on disk or in memory; can be pickled."""
 
-    name: str  # for errors: the path, or what stands for it, such as <bytes>
+    name: str  # for error messages: the path, or a placeholder such as <bytes>
     size: int  # bytes
 
     @abstractmethod
     def open(self) -> BinaryIO:
-        """The bytes from the first one on; raises OSError."""
+        """Open the bytes for reading from the start; raises OSError."""
 
     @abstractmethod
     def for_ffmpeg(self) -> str | BinaryIO:
-        """What PyAV is to open; raises DecodeError if the bytes are no longer those of before."""
+        """The argument for `av.open`; DecodeError if the file has changed since it was first opened."""
 
     @abstractmethod
     def explain(self, error: Exception) -> tuple[str, str]:
-        """Cause and hint, in words, of an error while reading."""
+        """Cause and hint, in words, for an error while reading."""
 
 
 class FileOnDisk(VideoBytes):
-    """An ordinary file; raises DecodeError for anything else at the path."""
+    """A regular file on disk; raises DecodeError for anything else at the path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,14 +68,14 @@ class FileOnDisk(VideoBytes):
     def for_ffmpeg(self) -> str:
         if file_identity(self.path) != self._identity:
             raise DecodeError(self.path, "the file changed after it was opened", "open it again")
-        return str(self.path.absolute())  # of which no part is taken for a protocol
+        return str(self.path.absolute())  # so that FFmpeg takes no part of it for a protocol
 
     def explain(self, error: Exception) -> tuple[str, str]:
         return explain(self.path, error)
 
 
 class BytesInMemory(VideoBytes):
-    """Bytes that are held already."""
+    """A video file in memory."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
@@ -83,7 +83,7 @@ class BytesInMemory(VideoBytes):
         self.size = len(data)
 
     def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)  # which shares the bytes
+        return io.BytesIO(self.data)  # does not copy
 
     def for_ffmpeg(self) -> BinaryIO:
         return self.open()
@@ -94,7 +94,7 @@ class BytesInMemory(VideoBytes):
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """Enough of a file's state to notice that another one took its place."""
+    """File attributes that change when a file is replaced."""
 
     size: int
     mtime_ns: int
@@ -103,7 +103,7 @@ class FileIdentity:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """The state of what `path` leads to; raises DecodeError in words when it leads nowhere."""
+    """`path.stat()` with a DecodeError in place of an OSError."""
     try:
         return path.stat()
     except (OSError, ValueError) as error:
@@ -111,16 +111,16 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def file_identity(path: Path) -> FileIdentity:
-    """The identity of an ordinary file; raises DecodeError for anything else."""
+    """The identity of a regular file; raises DecodeError for anything else."""
     found = file_status(path)
     if not stat.S_ISREG(found.st_mode):
         kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise DecodeError(path, f"{kind}, not a file", "give an ordinary file")
+        raise DecodeError(path, f"{kind}, not a file", "give a regular file")
     return FileIdentity(found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
 
 def explain(path: Path | None, error: Exception) -> tuple[str, str]:
-    """The cause and the hint of an error of the file system, in words."""
+    """Cause and hint, in words, for an error of the file system."""
     match getattr(error, "errno", None):
         case errno.ENOENT if path is not None and path.is_symlink():
             return "a link to a file that does not exist", "restore the file or remove the link"
@@ -138,7 +138,7 @@ def explain(path: Path | None, error: Exception) -> tuple[str, str]:
 
 
 def refuse_live(source: str | os.PathLike[str] | int) -> None:
-    """Raise DecodeError for the address of a camera, its number, or the address of a broadcast."""
+    """Raise DecodeError for a live source: the number or address of a camera, or of a broadcast."""
     if isinstance(source, int) or LIVE.match(os.fspath(source)):
         name = f"camera {source}" if isinstance(source, int) else without_secrets(str(source))
         hint = "record it to a file; `foveate stream`, which is for live sources, does not exist yet"
@@ -146,14 +146,14 @@ def refuse_live(source: str | os.PathLike[str] | int) -> None:
 
 
 def without_secrets(url: str) -> str:
-    """A URL without the parts that may hold a password or a signature."""
+    """A URL without the parts that may contain a password or a signature."""
     return re.sub(r"(?<=://)[^/?#]*@", "", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
 def fetch(url: str, limits: Limits) -> BytesInMemory:
-    """Everything that a URL gives, read through fsspec.
+    """Download a URL through fsspec into memory.
 
-    Raises UsageError without fsspec or its package for this kind of URL, DecodeError for what cannot be read.
+    Raises UsageError if fsspec or its package for this protocol is missing, DecodeError if it cannot be read.
     """
     name = without_secrets(url)
     try:
@@ -175,13 +175,13 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
 
 
 def read_all(file: Any, name: str, limits: Limits) -> bytes:
-    """What is left to read in a binary file object, which need not be seekable.
+    """Read the rest of a binary file object, which need not be seekable.
 
-    Raises DecodeError where it gives no bytes, none at all, or more than `limits.max_bytes`.
+    Raises DecodeError if it gives something else than bytes, nothing, or more than `limits.max_bytes`.
     """
     pieces, size = [], 0
     try:
-        while piece := file.read(STEP):
+        while piece := file.read(READ_SIZE):
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise DecodeError(
                     name, f"reading gives {type(piece).__name__}, not bytes", 'open it with "rb"'
@@ -209,14 +209,14 @@ def _at_end(file: Any) -> bool:
 
 
 def checked_fps(fps: float | None) -> float | None:
-    """Frames a second as given; UsageError for what is no rate."""
+    """`fps` if it is None or a positive number, else UsageError."""
     if fps is not None and not (isinstance(fps, int | float) and math.isfinite(fps) and fps > 0):
-        raise UsageError("fps", f"is {fps!r}", "frames a second are a number above 0")
+        raise UsageError("fps", f"is {fps!r}", "it must be a number above 0")
     return fps
 
 
 def sidecar_fps(path: Path) -> float:
-    """Frames a second from the "fps" of a JSON file of the same name, or the default without such a file."""
+    """Frame rate of images or arrays: "fps" in a JSON file of the same name, or the default without one."""
     sidecar = path.parent / f"{path.stem}.json"
     try:
         text = sidecar.read_text(encoding="utf-8")

@@ -1,9 +1,8 @@
-"""Resize, crop, flip and colour a whole clip at once, on any device.
+"""Resize, crop, flip and colour jitter of clips, on any device.
 
-Frames stay uint8 and in decoder order, (T, H, W, C), until a model's `prepare`: that is channels-last memory,
-PyTorch's fastest layout for resizing and for convolutions, so no step pays for a change of layout. One
-random draw serves all frames of a clip. The multi-scale crop is that of TSN, as TSM, AdaFocus and
-bLVNet-TAM train with it.
+Frames stay uint8 (T, H, W, C) until a model's `prepare`: that is channels-last memory, PyTorch's fastest
+layout for resizing and for convolutions, so no step has to change it. All frames of a clip get the same
+random transform. The multi-scale crop is that of TSN, as TSM, AdaFocus and bLVNet-TAM train with it.
 """
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ from foveate.errors import UsageError
 from foveate.video.sample import Jitter
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides of TSN, as parts of the short side of the frame
-LONGEST = 8  # short sides: what a longer frame has beyond is cut off, or one odd video would fill the memory
+MAX_ASPECT = 8  # longer frames are cropped to this aspect ratio, to bound the memory after resizing
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What varies at random in training."""
+    """Random transforms of training clips."""
 
     crop: Literal["multiscale", "random", "center"] = "multiscale"
-    flip: bool = True  # mirror half of the clips; False where labels tell left from right
+    flip: bool = True  # mirror half of the clips, but for classes whose names tell left from right
+    flip_sides: bool = False  # mirror these too; `--flip` says so
     colour: float = 0.0  # strength of the colour jitter, 0 to 1; 0 is none
-    jitter: Jitter = "each"  # segment sampling: one random offset for each segment, or one shared by all
+    jitter: Jitter = "each"  # segment sampling: one random offset per segment, or one shared by all
 
 
 def resize(frames: torch.Tensor, height: int, width: int, antialias: bool = True) -> torch.Tensor:
-    """uint8 (T, H, W, C) to (T, height, width, C), bilinear with pixel centres at halves.
+    """Resize uint8 (T, H, W, C) to (T, height, width, C), bilinear (align_corners=False).
 
-    With `antialias` a shrunk picture averages all pixels that it covers, as Pillow does; without, it reads
-    the nearest two in each direction, as PyTorch's and OpenCV's defaults do. Values agree with the exactly
-    rounded result within 1 of 255.
+    antialias: filter when shrinking, as Pillow does; False interpolates between the nearest two pixels in
+    each direction, as PyTorch and OpenCV do by default. Results are within 1 of the correctly rounded values.
     """
     if tuple(frames.shape[1:3]) == (height, width):
         return frames
     pixels = frames.permute(0, 3, 1, 2)
-    if frames.device.type == "cpu":  # the kernels that take bytes as they are exist here only
+    if frames.device.type == "cpu":  # only the CPU has kernels for uint8
         shaped = F.interpolate(pixels, (height, width), mode="bilinear", antialias=antialias)
     else:
         exact = F.interpolate(pixels.float(), (height, width), mode="bilinear", antialias=antialias)
@@ -53,11 +52,11 @@ def resize(frames: torch.Tensor, height: int, width: int, antialias: bool = True
 
 
 def resize_short(frames: torch.Tensor, side: int, antialias: bool = True) -> torch.Tensor:
-    """Scale (T, H, W, C) until the short side is `side` pixels; the long one follows, rounded down.
+    """Resize (T, H, W, C) so that the short side is `side` pixels; the long side is rounded down.
 
-    Of a frame more than 8 times as long as wide, only the middle 8 short sides are kept.
+    Frames with an aspect ratio above 8 are first centre-cropped to 8.
     """
-    longest = LONGEST * min(frames.shape[1:3])
+    longest = MAX_ASPECT * min(frames.shape[1:3])
     height, width = (min(extent, longest) for extent in frames.shape[1:3])
     frames = crop(frames, _middle(frames.shape[1], height), _middle(frames.shape[2], width), height, width)
     short = min(height, width)
@@ -65,21 +64,23 @@ def resize_short(frames: torch.Tensor, side: int, antialias: bool = True) -> tor
 
 
 def crop(frames: torch.Tensor, top: int, left: int, height: int, width: int) -> torch.Tensor:
-    """A crop of (T, H, W, C) as a view; ValueError where it leaves the frame (slicing would hide it)."""
+    """A crop of (T, H, W, C) as a view; ValueError if it is not inside the frame."""
     inside = top >= 0 and left >= 0 and top + height <= frames.shape[1] and left + width <= frames.shape[2]
     if not inside:
-        raise ValueError(f"a crop of {height}x{width} at ({top}, {left}) leaves {tuple(frames.shape[1:3])}")
+        raise ValueError(
+            f"a crop of {height}x{width} at ({top}, {left}) is not inside {tuple(frames.shape[1:3])}"
+        )
     return frames[:, top : top + height, left : left + width]
 
 
 def center_crop(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tensor:
-    """The middle (T, size, size, C); half a pixel goes to the even pixel, or `up`: to the right and down."""
+    """Centre crop (T, size, size, C). up: round half a pixel up, to the right and down; False: to even."""
     height, width = frames.shape[1:3]
     return crop(frames, _middle(height, size, up), _middle(width, size, up), size, size)
 
 
 def three_crops(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tensor:
-    """(3, T, size, size, C): beginning, middle and end of the longer side, in the middle of the shorter."""
+    """Three crops (3, T, size, size, C): start, middle and end of the longer side, centred on the shorter."""
     height, width = frames.shape[1:3]
     top, left = _middle(height, size, up), _middle(width, size, up)
     if height > width:
@@ -90,7 +91,7 @@ def three_crops(frames: torch.Tensor, size: int, up: bool = False) -> torch.Tens
 
 
 def random_crop(frames: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """A crop (T, size, size, C), every place equally likely."""
+    """A uniformly random crop (T, size, size, C)."""
     top = int(rng.integers(0, frames.shape[1] - size + 1))
     left = int(rng.integers(0, frames.shape[2] - size + 1))
     return crop(frames, top, left, size, size)
@@ -103,7 +104,7 @@ def multi_scale_crop(
     scales: Sequence[float] = SCALES,
     antialias: bool = True,
 ) -> torch.Tensor:
-    """TSN's crop: one of the sizes of `crop_sizes` at one of the 13 `crop_offsets`, resized to a square."""
+    """TSN's training crop: random one of `crop_sizes` and `crop_offsets`, resized to (T, size, size, C)."""
     height, width = frames.shape[1:3]
     sizes = crop_sizes(min(height, width), size, scales)
     h, w = sizes[int(rng.integers(len(sizes)))]
@@ -113,10 +114,10 @@ def multi_scale_crop(
 
 
 def crop_sizes(short: int, size: int, scales: Sequence[float] = SCALES) -> list[tuple[int, int]]:
-    """All (height, width) of a multi-scale crop of a frame with that short side, in pixels.
+    """All (height, width) of a multi-scale crop, in pixels. short: the short side of the frame.
 
-    Each side is one of the scales, at most one step apart, so the shape is never far from a square. A side
-    less than 3 pixels from `size` becomes `size`, which saves a resize that would only blur.
+    Height and width use scales at most one step apart, so that crops are nearly square. A side less than 3
+    pixels from `size` becomes `size`, which avoids a resize that would only blur.
     """
     sides = [max(1, int(short * scale)) for scale in scales]
     sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
@@ -124,21 +125,22 @@ def crop_sizes(short: int, size: int, scales: Sequence[float] = SCALES) -> list[
 
 
 def crop_offsets(spare_height: int, spare_width: int) -> list[tuple[int, int]]:
-    """The 13 (top, left) of a multi-scale crop: a 3 x 3 grid and the four places half way to its corners."""
+    """The 13 (top, left) of a multi-scale crop: a 3 x 3 grid and the four points half way to its corners."""
     down, right = spare_height // 4, spare_width // 4
     grid = [(i * down, j * right) for i in (0, 2, 4) for j in (0, 2, 4)]
     return grid + [(i * down, j * right) for i in (1, 3) for j in (1, 3)]
 
 
 def flip(frames: torch.Tensor) -> torch.Tensor:
-    """The mirror image, left for right, of (..., W, C)."""
+    """Mirror (..., W, C) horizontally."""
     return frames.flip(-2)
 
 
 def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: float) -> torch.Tensor:
-    """Scale brightness, saturation and contrast of (T, H, W, 3), each by a factor within 1 +- `strength`.
+    """Scale brightness, saturation and contrast of uint8 (T, H, W, 3) by factors in 1 +- `strength`.
 
-    Contrast is about the mean of each frame, as in PySlowFast, so that a clip may come in parts.
+    Contrast is relative to the mean of each frame, as in PySlowFast, so that a clip can be processed in
+    parts.
     """
     brightness, saturation, contrast = rng.uniform(1 - strength, 1 + strength, 3).tolist()
     pixels = frames.float() * brightness
@@ -151,7 +153,7 @@ def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: floa
 def train_transform(
     frames: torch.Tensor, spec: ClipSpec, augment: Augment, rng: np.random.Generator
 ) -> torch.Tensor:
-    """A random training clip (T, S, S, C) of uint8 frames (T, H, W, C): one crop and one colour for all T."""
+    """Random training transform of uint8 frames (T, H, W, C) to (T, S, S, C), the same for all T frames."""
     out = _train_crop(frames, spec, augment, rng)
     if augment.flip and rng.random() < 0.5:
         out = flip(out)
@@ -161,7 +163,7 @@ def train_transform(
 
 
 def test_transform(frames: torch.Tensor, spec: ClipSpec, crops: int = 1) -> torch.Tensor:
-    """Test crops (crops, T, S, S, C) of uint8 frames (T, H, W, C): the middle, or three along the length."""
+    """Test crops (crops, T, S, S, C) of uint8 (T, H, W, C): 1, the centre, or 3 along the longer side."""
     if crops not in (1, 3):
         raise UsageError(
             "crops", f"{crops} crops are not defined", "1 is the centre, 3 left, centre and right"

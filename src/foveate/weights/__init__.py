@@ -1,4 +1,4 @@
-"""Models from files: ours (safetensors), and official checkpoints, downloaded by name where published."""
+"""Load models: from Foveate files (safetensors), official checkpoints, and published weights by name."""
 
 from foveate.weights.load import load_model
 from foveate.weights.official import convert, load_official

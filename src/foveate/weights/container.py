@@ -1,6 +1,7 @@
-"""The state dict inside an official checkpoint file, read without running anything the file says.
+"""Read the state dict of an official checkpoint file without executing code in it.
 
-The first bytes say what a file is, never its name: zoos hold torch files and gzip archives called `.pkl`.
+The format is found by the first bytes, not by the name: model zoos have torch files and gzip archives named
+`.pkl`.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from torch import Tensor
 
 from foveate.errors import ModelFileError
 
-# where the field keeps weights beside other things
-ENTRIES = ("state_dict", "model_state", "model_state_dict", "blobs")
-LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save wrote before 1.6
-UNPACKED_LIMIT = 4 << 30  # bytes that a gzip archive may hold
+# keys of a checkpoint under which the field stores its weights
+WEIGHT_KEYS = ("state_dict", "model_state", "model_state_dict", "blobs")
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of files from torch before 1.6
+UNPACKED_LIMIT = 4 << 30  # bytes of a gzip archive, unpacked
 
 
 def read_container(path: Path) -> dict[str, Any]:
-    """Everything in a torch file or a pickle of arrays, or the tensors of a safetensors file.
+    """Read a torch file, a pickle of NumPy arrays or a safetensors file, plain or in a gzip archive.
 
-    A gzip archive of one of these is read through. Damage, and anything else, raises ModelFileError.
+    ModelFileError for damaged files and other formats.
     """
     try:
         with path.open("rb") as file:
@@ -55,7 +56,7 @@ def _read(file: IO[bytes], head: bytes, path: Path) -> dict[str, Any]:
 
 
 def kind_of(head: bytes) -> str:
-    """What a file that is no checkpoint is, by its first bytes."""
+    """What a file that is not a checkpoint contains, by its first bytes, for error messages."""
     start = head.lstrip().lower()
     known = {b"<": "a web page", b"{": "JSON", b"version https://git-lfs": "a Git LFS pointer"}
     return next((name for magic, name in known.items() if start.startswith(magic)), "") or (
@@ -64,13 +65,13 @@ def kind_of(head: bytes) -> str:
 
 
 def _is_pickle(head: bytes) -> bool:
-    """Protocols 2 and later begin with a mark; 0 and 1, Python 2's own, with a dict."""
+    """Whether these are the first bytes of a pickle: of protocol 2 to 5, or of a dict in protocol 0 or 1."""
     return head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(d", b"}q"))
 
 
 def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights among the content of a checkpoint file."""
-    inner = next((content[entry] for entry in ENTRIES if isinstance(content.get(entry), Mapping)), content)
+    """The tensors in the content of a checkpoint file: under one of the usual keys, or at the top level."""
+    inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
     state = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
     if not state:
         raise ModelFileError(path, f"holds no tensors, only {', '.join(list(map(str, content))[:5])}")
@@ -79,16 +80,16 @@ def state_dict_of(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 def _read_torch(file: IO[bytes], path: Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():  # of pickle protocols, which mean nothing to a user
+        with warnings.catch_warnings():  # about pickle protocols, of no use to users
             warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
-            path, "asks to run code, or is damaged; not loaded", "only tensors and plain values are read"
+            path, "would run code, or is damaged; not loaded", "only tensors and plain values are read"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise ModelFileError(path, f"damaged: {str(error) or 'it ends early'}") from error
-    return _demand_dict(content, path)
+    return _check_dict(content, path)
 
 
 def _read_safetensors(file: IO[bytes], path: Path) -> dict[str, Any]:
@@ -111,24 +112,24 @@ def _read_gzip(file: IO[bytes], path: Path) -> dict[str, Any]:
 
 
 def _read_arrays(file: IO[bytes], path: Path) -> dict[str, Any]:
-    """A pickle of nested dicts of numpy arrays, as Python 2 wrote them, the arrays as tensors."""
+    """Read a pickle of nested dicts of NumPy arrays, of Python 2 or 3; arrays become tensors."""
     try:
-        content = _Arrays(file, encoding="latin1").load()
+        content = _ArrayUnpickler(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         cause = str(error) or "damaged"
         raise ModelFileError(path, f"{cause}; not loaded", "only arrays and plain values are read") from error
     except (EOFError, AttributeError, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
         raise ModelFileError(path, f"a damaged pickle: {error}") from error
-    return _tensors(_demand_dict(content, path))
+    return _tensors(_check_dict(content, path))
 
 
-class _Arrays(pickle.Unpickler):
-    """Knows how to build numpy arrays and nothing else."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that can build NumPy arrays and plain values only."""
 
     def find_class(self, module: str, name: str) -> Any:
         found = _BUILDERS.get((module.removeprefix("numpy.core.").removeprefix("numpy._core."), name))
         if found is None:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"would call {module}.{name}")
         return found
 
 
@@ -141,12 +142,12 @@ _BUILDERS: dict[tuple[str, str], Any] = {
     ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1,  # how Python 3 writes the bytes of an array by protocol 2
+    ("_codecs", "encode"): _latin1,  # used by Python 3 for bytes in protocol 2
 }
 
 
 def _tensors(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Numeric arrays as tensors, in nested dicts too; everything else as it is."""
+    """Convert numeric arrays to tensors, in nested dicts too; other values are kept."""
     result: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
@@ -158,7 +159,7 @@ def _tensors(content: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _demand_dict(content: object, path: Path) -> dict[str, Any]:
+def _check_dict(content: object, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelFileError(path, f"holds a {type(content).__name__}, not a dict of weights")
     return content

@@ -1,17 +1,17 @@
-"""Download a published file once: resumed where it broke off, checked, and kept with its SHA-256.
+"""Download published files: resumable, verified, cached with their SHA-256.
 
-Files live in `$FOVEATE_CACHE` (by default ~/.cache/foveate) below the host and path of their address. Without
-a network, `$FOVEATE_MIRROR` names a folder that holds them, by the same path or by name alone, or a web
-address that stands in for the host. What cannot be read as a checkpoint from its first byte to its last is
-refused and not kept.
+Files are kept in `$FOVEATE_CACHE` (default ~/.cache/foveate) under the host and path of their URL. Without a
+network, `$FOVEATE_MIRROR` is a folder that has them, under the same path or by name alone, or the address of
+a server in place of the original host. A download that cannot be read completely as a checkpoint is deleted.
 
-Written here because pooch neither resumes nor locks, and huggingface_hub, for files that are not on its Hub,
-resumes without asking whether the file is still the same.
+Written here because pooch neither resumes nor locks, and huggingface_hub, for files outside its Hub, resumes
+without checking whether the file on the server is still the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import sys
@@ -32,32 +32,34 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from foveate.errors import ModelFileError, OutputError
 from foveate.weights.container import read_container
 
-TRIES = 5  # of a download that breaks off
-PAUSE = 0.2  # seconds before the second try, doubled before each further one
+log = logging.getLogger(__name__)
+
+TRIES = 5  # attempts if a download is interrupted
+PAUSE = 0.2  # seconds before the second attempt, doubled before each further one
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
 OFFLINE = "offline? FOVEATE_MIRROR may name a folder that holds the file"
 
 
 def fetch(url: str, mirror: str | Path | None = None) -> Path:
-    """The local copy of a published file, downloaded if it is not there yet.
+    """The path of the local copy of a published file, which is downloaded if it is not in the cache.
 
-    mirror: a file, a folder or a web address in place of the published one; `$FOVEATE_MIRROR` if None.
-    ModelFileError for a file that cannot be had or is not what it should be, OutputError for a full disk.
+    mirror: a file, folder or server address to use instead of `url`; None: `$FOVEATE_MIRROR`. ModelFileError
+    if the file cannot be downloaded or is not a checkpoint, OutputError if it cannot be written.
     """
     mirror = mirror or os.environ.get("FOVEATE_MIRROR") or ""
     over_web = str(mirror).startswith(("http://", "https://"))
     if mirror and not over_web:
         return _in_mirror(Path(mirror), url)
-    place = urlsplit(url)
-    source = str(mirror).rstrip("/") + place.path if over_web else url
-    target = cache_folder() / place.netloc / place.path.lstrip("/")
+    address = urlsplit(url)
+    source = str(mirror).rstrip("/") + address.path if over_web else url
+    target = cache_folder() / address.netloc / address.path.lstrip("/")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        alone = FileLock(f"{target}.lock").acquire()  # one process at a time works on a file of the cache
+        lock = FileLock(f"{target}.lock").acquire()  # one process at a time per file of the cache
     except OSError as error:
         raise OutputError(target.parent, error.strerror or str(error), "set FOVEATE_CACHE") from error
-    with alone:
+    with lock:
         if target.exists():
             _check_record(target)
         else:
@@ -65,17 +67,24 @@ def fetch(url: str, mirror: str | Path | None = None) -> Path:
     return target
 
 
+def is_at_hand(url: str) -> bool:
+    """Whether `fetch` needs no download: the file is in the cache, or a mirror is set."""
+    address = urlsplit(url)
+    cached = cache_folder() / address.netloc / address.path.lstrip("/")
+    return bool(os.environ.get("FOVEATE_MIRROR")) or cached.exists()
+
+
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """The folder where downloads are cached."""
     return Path(os.environ.get("FOVEATE_CACHE") or Path.home() / ".cache" / "foveate").expanduser()
 
 
 def _in_mirror(mirror: Path, url: str) -> Path:
-    """The file of a mirror by the whole path of the address, or by as much of its end as is there."""
+    """Find a file in a mirror folder by host and path of its URL, or by the longest suffix of these."""
     if mirror.is_file():
         return mirror
-    place = urlsplit(url)
-    parts = (place.netloc, *place.path.strip("/").split("/"))
+    address = urlsplit(url)
+    parts = (address.netloc, *address.path.strip("/").split("/"))
     for first in range(len(parts)):
         if (found := mirror.joinpath(*parts[first:])).is_file():
             return found
@@ -83,6 +92,7 @@ def _in_mirror(mirror: Path, url: str) -> Path:
 
 
 def _download(source: str, target: Path) -> None:
+    log.info("downloading %s to %s", source, target)
     with _progress_bar(target.name) as progress:
         download = _Download(source, target, progress)
         download.run()
@@ -93,23 +103,23 @@ def _download(source: str, target: Path) -> None:
 
 
 class _Download:
-    """A file on its way: what came of it lies in `part`, what the server calls its version in `tag`."""
+    """A resumable download: `part` has the bytes so far, `tag` the server's version (ETag) of the file."""
 
     def __init__(self, source: str, target: Path, progress: Progress) -> None:
         self.source = source
         self.part = target.with_name(f"{target.name}.part")
         self.tag = target.with_name(f"{target.name}.tag")
         self.progress = progress
-        self.have = 0  # bytes that are here
-        self.total: int | None = None  # of how many; None where the last try was not told
-        self.reason = ""  # why the last try ended
+        self.have = 0  # bytes downloaded so far
+        self.total: int | None = None  # bytes of the file; None if the last attempt did not find out
+        self.reason = ""  # why the last attempt failed
 
     def run(self) -> None:
-        """Try until all is here; ModelFileError if it never is, or is no checkpoint."""
+        """Download with retries; ModelFileError if it stays incomplete or is not a checkpoint."""
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
-            self._try()
+            self._attempt()
             if self.total is not None and self.have >= self.total:
                 return self._check()
         if self.total is None:
@@ -118,15 +128,15 @@ class _Download:
         cause = f"broke off {TRIES} times, {here}: {self.reason}"
         raise ModelFileError(self.source, cause, "run it again: it goes on from there")
 
-    def _try(self) -> None:
-        """Ask for what is missing, and keep what comes."""
+    def _attempt(self) -> None:
+        """One attempt: request the missing bytes and append what arrives."""
         self.have = self.part.stat().st_size if self.part.exists() else 0
         self.total, self.reason = None, "the connection was closed"
         try:
             with urlopen(self._request(), timeout=TIMEOUT) as answer:
                 self._store(answer)
         except HTTPError as error:
-            self._refused(error)
+            self._handle_http_error(error)
         except (URLError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, socket.gaierror | ConnectionRefusedError):
@@ -137,12 +147,12 @@ class _Download:
         request = Request(self.source, headers={"User-Agent": "foveate", "Accept-Encoding": "identity"})
         if self.have and self.tag.exists():
             request.add_header("Range", f"bytes={self.have}-")
-            if version := self.tag.read_text():  # a file that was replaced since is then sent whole
+            if version := self.tag.read_text():  # if the file has changed, the server sends all of it
                 request.add_header("If-Range", version)
         return request
 
     def _store(self, answer: HTTPResponse) -> None:
-        """Write what comes behind what is here, or anew where the server sends the whole file again."""
+        """Append the response to `part`, or start over if the server sends the whole file."""
         headers = answer.headers
         if headers.get_content_type() == "text/html":
             raise ModelFileError(self.source, "the server sent a web page", "is the address still right?")
@@ -165,23 +175,22 @@ class _Download:
         if self.total is None and answer.isclosed():
             self.total = self.have
 
-    def _refused(self, error: HTTPError) -> None:
-        """A busy server may be asked again; all else is final, unless nothing is left to send."""
+    def _handle_http_error(self, error: HTTPError) -> None:
+        """An HTTP error: retry if the server is busy, complete if nothing was left to send, else give up."""
         if error.code == 416:
             if error.headers.get("Content-Range") == f"bytes */{self.have}":
                 self.total = self.have
             else:
-                self.part.unlink(missing_ok=True)  # of another file
+                self.part.unlink(missing_ok=True)  # it is of another version
             return
         self.reason = f"the server says {error.code} {error.reason}"
         if error.code < 500 and error.code != 429:
             raise ModelFileError(self.source, self.reason) from error
 
     def _check(self) -> None:
-        """Remove and refuse what is not a checkpoint, or not all of it, by reading it.
+        """Read the download as a checkpoint; delete it and raise ModelFileError if that fails.
 
-        An announced length may be too small, and most formats show only at their end that something is
-        missing.
+        The announced length may be wrong, and most formats show only at their end that something is missing.
         """
         try:
             if self.have != self.total:
@@ -194,13 +203,13 @@ class _Download:
             if error.subject == self.source:
                 raise
             hint = "run it again, or is the address no longer right?"
-            cause = f"what the server sent is no use: {error.cause}"
+            cause = f"the downloaded file cannot be used: {error.cause}"
             raise ModelFileError(self.source, cause, hint) from error
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """What the disk refuses is no fault of the connection: OutputError."""
+    """Turn an OSError while writing into OutputError, so that it is not taken for a network error."""
     try:
         yield
     except OSError as error:
@@ -208,7 +217,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _record_of(target: Path) -> Path:
-    """Where the SHA-256 of a file stands that was downloaded."""
+    """The file with the SHA-256 of a downloaded file."""
     return target.with_name(f"{target.name}.sha256")
 
 
@@ -225,7 +234,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _progress_bar(name: str) -> Iterator[Progress]:
-    """A bar on standard error, where that is a terminal."""
+    """A progress bar on standard error if that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:

@@ -1,4 +1,4 @@
-"""A model in one safetensors file: weights, and in its header all that is needed to predict."""
+"""Model files: one safetensors file with the weights and, in its header, all that is needed to predict."""
 
 from __future__ import annotations
 
@@ -16,58 +16,66 @@ from foveate import __version__
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
+from foveate.io import atomic_write
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.weights.rename import load_strictly
-from foveate.whole import replacing
 
-HEADER_LIMIT = 4 << 20  # bytes; ours stay below 100 kB, a hostile one can hold half a million empty tensors
+HEADER_LIMIT = 4 << 20  # bytes; ours are below 100 kB, a malicious one may have millions of entries
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of its model."""
+    """The metadata in the header of a model file."""
 
-    name: str  # of the zoo
-    config: dict[str, Any]  # of the model, all fields
+    name: str  # in models/zoo.py
+    config: dict[str, Any]  # all fields of the model's configuration
     spec: ClipSpec
     labels: tuple[str, ...] = ()  # class names in label order; empty if unknown
-    training: dict[str, Any] = field(default_factory=dict)  # a summary: data, epochs, result
+    training: dict[str, Any] = field(default_factory=dict)  # summary of the training: data, epochs, result
     version: str = __version__
-    independent: bool = False  # a probability for each class (sigmoid) in place of one shared (softmax)
+    independent: bool = False  # multi-label: sigmoid per class in place of one softmax
+    trained_on: str = ""  # description of the training data
 
 
 def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
-    """Write the model whole or not at all; a full disk or a missing folder raises OutputError.
+    """Write a model file atomically; OutputError if it cannot be written.
 
-    training: a summary of how the weights came about, plain data.
+    training: a summary of how the weights were trained, as plain data for the header.
     """
-    config, told = to_dict(model.config), training or {}
-    card = ModelCard(model.name, config, model.spec, model.labels, told, independent=model.independent)
+    card = ModelCard(
+        model.name,
+        to_dict(model.config),
+        model.spec,
+        model.labels,
+        training or {},
+        independent=model.independent,
+        trained_on=model.trained_on,
+    )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
-        with replacing(path, durable=True) as part:
+        with atomic_write(path, durable=True) as part:
             safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
-            part.chmod(_usual_mode())
+            part.chmod(_default_mode())
     except safetensors.SafetensorError as error:
         cause = f"cannot be written: {error}"
         raise OutputError(path, cause, "is there space, and may you write there?") from error
 
 
 def read_card(path: Path) -> ModelCard:
-    """The header of a model file; ModelFileError if it is not one of ours or not whole."""
+    """Read the metadata of a model file; ModelFileError if it is damaged or not a Foveate file."""
     header = _read_header(path)
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "foveate" not in metadata:
         raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
     try:
-        return from_dict(ModelCard, _updated(json.loads(metadata["foveate"])), "header")
+        return from_dict(ModelCard, _migrated(json.loads(metadata["foveate"])), "header")
     except (FoveateError, ValueError) as error:
         raise ModelFileError(path, f"its description does not fit version {__version__}: {error}") from error
 
 
 def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
-    """The model of a file, in eval mode, and its card. Anything odd raises ModelFileError; nothing is run."""
+    """Read a model, in eval mode, and its metadata; ModelFileError if it cannot be used."""
     card = read_card(path)
     try:
         model = create_model(card.name, **card.config)
@@ -84,25 +92,26 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
         raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
+    model.trained_on = card.trained_on
     return model.eval(), card
 
 
-def _updated(header: Any) -> Any:
-    """The header of an earlier version as this one writes it: the place for any field that moves or goes.
+def _migrated(header: Any) -> Any:
+    """Migrate the header of an earlier version to the present fields.
 
-    A field that is new needs nothing here: it gets the value that the zoo gives it.
+    Renamed and removed fields are handled here; new fields get the value that the zoo has for the model.
     """
     config = header.get("config") if isinstance(header, dict) else None
     if not isinstance(config, dict):
         return header
-    if "shift" in config:  # TSN's `temporal` was called so
+    if "shift" in config:  # the old name of TSN's `temporal`
         rest = {key: value for key, value in config.items() if key != "shift"}
         config = rest | {"temporal": {"both": "shift"}.get(config["shift"], config["shift"])}
     return header | {"config": config}
 
 
-def _usual_mode() -> int:
-    """Permissions that a new file gets here; the library that writes ours gives none to others."""
+def _default_mode() -> int:
+    """Default permissions of new files; safetensors writes files that only the owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
@@ -129,5 +138,5 @@ def _read_header(path: Path) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands twice in the header")
+        raise ValueError("duplicate key in the header")
     return result

@@ -1,4 +1,4 @@
-"""Checkpoints as their authors released them become Foveate models, strict both ways."""
+"""Convert official checkpoints to Foveate models; no weight may be missing or left over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.errors import ModelFileError
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_model, entry
+from foveate.models.zoo import create_model, model_spec
 from foveate.weights.addresses import class_names
 from foveate.weights.container import read_container, state_dict_of
 from foveate.weights.origins import Origin, find_origin, get_origin
@@ -21,20 +21,20 @@ from foveate.weights.rename import load_strictly
 def convert(
     state_dict: Mapping[str, Tensor], origin: str, name: str, num_classes: int | None = None, **fields: Any
 ) -> VideoModel:
-    """An official state dict, its keys as released, as our model `name` in eval mode.
+    """Convert an official state dict, with the keys of its release, to the model `name` in eval mode.
 
-    fields: fields of the model's configuration that differ from the named one's, and from what weights of
-    this origin need. The model's ClipSpec then makes pixels as the authors did, and it has class names where
-    all models of this origin know the same classes, those of ImageNet. A key that is missing, left over or of
-    another shape raises ModelFileError with the first five.
+    origin: the code base that wrote it (weights/origins/). fields: configuration fields to change. The
+    model's ClipSpec resizes and crops as the authors did, and it has class names if all models of the origin
+    have the same classes (ImageNet). ModelFileError for a missing or left-over key or a wrong shape, with the
+    first five.
     """
-    source, config = get_origin(origin), entry(name).config
+    source, config = get_origin(origin), model_spec(name).config
     needed = {field: value for field, value in source.fields.items() if hasattr(config, field)}
     model = create_model(name, num_classes, **needed | fields)
     state = source.rename(state_dict, name)
     wants_policy = any(key.startswith("policy.") for key in model.state_dict())
     if wants_policy and not any(key.startswith("policy.") for key in state):
-        hint = "a file of stage 1 has none: convert it with the setting policy=random or policy=centre"
+        hint = "files of training stage 1 have none: convert with the setting policy=random or policy=centre"
         raise ModelFileError(f"{name} from {origin}", "the checkpoint holds no policy", hint)
     load_strictly(model, state, f"{name} from {origin}")
     model.spec = replace(model.spec, **source.pixels)
@@ -47,10 +47,10 @@ def convert(
 def load_official(
     path: str | Path, name: str, origin: str | None = None, num_classes: int | None = None, **fields: Any
 ) -> VideoModel:
-    """A released file as our model `name`; origin and number of classes are read from its keys unless given.
+    """Load a released file as the model `name`; origin and classes are found from its keys unless given.
 
-    UsageError for an unknown origin or field, ModelFileError for a file that is damaged, or is not of this
-    origin and model.
+    UsageError for an unknown origin or field, ModelFileError for a damaged file or one of another origin or
+    model.
     """
     path = Path(path)
     content = read_container(path)
@@ -61,16 +61,16 @@ def load_official(
         return convert(state, source.name, name, num_classes or _count_classes(state, source, path), **fields)
     except ModelFileError as error:
         found = find_origin(state.keys(), path).name
-        if found != source.name and {found, source.name} != {"torchvision", "ibm"}:  # which share most names
+        if found != source.name and {found, source.name} != {"torchvision", "ibm"}:  # these share most names
             cause = f"names its keys as {found} does, not as {source.name}"
             raise ModelFileError(path, cause, "leave the origin out") from error
         raise ModelFileError(path, str(error)) from error
 
 
 def _count_classes(state_dict: Mapping[str, Tensor], origin: Origin, path: Path) -> int:
-    """The number of rows of the classifier."""
+    """Number of classes, from the rows of the classifier."""
     renamed = origin.rename(state_dict, str(path))
     for classifier in ("head.linear.weight", "local_head.weight", "policy_head.weight"):
         if classifier in renamed:
             return renamed[classifier].shape[0]
-    raise ModelFileError(path, "holds no classifier")
+    raise ModelFileError(path, "has no classifier")

@@ -1,4 +1,4 @@
-"""State dicts whose keys get other names, and are loaded strictly: nothing missing, left over, misshapen."""
+"""Rename the keys of state dicts, and load state dicts strictly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from foveate.errors import ModelFileError
 Renames = Sequence[tuple[str, str | None]]
 """(pattern, replacement) pairs of regular expressions, applied to a key one after another.
 
-None drops the key: something the official model carries and does not use.
+A replacement of None drops the key, for weights that the official model has and does not use.
 """
 
 
 def rename(state: Mapping[str, Tensor], renames: Renames, subject: str) -> dict[str, Tensor]:
-    """The state dict with other keys; two that become one raise ModelFileError, which `subject` begins."""
+    """Rename the keys of a state dict; ModelFileError, naming `subject`, if two keys become the same."""
     patterns = [(re.compile(pattern), replacement) for pattern, replacement in renames]
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -26,7 +26,7 @@ def rename(state: Mapping[str, Tensor], renames: Renames, subject: str) -> dict[
         if ours is None:
             continue
         if ours in renamed:
-            raise ModelFileError(subject, f"two entries become '{ours}', the second is '{key}'")
+            raise ModelFileError(subject, f"two keys become '{ours}', the second is '{key}'")
         renamed[ours] = value
     return renamed
 
@@ -41,9 +41,9 @@ def _renamed(key: str, patterns: Sequence[tuple[re.Pattern[str], str | None]]) -
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -> None:
-    """Copy `state` into the model; a difference of keys or shapes raises ModelFileError with the first five.
+    """Load `state` into the model; ModelFileError with the first five differences of keys or shapes.
 
-    The step counters of batch norm, which old files lack and nothing reads in evaluation, may be absent.
+    `num_batches_tracked` of batch norms may be missing: old files lack it, and evaluation does not use it.
     """
     want = model.state_dict()
     problems = _depths(state, want) or _differences(state, want)
@@ -68,7 +68,7 @@ def _differences(state: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> lis
 
 
 def _depths(state: Iterable[str], want: Iterable[str]) -> list[str]:
-    """Where one of the two has more numbered blocks: another depth, which explains all the rest."""
+    """Differences in the number of blocks, that is in depth; these explain all other differences."""
     theirs, ours = _block_counts(state), _block_counts(want)
     return [
         f"{place} has {theirs[place]} blocks in the file and {ours[place]} in the model"
@@ -78,7 +78,7 @@ def _depths(state: Iterable[str], want: Iterable[str]) -> list[str]:
 
 
 def _block_counts(keys: Iterable[str]) -> dict[str, int]:
-    """Of each list of three or more parts that are numbered from 0, its length."""
+    """Length of each list of three or more numbered modules, by the prefix of its keys."""
     numbers: dict[str, set[int]] = defaultdict(set)
     for key in keys:
         for match in re.finditer(r"\.(\d+)(?=\.)", key):

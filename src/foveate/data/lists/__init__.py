@@ -15,9 +15,10 @@ from typing import get_args
 
 from foveate.data.class_names import read_class_names
 from foveate.data.lists.detect import READERS, ListFormat, detect
-from foveate.data.lists.entries import ListFolder, VideoEntry, VideoList, to_entries
+from foveate.data.lists.entries import ListFolder, VideoEntry, VideoList, portable, to_entries
 from foveate.data.lists.jsonl import write_jsonl
 from foveate.data.lists.labels import resolve_labels
+from foveate.data.lists.locate import locate
 from foveate.data.lists.rows import ListSource
 from foveate.data.text import read_lines
 from foveate.errors import DataError, UsageError
@@ -66,24 +67,26 @@ def read_list(
     `split` chooses among the parts of a format that has several. `label_base` says what labels count from
     where the list itself does not tell; give a validation list that of its training list.
 
-    Whatever was detected or left out is said in the notes. DataError names the line and what is wrong there;
-    UsageError says which argument is missing or impossible. Files that do not exist are no error here.
+    Whatever was detected, searched or left out is said in the notes. DataError names the line or the column
+    and what is wrong there; UsageError says which argument is missing or impossible. Files that do not exist
+    and videos without a label among others are no error here.
     """
     path = Path(path)
     lines = [] if path.is_dir() else _written_lines(path)
-    chosen = _chosen_format(path, lines, format)
+    folder = Path(root or (path if path.is_dir() else path.parent))
+    chosen = _chosen_format(path, lines, format, folder)
     if split and chosen not in SPLIT_FORMATS:
         raise UsageError(path, f"split '{split}' is asked of format {chosen}", "it has no splits")
     if label_base not in (None, 0, 1):
         raise UsageError("label_base", f"is {label_base}", "labels count from 0 or from 1")
     names, origin = _class_names(path, chosen, classes)
-    source = ListSource(path, lines, names, split, _checked_template(template))
-    parsed = READERS[chosen](source)
+    source = ListSource(path, lines, names, split, _checked_template(template), folder)
+    parsed = locate(portable(READERS[chosen](source), source), source)
     if not parsed.rows:
         raise DataError(path, "holds no videos", "; ".join(parsed.notes))
     labels = resolve_labels(parsed, source, label_base)
-    folder = ListFolder(Path(root or (path if path.is_dir() else path.parent)), confined=root is not None)
-    entries, repeats = to_entries(parsed.rows, labels.indices, folder, source)
+    confined = ListFolder(folder, confined=root is not None)
+    entries, repeats = to_entries(parsed.rows, labels.indices, confined, source)
     detected = f"format {chosen}" + (", detected" if format == "auto" else "")
     notes = (detected, *origin, *parsed.notes, *labels.notes, *repeats)
     several = parsed.multi_label or any(len(found) > 1 for found in labels.indices.values())
@@ -97,11 +100,11 @@ def _written_lines(path: Path) -> list[str]:
     return lines
 
 
-def _chosen_format(path: Path, lines: Sequence[str], format: ListFormat) -> ListFormat:
+def _chosen_format(path: Path, lines: Sequence[str], format: ListFormat, folder: Path) -> ListFormat:
     if format not in get_args(ListFormat):
         raise UsageError(format, "no format of lists", f"known: {', '.join(get_args(ListFormat))}")
     if format == "auto":
-        return detect(path, lines)
+        return detect(path, lines, folder)
     if path.is_dir() != (format in FOLDER_FORMATS):
         raise UsageError(path, f"is {'a' if path.is_dir() else 'no'} folder, and format {format} was named")
     return format

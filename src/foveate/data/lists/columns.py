@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 
 from foveate.data.lists.folder import VIDEO_SUFFIXES, has_suffix
@@ -50,7 +51,8 @@ class Layout:
 def read_columns(source: ListSource, layout: Layout) -> ParsedList:
     """All rows of a list in the given layout; a line that does not fit raises DataError naming it.
 
-    Where the number of fields is fixed they are counted from the right, so a path may hold blanks.
+    Fields are counted from the right, those of a changing number by being whole numbers, so a path may hold
+    blanks.
     """
     split = _splitter(layout)
     rows = [
@@ -64,12 +66,18 @@ def read_columns(source: ListSource, layout: Layout) -> ParsedList:
 def _splitter(layout: Layout) -> Callable[[str], list[str]]:
     separator, cuts = layout.separator, layout.width - 1
     if separator is None and layout.labels == "many":
-        return str.split
+        return _split_before_numbers
     if separator is None:
         return lambda line: line.strip(" \t").rsplit(None, cuts)
     if layout.labels == "many":
         return lambda line: [field.strip(" \t") for field in line.split(separator)]
     return lambda line: [field.strip(" \t") for field in line.rsplit(separator, cuts)]
+
+
+def _split_before_numbers(line: str) -> list[str]:
+    """A path, which may hold blanks, and the whole numbers behind it."""
+    run = _trailing_numbers(line.split())
+    return line.strip(" \t").rsplit(None, max(run, 1))
 
 
 def _row(fields: list[str], layout: Layout, line: int, source: ListSource) -> Row:
@@ -107,7 +115,7 @@ def _number(text: str, meaning: str, line: int, source: ListSource) -> int:
 class ListSample:
     """What some lines of a list have in common."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], folder: Path) -> None:
         spread = lines[:: len(lines) // SAMPLE + 1]
         sample = [line.strip() for line in spread if line.strip()]
         self.separator = _separator(sample)
@@ -115,19 +123,31 @@ class ListSample:
         runs = [_trailing_numbers(fields) for fields in self.fields]
         counts = Counter(runs)
         self.numbers = counts.most_common(1)[0][0]  # whole numbers at the end of most lines
-        unblanked = all(len(fields) == 1 + run for fields, run in zip(self.fields, runs, strict=True) if run)
-        self.varied = unblanked and len(counts.keys() - {0}) > 1  # a changing number of labels
-        self.fewest = min(counts.keys() - {0}, default=0)
         ends = [fields[-1 - run] for fields, run in zip(self.fields, runs, strict=True)]
+        certain = all(  # where the path ends, whatever blanks and numbers it holds
+            len(fields) == 1 + run or has_suffix(end, VIDEO_SUFFIXES)
+            for fields, run, end in zip(self.fields, runs, ends, strict=True)
+            if run
+        )
+        self.varied = certain and len(counts.keys() - {0}) > 1  # a changing number of labels
+        self.fewest = min(counts.keys() - {0}, default=0)
         self.videos = _most(has_suffix(end, VIDEO_SUFFIXES) for end in ends)
-        self.ranges = self.numbers >= 2 and _most(map(_is_range, self.fields, runs))
+        numbered = (
+            self.separator is None and self.numbers > 1 and _ends_in_numbers(sample, self.numbers, folder)
+        )
+        self.numbers -= numbered
+        self.ranges = not numbered and self.numbers >= 2 and _most(map(_is_range, self.fields, runs))
         self.test_videos = self.ranges and all(map(_is_test_video, self.fields))
         self.bare = _most(len(f) == 1 or has_suffix(f[-1], VIDEO_SUFFIXES) for f in self.fields)
 
 
-def guess_format(lines: Sequence[str]) -> ColumnFormat:
-    """The format of a plain list; where two read the same, the one with fewer demands."""
-    sample = ListSample(lines)
+def guess_format(lines: Sequence[str], folder: Path) -> ColumnFormat | None:
+    """The format of a plain list; where two read the same, the one with fewer demands.
+
+    None where a fixed number of numbers follows each video: these may be labels, or a stretch and a label.
+    folder: where its paths start.
+    """
+    sample = ListSample(lines, folder)
     if sample.separator is not None:
         several = sample.numbers > 1 or sample.varied
         return ("adafocus" if sample.separator == "," else "ibm") if several else "pyslowfast"
@@ -135,6 +155,8 @@ def guess_format(lines: Sequence[str]) -> ColumnFormat:
         return "mmaction2"
     if sample.test_videos or (sample.numbers >= 3 and sample.ranges):
         return "ibm"
+    if sample.videos and sample.numbers >= 3 and not sample.varied:
+        return None
     if sample.numbers == 2 and not (sample.varied and sample.fewest == 2):
         return "tsm"
     return "pyslowfast" if sample.numbers < 2 else "mmaction2"
@@ -142,7 +164,7 @@ def guess_format(lines: Sequence[str]) -> ColumnFormat:
 
 def columns_reader(layout: Callable[[ListSample], Layout]) -> Reader:
     """The reader of a format whose layout follows from a look at the list."""
-    return lambda source: read_columns(source, layout(ListSample(source.lines)))
+    return lambda source: read_columns(source, layout(ListSample(source.lines, source.folder)))
 
 
 def pyslowfast_layout(sample: ListSample) -> Layout:
@@ -173,8 +195,10 @@ def adafocus_layout(sample: ListSample) -> Layout:
 
 def ibm_layout(sample: ListSample) -> Layout:
     """`folder start end [label ..]`, with blanks or semicolons; test lists end after the range."""
-    unlabelled = sample.numbers == 2 and not sample.varied
-    return Layout("ibm", sample.separator, "start end", "none" if unlabelled else "many")
+    labels: Literal["none", "one", "many"] = "many"
+    if not sample.varied and sample.numbers in (2, 3):
+        labels = "none" if sample.numbers == 2 else "one"
+    return Layout("ibm", sample.separator, "start end", labels)
 
 
 def _separator(sample: Sequence[str]) -> str | None:
@@ -186,6 +210,16 @@ def _separator(sample: Sequence[str]) -> str | None:
         ):
             return separator
     return None
+
+
+def _ends_in_numbers(sample: Sequence[str], numbers: int, folder: Path) -> bool:
+    """Whether the first of the numbers at the end of the lines belongs to the name: "clip 7" is there."""
+    votes = 0
+    for line in sample[:50]:
+        *_, longer = line.rsplit(None, numbers - 1)[:1]
+        *_, shorter = line.rsplit(None, numbers)[:1]
+        votes += (folder / longer).exists() - (folder / shorter).exists()
+    return votes > 0
 
 
 def _trailing_numbers(fields: Sequence[str]) -> int:

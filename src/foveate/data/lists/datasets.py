@@ -35,7 +35,7 @@ def read_something_v2(source: ListSource) -> ParsedList:
     if not isinstance(items, list):
         raise DataError(source.path, "is not a JSON list of videos")
     rows = [_something_item(item, number, source) for number, item in enumerate(items, 1)]
-    return ParsedList(rows, "names", known=("something_v2",))
+    return ParsedList(rows, "names", known=("something_v2",), search="stems")
 
 
 def _something_item(item: object, number: int, source: ListSource) -> Row:

@@ -29,13 +29,20 @@ from foveate.data.lists.datasets import (
 )
 from foveate.data.lists.folder import read_folder
 from foveate.data.lists.jsonl import is_jsonl, read_jsonl
+from foveate.data.lists.records import (
+    class_before_video,
+    header_of_unknown_names,
+    unknown_header,
+    unnamed_columns,
+)
 from foveate.data.lists.rows import Reader
+from foveate.errors import DataError
 
 ListFormat = Literal[
     "auto",  # found by looking
     "jsonl",  # {"foveate": 1, ..}, then {"path", "labels", ..} a line
     "folder",  # class/video, or split/class/video
-    "csv",  # a header with path and label, separated by comma, semicolon or tab
+    "csv",  # a header with path and label (header.py has other names for them), or JSON objects with these
     "pyslowfast",  # path [frames] [label]
     "mmaction2",  # video label [label ..] | folder frames label
     "tsm",  # folder frames label
@@ -65,19 +72,36 @@ READERS: Mapping[str, Reader] = {
     "charades": read_charades,
 }
 SIGNS: Mapping[ListFormat, Callable[[Sequence[str]], bool]] = {  # the first that fits
-    "jsonl": is_jsonl,
     "charades": is_charades,
-    "something_v2": is_something_v2,
     "kinetics": is_kinetics,
     "csv": is_table,
+    "jsonl": is_jsonl,
+    "something_v2": is_something_v2,
     "ucf101": is_ucf101,
     "something_v1": is_something_v1,
 }
 
 
-def detect(path: Path, lines: Sequence[str]) -> ListFormat:
-    """The format of a folder, or of a list by its lines."""
+def detect(path: Path, lines: Sequence[str], folder: Path | None = None) -> ListFormat:
+    """The format of a folder, or of a list by its lines. folder: where its paths start; its own if None.
+
+    DataError for a header of names that are not known, and for lines that can be read in two ways.
+    """
     if path.is_dir():
         return "hmdb51" if is_hmdb51(path) else "folder"
-    found = next((format for format, fits in SIGNS.items() if fits(lines)), None)
-    return found or guess_format(lines)
+    for format, fits in SIGNS.items():
+        if fits(lines):
+            return format
+    folder = folder or path.parent
+    if cells := header_of_unknown_names(lines):
+        raise unknown_header(path, cells)
+    if class_before_video(lines, path, folder):
+        return "csv"
+    if width := unnamed_columns(lines):
+        hint = "begin the list with a line such as path,label,start_s,end_s"
+        raise DataError(f"{path}:1", f"{width} columns, and no line says what they are", hint)
+    found = guess_format(lines, folder)
+    if found is None:
+        hint = "begin it with path,start_frame,end_frame,label, or give --format mmaction2 for labels"
+        raise DataError(f"{path}:1", "the numbers after a video: labels, or a stretch and a label?", hint)
+    return found

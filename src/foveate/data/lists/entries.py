@@ -6,14 +6,18 @@ Paths are joined to their folder and every part of a video is taken once.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foveate.data.lists.rows import ListSource, Row
+from foveate.data.lists.folder import is_companion
+from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
 
 NO_RANGE = (None, None, None, None)  # of a row that is all of a video
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # C:\ or \\server\ at the start of a path of Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,38 @@ class ListFolder:
         self._inside = os.path.join(os.path.abspath(path), "")  # noqa: PTH100, PTH118
 
     def join(self, path: str) -> str:
-        """`path` as it is when absolute, else below the folder."""
-        return path if os.path.isabs(path) else self.prefix + path  # noqa: PTH117 (a Path a line is slow)
+        """`path` as it is when absolute or a URL, else below the folder."""
+        return path if URL.match(path) or os.path.isabs(path) else self.prefix + path  # noqa: PTH117 (a Path a line is slow)
 
     def holds(self, path: str) -> bool:
         """Whether a joined path lies below the folder by its name; links are not looked at."""
         return os.path.abspath(path).startswith(self._inside)  # noqa: PTH100
+
+
+def portable(parsed: ParsedList, source: ListSource) -> ParsedList:
+    """The rows as this system can read them, with a note of what was changed.
+
+    Backslashes of Windows become slashes, unless a file has them in its name; companions of macOS are left
+    out. A path on a drive of Windows raises DataError.
+    """
+    companions = [row for row in parsed.rows if "._" in row.path and is_companion(row.path)]
+    if companions:
+        parsed.rows[:] = [row for row in parsed.rows if not is_companion(row.path)]
+        parsed.notes.append(f"{len(companions)} companions of macOS left out, such as {companions[0].path}")
+    if os.sep == "\\":
+        return parsed
+    changed = 0
+    for place, row in enumerate(parsed.rows):
+        if "\\" not in row.path or os.path.lexists(source.folder / row.path):
+            continue
+        if DRIVE.match(row.path):
+            hint = "write paths relative to a folder, and give it by --root"
+            raise DataError(source.at(row.line), f"{row.path[:100]}: a path on a drive of Windows", hint)
+        parsed.rows[place] = row._replace(path=row.path.replace("\\", "/"))
+        changed += 1
+    if changed:
+        parsed.notes.append(f"backslashes in {changed} paths are read as slashes")
+    return parsed
 
 
 def to_entries(
@@ -82,7 +112,7 @@ def to_entries(
         unusual = _is_unusual(row.path)
         path = folder.join(row.path) if unusual else folder.prefix + row.path
         labels = indices[row.labels]
-        if folder.confined and unusual and not folder.holds(path):
+        if folder.confined and unusual and not folder.holds(path) and not URL.match(path):
             raise DataError(
                 source.at(row.line), f"{row.path}: leaves the folder {folder.path}", "omit the root"
             )

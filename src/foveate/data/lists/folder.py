@@ -1,10 +1,12 @@
 """Folders in place of lists: one subfolder per class, or just videos.
 
-A video is a file with a suffix of a container, a .npy array, or a folder that holds numbered images.
+A video is a file with a suffix of a container, a .npy array, or a folder that holds numbered images. What an
+operating system leaves beside files, such as the `._NAME` companions of macOS, is none.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
@@ -15,10 +17,15 @@ from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError, UsageError
 from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
 
+log = logging.getLogger(__name__)
+
 VIDEO_SUFFIXES = frozenset(
-    """.mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .m2v .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv .dv
-    .h264 .264 .h265 .hevc .mjpeg .gif .npy""".split()  # noqa: SIM905
+    """.mp4 .m4v .mov .qt .avi .divx .mkv .webm .mpg .mpeg .mpe .m1v .m2v .ts .mts .m2ts .vob .wmv .asf .rm
+    .rmvb .flv .f4v .3gp .3g2 .ogv .ogm .dv .mxf .nut .ivf .y4m .h264 .264 .h265 .hevc .mjpeg .gif
+    .npy""".split()  # noqa: SIM905
 )
+COMPANION = "._"  # begins the file that macOS writes beside another on a disk or in a zip of another system
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 SPLITS = ("train", "val", "validation", "test")
 
 
@@ -28,30 +35,48 @@ def has_suffix(name: str, suffixes: Set[str]) -> bool:
 
 
 def find_videos(folder: Path) -> list[str]:
-    """Paths of all videos below `folder`, sorted, links followed; a folder without any raises DataError."""
+    """Paths of all videos below `folder`, sorted, links followed; a folder without any raises DataError.
+
+    What was left out, by its suffix, is logged.
+    """
     walk = _Walk(folder)
     paths = sorted(str(folder / name) for name in walk.videos())
     if not paths:
         raise DataError(folder, "holds no videos", "; ".join(walk.notes()))
+    for note in walk.notes():
+        log.info("%s: %s", folder, note)
     return paths
+
+
+def videos_below(folder: Path) -> list[str]:
+    """Paths of all videos below `folder`, relative to it; none where there is no such folder."""
+    return sorted(_Walk(folder).videos()) if folder.is_dir() else []
+
+
+def is_companion(path: str) -> bool:
+    """Whether a path is that of a companion file of macOS, which holds no video."""
+    return os.path.basename(path).startswith(COMPANION)  # noqa: PTH119 (a Path per line of a list is slow)
 
 
 def read_folder(source: ListSource) -> ParsedList:
     """The videos of `folder/class/..`, or of `folder/split/class/..` for the chosen split.
 
-    Class names are those of all splits together, so that training and validation agree. A folder with no
-    subfolder of videos gives videos without labels. A split that is needed and not chosen, or chosen and
-    not there, raises UsageError.
+    Class names are those of all splits together, so that training and validation agree; a folder without
+    videos in any of them is no class. A folder with no subfolder of videos gives videos without labels. A
+    split that is needed and not chosen, or chosen and not there, raises UsageError.
     """
     folder, all_splits = _chosen_split(source)
     prefix = folder.relative_to(source.path)
     walk = _Walk(folder)
-    names = _class_folders(all_splits)
+    names, empty = _class_folders(all_splits)
     rows = []
     for video in sorted(walk.videos()):
         name, inner, _ = video.partition(os.sep)
         rows.append(Row(0, str(prefix / video), (name,) if inner and name in names else ()))
     notes = walk.notes()
+    if empty:
+        count = f"{len(empty)} folders without videos are" if len(empty) > 1 else "a folder without videos is"
+        notes.append(f"{count} no class: {', '.join(sorted(empty)[:8])}")
     if not any(row.labels for row in rows):
         return ParsedList(rows, "names", notes=[*notes, "no subfolders of videos: videos without labels"])
     return ParsedList(rows, "names", tuple(sorted(names)), notes=[f"{len(names)} class folders", *notes])
@@ -59,7 +84,9 @@ def read_folder(source: ListSource) -> ParsedList:
 
 def _chosen_split(source: ListSource) -> tuple[Path, list[Path]]:
     """The folder to read and the folders that hold class folders."""
-    inside = [path for path in sorted(source.path.iterdir()) if path.is_dir()]
+    inside = [
+        path for path in sorted(source.path.iterdir()) if path.is_dir() and not _is_passed_over(path.name)
+    ]
     splits = [path for path in inside if path.name.lower() in SPLITS]
     found = ", ".join(path.name for path in splits)
     if len(splits) < len(inside) or not splits:  # a class may be called "test"
@@ -76,12 +103,20 @@ def _chosen_split(source: ListSource) -> tuple[Path, list[Path]]:
     return chosen[0], splits
 
 
-def _class_folders(folders: Iterable[Path]) -> set[str]:
-    names = set()
+def _class_folders(folders: Iterable[Path]) -> tuple[set[str], set[str]]:
+    """The names of the subfolders that hold videos, in any of the folders, and of those that hold none."""
+    names: set[str] = set()
+    empty: set[str] = set()
     for folder in folders:
-        inside = (item for item in _items(folder) if _is_folder(item) and not item.name.startswith("."))
-        names |= {item.name for item in inside if not _is_clip(_items(folder / item.name))}
-    return names
+        for item in _items(folder):
+            if (
+                _is_folder(item)
+                and not _is_passed_over(item.name)
+                and not _is_clip(_items(folder / item.name))
+            ):
+                holds = next(_Walk(folder / item.name).videos(), None) is not None
+                (names if holds else empty).add(item.name)
+    return names, empty - names
 
 
 def _items(folder: Path) -> list[os.DirEntry[str]]:
@@ -92,6 +127,11 @@ def _items(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(folder, error.strerror or str(error)) from error
 
 
+def _is_passed_over(folder: str) -> bool:
+    """Whether a folder of this name is the system's own, or hidden."""
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
+
+
 def _is_folder(item: os.DirEntry[str]) -> bool:
     return Path(item).is_dir() if item.is_symlink() else item.is_dir()  # a looping link is no folder
 
@@ -100,6 +140,8 @@ def _is_clip(items: Iterable[os.DirEntry[str]]) -> bool:
     """Whether a folder is one video: images, and neither videos nor folders among them."""
     images = False
     for item in items:
+        if item.name.startswith(COMPANION):
+            continue
         if has_suffix(item.name, VIDEO_SUFFIXES) or _is_folder(item):
             return False
         images = images or has_suffix(item.name, IMAGE_SUFFIXES)
@@ -131,17 +173,20 @@ class _Walk:
                 yield from self._item(item, os.path.join(folder, item.name), above | {here})  # noqa: PTH118
 
     def _item(self, item: os.DirEntry[str], name: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        if _is_folder(item) and item.name.startswith("."):
-            self.left_out["hidden folders"] += 1
+        if _is_folder(item) and _is_passed_over(item.name):
+            self.left_out["hidden folders" if item.name.startswith(".") else item.name] += 1
         elif _is_folder(item):
             yield from self._inside(name, above)
+        elif item.name.startswith(COMPANION):
+            self.left_out["._ companions of macOS"] += 1
         elif has_suffix(item.name, VIDEO_SUFFIXES):
             yield name
         else:
-            self.left_out[Path(item.name).suffix or item.name] += 1
+            self.left_out[Path(item.name).suffix.lower() or "no suffix"] += 1
 
     def notes(self) -> list[str]:
         if not self.left_out:
             return []
         kinds = ", ".join(f"{kind} ({count})" for kind, count in self.left_out.most_common(5))
-        return [f"{self.left_out.total()} left out, no videos by their names: {kinds}"]
+        more = "" if len(self.left_out) <= 5 else ", .."
+        return [f"{self.left_out.total()} left out, no videos by their names: {kinds}{more}"]

@@ -18,7 +18,7 @@ from typing import Any
 from foveate.data.lists.entries import VideoEntry, VideoList
 from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 VERSION = 1
 _FRAME_KEYS = ("frames", "start", "end")
@@ -80,7 +80,7 @@ def header(videos: VideoList) -> dict[str, Any]:
 def entry_record(entry: VideoEntry, folder: Path) -> dict[str, Any]:
     """The line of one video in a list that lies in `folder`, an absolute path."""
     full, base = os.path.abspath(entry.path), f"{folder}{os.sep}"  # noqa: PTH100 (a Path a line is slow)
-    record = {"path": full.removeprefix(base), "labels": entry.labels}
+    record = {"path": full.removeprefix(base).replace(os.sep, "/"), "labels": entry.labels}
     for key in _ROW_KEYS:
         if (value := getattr(entry, key)) is not None:
             record[key] = value
@@ -89,7 +89,7 @@ def entry_record(entry: VideoEntry, folder: Path) -> dict[str, Any]:
 
 def write_records(path: Path, first: Mapping[str, Any], rest: Iterable[Mapping[str, Any]]) -> None:
     """Write objects a line each beside the target and move them there; a failure raises OutputError."""
-    with replacing(path, durable=True) as part, part.open("w", encoding="ascii") as file:
+    with atomic_write(path, durable=True) as part, part.open("w", encoding="ascii") as file:
         for record in chain((first,), rest):
             file.write(json.dumps(record) + "\n")  # whose escapes keep even names that are not UTF-8
 

@@ -30,8 +30,8 @@ class Classes:
 def resolve_labels(parsed: ParsedList, source: ListSource, base: int | None) -> Classes:
     """Indices for all labels of a parsed; `base` is what its numbers count from, None to find out.
 
-    A label that is missing in some rows only, empty, negative, out of range, no whole number or of no known
-    name raises DataError with its line.
+    A label that is empty, negative, out of range, no whole number or of no known name raises DataError with
+    its line; one that is missing in some rows only is noted.
     """
     return _Resolver(parsed, source, source.names or parsed.class_names).classes(base)
 
@@ -47,12 +47,16 @@ class _Resolver:
         distinct = list(dict.fromkeys(row.labels for row in self.parsed.rows))
         if distinct == [()]:
             return Classes({(): ()}, self.names or (), 0, ("the list has no labels",))
-        if () in distinct and not self.parsed.multi_label:
-            raise self._error((), "has no label, others have")
+        bare = [row for row in self.parsed.rows if not row.labels]
         texts = {text for labels in distinct for text in labels}
         found = self._indices(distinct, texts, self.parsed.base if base is None else base)
-        alone = ("all videos have the same labels",) if len(distinct) == 1 < len(self.parsed.rows) else ()
-        return replace(found, notes=found.notes + alone)
+        notes: Labels = (
+            ("all videos have the same labels",) if len(distinct) == 1 < len(self.parsed.rows) else ()
+        )
+        if bare and not self.parsed.multi_label:
+            first = f"the first {bare[0].path[:100]}" + (f" in line {bare[0].line}" if bare[0].line else "")
+            notes += (f"{len(bare)} of {len(self.parsed.rows)} videos have no label, {first}",)
+        return replace(found, notes=found.notes + notes)
 
     def _indices(self, distinct: list[Labels], texts: set[str], base: int | None) -> Classes:
         if self.parsed.labels == "names" or self._are_names(texts, base):

@@ -35,6 +35,7 @@ class ListSource:
     names: tuple[str, ...] | None = None  # class names from outside the list
     split: str | None = None
     template: str | None = None
+    folder: Path = Path()  # where relative paths start
 
     def at(self, line: int) -> str:
         """The place of a line, for errors."""
@@ -51,6 +52,9 @@ class ParsedList:
     known: tuple[str, ...] = ()  # public data sets whose class names may be the right ones
     base: int | None = None  # what labels are counted from, where the format fixes it
     multi_label: bool = False
+    search: Literal["", "names", "stems", "ids"] = ""
+    """Whether files that are not where a row says are looked for further down (locate.py): by their names, or
+    by these without suffix; "ids": the rows hold no paths, so that files must be found."""
     notes: list[str] = field(default_factory=list)
 
 

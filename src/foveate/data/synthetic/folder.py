@@ -15,7 +15,7 @@ from typing import Any
 
 from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.whole import replacing
+from foveate.io import atomic_write
 
 SPLITS = ("train", "val", "test")
 VERSION = 1  # of the generators: raised when the same seed would give another video
@@ -92,7 +92,7 @@ def make_folder(
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears only when complete, and its folder. Raises OutputError."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
 

@@ -20,11 +20,11 @@ from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec, ShortPolicy
 from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
 from foveate.layers.fold import fold_time
-from foveate.layers.head import pool_space
 from foveate.layers.patch import crop_patches, random_corners
+from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits
-from foveate.models.base import ModelOutput, VideoModel, all_read, same_macs
+from foveate.models.base import ModelOutput, VideoModel, same_macs
 
 Order = Literal["time", "coarse_to_fine"]
 Where = Literal["learned", "centre", "random"]
@@ -314,6 +314,12 @@ class FocusModel(VideoModel):
         order = self.order(clip.shape[2])
         return ClipFeatures(self, clip if order == sorted(order) else clip[:, :, order])
 
+    def forward(self, clip: Tensor) -> Tensor:
+        """clip: (B, 3, T, S, S). Returns the logits after the last frame that is read, (B, classes)."""
+        if self.exits and not self.training:
+            return self.output(clip).logits
+        return self.focus(self.see(clip)).step_logits[:, -1]
+
     def output(self, clip: Tensor) -> ModelOutput:
         """The answer after every frame, where the model looked and where not. clip: (B, 3, T, S, S)."""
         everyone = torch.arange(len(clip))
@@ -423,35 +429,6 @@ class ClipFeatures:
         clip = self._local_clip
         features = self._model.local_features(fold_time(clip), clip.shape[2])
         return features.unflatten(0, (clip.shape[0], clip.shape[2]))
-
-
-class GlanceAlone(VideoModel):
-    """The glance network of a model with its own head: the logits of the frames averaged."""
-
-    parts = ("frame_logits",)
-    reports = ("frame_logits",)
-    resizable = False
-
-    def __init__(self, model: FocusModel) -> None:
-        super().__init__()
-        self.model = model
-        self.spec, self.config = model.spec, model.config
-        self.labels, self.independent = model.labels, model.independent
-
-    @property
-    def num_classes(self) -> int:
-        return self.model.num_classes
-
-    def frame_logits(self, clip: Tensor) -> Tensor:
-        """Logits (B, T, classes) of each frame of a clip (B, 3, T, S, S)."""
-        logits: Tensor = self.model.glance_head(self.model.glance_at(clip).features)
-        return logits
-
-    def output(self, clip: Tensor) -> ModelOutput:
-        """The mean over the frames. clip: (B, 3, T, S, S)."""
-        logits = self.frame_logits(clip)
-        macs = None if self.training else same_macs(self.part_macs("frame_logits", clip[:1]), len(clip))
-        return ModelOutput(logits.mean(1), all_read(clip), macs, frame_logits=logits)
 
 
 def given(value: Tensor | None) -> Callable[[Tensor, Tensor | None], tuple[Any, None]]:

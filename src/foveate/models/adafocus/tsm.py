@@ -8,15 +8,15 @@ et al., ICCV 2021, section 3.5 and appendix). Where this code differs: both fram
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
 
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.patch import fraction_corners, random_corners
-from foveate.layers.policy import ClipPolicy, PositionsAround
 from foveate.models.adafocus.parts import ClipFeatures, FocusConfig, FocusModel, FocusPass, Where
 from foveate.models.base import ModelOutput, same_macs
 
@@ -51,6 +51,49 @@ class AdaFocusTSMConfig(FocusConfig):
         policy = ClipPolicy(*size) if self.policy == "learned" else None
         spec = self.clip_spec(glance)
         return AdaFocusTSM(glance, policy, local, None, None, spec, self)
+
+
+class PositionsAround(Independent):
+    """Distribution of positions around a mean (..., 2): independent normals of standard deviation `spread`.
+
+    Samples are clamped to [0, 1], and their log-probability is taken after that, as in the released code.
+    """
+
+    def __init__(self, mean: Tensor, spread: float) -> None:
+        super().__init__(Normal(mean, spread), 1)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Positions (..., 2) in [0, 1]."""
+        positions: Tensor = super().sample(torch.Size(sample_shape))
+        return positions.clamp(0, 1)
+
+
+class ClipPolicy(nn.Module):
+    """The policy of AdaFocus-TSM: one position for a clip, from the glance maps of all its frames together.
+
+    The position is the mean of a normal distribution of fixed standard deviation; training samples from it.
+    """
+
+    def __init__(self, channels: int, frames: int, side: int, squeeze: int = 64, width: int = 1024) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels * frames, squeeze, 1, bias=False),
+            nn.BatchNorm2d(squeeze),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(squeeze * side * side, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+        )
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.actor = nn.Linear(width, 2)
+        self.critic = nn.Linear(width, 1)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """maps: (B, T, C, h, w), detached inside. Returns mean positions (B, 2) in [0, 1] and values (B,)."""
+        encoded = self.encoder(maps.detach().flatten(1, 2)).unsqueeze(1)  # (B, 1, width)
+        hidden = self.gru(encoded)[0].squeeze(1)
+        return torch.sigmoid(self.actor(hidden)), self.critic(hidden).squeeze(-1)
 
 
 class AdaFocusTSM(FocusModel):

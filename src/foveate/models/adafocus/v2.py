@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from foveate.layers.anytime import RecurrentClassifier, RunningMaxClassifier
+from foveate.layers.anytime import RecurrentClassifier, RunningMaxClassifier, run_gru
 from foveate.layers.patch import sample_patches
-from foveate.layers.policy import SmoothPolicy
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.adafocus.parts import FocusConfig, FocusModel, Order
 
@@ -47,6 +46,30 @@ class AdaFocusV2Config(FocusConfig):
             classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
         spec = self.clip_spec(glance, short="repeat_last")
         return AdaFocusV2(glance, policy, local, classifier, None, spec, self)
+
+
+class SmoothPolicy(nn.Module):
+    """The policy of AdaFocusV2: tanh and batch norm in the encoder, a continuous position for each frame."""
+
+    def __init__(self, channels: int, side: int, squeeze: int = 64, width: int = 2048) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, squeeze, 1, bias=False),
+            nn.BatchNorm2d(squeeze),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(squeeze * side * side, width),
+            nn.BatchNorm1d(width),
+            nn.Tanh(),
+        )
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.position = nn.Linear(width, 2)
+
+    def forward(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """maps: (B, T, C, h, w), detached inside. Returns positions (B, T, 2) in [0, 1] and the state."""
+        encoded = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])
+        hidden, state = run_gru(self.gru, encoded, state)
+        return torch.sigmoid(self.position(hidden)), state
 
 
 class AdaFocusV2(FocusModel):

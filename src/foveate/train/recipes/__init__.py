@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from foveate.config import nearest
 from foveate.errors import UsageError
-from foveate.models.zoo import entry
+from foveate.models.zoo import model_spec
 from foveate.train.job import TrainJob
 from foveate.train.recipes.adafocus import ADAFOCUS, ADAFOCUS_TSM, ADAFOCUS_V2, SMALL_ADAFOCUS
 from foveate.train.recipes.arnet import ARNET
@@ -28,7 +28,7 @@ SMALL: dict[str, Recipe] = {"classifier": SMALL_CLASSIFIER, "adafocus": SMALL_AD
 
 def recipe_for(model: str, wanted: str = "") -> Recipe:
     """The recipe of a model of the zoo, or `wanted` if it fits; UsageError if there is none such."""
-    own = entry(model).recipe
+    own = model_spec(model).recipe
     if wanted in ("", own):
         return RECIPES[own]
     if wanted == "small" and own in SMALL:

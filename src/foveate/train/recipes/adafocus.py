@@ -6,6 +6,7 @@ for AdaFocus-TSM. What the stages minimise stands in focus_objectives.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -78,13 +79,13 @@ class AdaFocusTSMPlan:
     tune_rate: float = 1e-3  # of stage 3, which is the paper's 5e-4 at 32 clips
 
 
-def stages_v1(model: AdaFocus, job: TrainJob) -> list[Stage]:
+def stages_v1(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """Stages 0 to 3, with a second policy for AdaFocus+."""
     plan: AdaFocusPlan = job.plan
     if model.config.classifier == "mean" and job.train.loss == "bce":
         cause = "answers with probabilities that sum to 1, which do not fit --loss bce"
         raise UsageError("classifier=mean", cause, "use --loss soft_cross_entropy, or classifier=gru")
-    loss = loss_function(job.train.loss, job.train.label_smoothing)
+    loss = loss_function(job.train.loss, job.train.label_smoothing, weights)
     skip = plan.skip_share if model.skip_policy is not None else 0.0
     random = objectives.PatchTraining(loss, "random", plan.glance_dropout, skip)
     learning = (("local", 1.0), ("classifier", plan.patch_classifier))
@@ -122,18 +123,18 @@ def _skipping(plan: AdaFocusPlan, needs: str) -> Stage:
     return Stage("stage2_skip", *size, objective, rollout, needs=needs, chosen={"price": plan.skip_price})
 
 
-def stages_v2(model: AdaFocusV2, job: TrainJob) -> list[Stage]:
+def stages_v2(model: AdaFocusV2, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The one stage of AdaFocusV2."""
-    loss = loss_function(job.train.loss, job.train.label_smoothing)
+    loss = loss_function(job.train.loss, job.train.label_smoothing, weights)
     parts = [("glance", 0.5), ("glance_head", 0.5), ("local", 1.0), ("local_head", 1.0)]
     together, objective = (*parts, ("classifier", 5.0), ("policy", 0.1)), objectives.EndToEndObjective(loss)
     return [Stage("together", job.train.epochs, job.train.rate, together, objective, judged=True)]
 
 
-def stages_tsm(model: AdaFocusTSM, job: TrainJob) -> list[Stage]:
+def stages_tsm(model: AdaFocusTSM, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The intended recipe; the released schedule left nearly all of it at a rate of zero."""
     plan: AdaFocusTSMPlan = job.plan
-    loss, dropout = loss_function(job.train.loss, job.train.label_smoothing), model.config.dropout
+    loss, dropout = loss_function(job.train.loss, job.train.label_smoothing, weights), model.config.dropout
     glance = objectives.Warmup(loss, "glance", "clip", dropout)
     local = objectives.Warmup(loss, "local", "clip", dropout)
     random = objectives.PatchTraining(loss, "random", local_dropout=dropout)

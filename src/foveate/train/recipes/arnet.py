@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.layers.macs import macs_without_arithmetic
+from foveate.layers.macs import macs_from_shapes
 from foveate.models.arnet import ARNet, fuse
 from foveate.train.job import TrainJob
 from foveate.train.objective import Classification, ClipBatch, Frames, LossFunction, clip_of, loss_function
@@ -46,13 +46,13 @@ class ARNetPlan:
     temperature_decay: float = 0.045  # it falls by so much of itself from one epoch to the next
 
 
-def stages(model: ARNet, job: TrainJob) -> list[Stage]:
+def stages(model: ARNet, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The three stages by the job's plan."""
-    loss, plan = loss_function(job.train.loss, job.train.label_smoothing), job.plan
+    loss, plan = loss_function(job.train.loss, job.train.label_smoothing, weights), job.plan
     nets = (("nets", 1.0), ("heads", 1.0), ("policy_head", 1.0))
     looking = (*nets, ("glance", 1.0), ("policy.rnn", 1.0))
     joint = JointTraining(loss, relative_costs(model), plan)
-    fixed = FixedTraining(Classification(job.train.loss, job.train.label_smoothing))
+    fixed = FixedTraining(Classification(job.train.loss, job.train.label_smoothing, tuple(weights)))
     return [
         Stage("branches", plan.branch_epochs, plan.branch_rate, looking, BranchWarmup(loss)),
         Stage(
@@ -148,7 +148,7 @@ def relative_costs(model: ARNet) -> tuple[float, ...]:
     """Multiply-adds of each action on one frame, as shares of the dearest."""
     macs = []
     for net, side in zip(model.nets, model.config.sizes, strict=True):
-        macs.append(macs_without_arithmetic(net, "forward", [torch.empty(1, 3, side, side)]))
+        macs.append(macs_from_shapes(net, "forward", [torch.empty(1, 3, side, side)]))
     return (*(m / max(macs) for m in macs), 0.0, *(0.0 for _ in model.config.skips))
 
 

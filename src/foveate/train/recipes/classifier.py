@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from foveate.models.base import VideoModel
@@ -17,9 +18,9 @@ class ClassifierPlan:
     """A classifier has no options beside those of the loop."""
 
 
-def stages(model: VideoModel, job: TrainJob) -> list[Stage]:
+def stages(model: VideoModel, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The one stage, which is the whole run."""
-    objective = Classification(job.train.loss, job.train.label_smoothing)
+    objective = Classification(job.train.loss, job.train.label_smoothing, tuple(weights))
     return [Stage("", job.train.epochs, job.train.rate, (), objective, judged=True)]
 
 

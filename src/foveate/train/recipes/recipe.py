@@ -37,7 +37,8 @@ class Recipe:
 
     name: str
     about: str  # one line for `foveate train --help`
-    stages: Callable[[Any, TrainJob], Sequence[Stage]]  # of a model, by the job's settings and plan
+    # of a model, by the job's settings and plan, and the weights of the classes in the loss (none: equal)
+    stages: Callable[[Any, TrainJob, Sequence[float]], Sequence[Stage]]
     plan: Any  # a value of the dataclass of its options: the defaults
     train: TrainConfig = field(default_factory=TrainConfig)  # defaults of the loop
     augment: Augment = field(default_factory=Augment)

@@ -1,4 +1,4 @@
-"""Official origins of checkpoints, one file each. A new one is such a file and its line here."""
+"""The code bases whose checkpoints can be read, one file each; a new one is a file and its line here."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ ORIGINS: tuple[Origin, ...] = (
     ibm.ORIGIN,
     torchvision.ORIGIN,
 )
-"""In the order in which they are tried: the signs of a later one may be found in files of an earlier one."""
+"""In the order in which they are tried: files of an earlier one may have the signs of a later one too."""
 
 
 def get_origin(name: str) -> Origin:
-    """The origin of that name; UsageError, with the nearest names, if there is none."""
+    """The origin of that name; UsageError with similar names for an unknown one."""
     for origin in ORIGINS:
         if origin.name == name:
             return origin
@@ -51,8 +51,8 @@ def get_origin(name: str) -> Origin:
 
 
 def find_origin(keys: Collection[str], path: Path) -> Origin:
-    """The origin that names the weights of a state dict by these keys; ModelFileError if none does."""
+    """The origin whose state dicts have such keys; ModelFileError if there is none."""
     for origin in ORIGINS:
         if origin.recognises(keys):
             return origin
-    raise ModelFileError(path, f"no known origin names its keys like '{next(iter(keys))}'", "give --origin")
+    raise ModelFileError(path, f"no known origin has keys like '{next(iter(keys))}'", "give --origin")

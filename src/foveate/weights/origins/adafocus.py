@@ -1,7 +1,7 @@
-"""AdaFocus, ActivityNet model: a MobileNetV2 glance, a ResNet-50 patch network, two copies of the policy.
+"""AdaFocus (ActivityNet): MobileNetV2 glance, ResNet-50 local network, two copies of the policy.
 
-The copy that acts (`policy_old`) equals the one that learns in every saved file; ours is read from the
-latter. A file of stage 1 holds no policy.
+The copy that samples actions (`policy_old`) equals the trained one in all released files and is ignored.
+Files of training stage 1 have no policy.
 """
 
 from foveate.weights.origins.base import Origin, nested_mobilenetv2, resnet

@@ -1,6 +1,6 @@
-"""AdaFocus-TSM: a flat MobileNetV2, a ResNet whose parts are numbered, a policy kept apart.
+"""AdaFocus-TSM: a flat MobileNetV2 and a ResNet whose submodules are numbered.
 
-The policy stands in an entry of its own, not in the model's state dict; its keys come here with the prefix
+The policy is stored under its own key of the checkpoint, outside the state dict; its keys get the prefix
 `policy.`.
 """
 

@@ -1,4 +1,4 @@
-"""AdaFocusV2, ActivityNet model. Both networks carry their ImageNet classifiers along, unused."""
+"""AdaFocusV2 (ActivityNet). The unused ImageNet classifiers of both networks are ignored."""
 
 from foveate.weights.origins.base import Origin, flat_mobilenetv2, resnet
 

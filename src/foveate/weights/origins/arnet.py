@@ -1,6 +1,6 @@
-"""AR-Net: ResNets for three sizes, and a MobileNetV2 with an LSTM that chooses among them.
+"""AR-Net: ResNets for three sizes, and a MobileNetV2 with the LSTM policy.
 
-Older files number the layers of MobileNetV2's blocks through.
+Older files number the layers of MobileNetV2's blocks consecutively.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ ORIGIN = Origin(
     "arnet",
     renames=_renames,
     signs=(r"^lite_fc\.weight$",),
-    fields={"remember_skipped": True},  # trained with a memory of frames that were skipped
+    fields={"remember_skipped": True},  # how the release was trained
 )

@@ -1,4 +1,4 @@
-"""What an origin of checkpoints is, and the renames that several origins share."""
+"""`Origin`, a code base whose checkpoints can be read, and renames that several origins share."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from foveate.weights.rename import Renames, rename
 
 @dataclass(frozen=True)
 class Origin:
-    """One code base whose checkpoints are read: how it names its weights, and what its models assume."""
+    """A code base whose checkpoints can be read: how it names its weights and what its models need."""
 
     name: str
     renames: Renames | Callable[[Collection[str]], Renames]
-    """Its keys to ours; a function of all keys of a state dict where one key may mean several things."""
+    """From its keys to ours; a function of all keys of a state dict if a key can mean different things."""
 
     signs: tuple[str, ...]
-    """Regular expressions, each of which some key of its state dicts matches. A key is tried as it stands and
+    """Regular expressions by which its state dicts are recognised: each has to match some key, as it is or
     without a leading `module.` or `model.`."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Of a model's configuration, without which its weights do not fit or give other numbers."""
+    """Configuration fields that its weights need."""
 
     pixels: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a ClipSpec: how its authors resized and cropped frames."""
+    """Fields of ClipSpec: how its authors resized and cropped frames."""
 
     classes: str = ""
-    """The data set whose classes all its models know, by its name; none where files differ."""
+    """Name of the data set whose classes all its models have; empty if they differ."""
 
     parts: tuple[str, ...] = ()
-    """Entries of its checkpoint files that hold weights beside the state dict. They join it, prefixed with
-    the name of their entry."""
+    """Keys of its checkpoint files with weights outside the state dict; they are added to it, the key as
+    prefix."""
 
     def rename(self, state_dict: Mapping[str, Tensor], subject: str) -> dict[str, Tensor]:
-        """A state dict of this origin under our names; `subject` (file or model) begins an error."""
+        """Rename the keys of a state dict to ours. subject: file or model, for error messages."""
         renames = self.renames(state_dict.keys()) if callable(self.renames) else self.renames
         return rename(state_dict, renames, subject)
 
     def recognises(self, keys: Collection[str]) -> bool:
-        """Whether each sign is found among the keys of a state dict."""
+        """Whether the keys of a state dict have all the signs of this origin."""
         names = {*keys, *(key.removeprefix("module.").removeprefix("model.") for key in keys)}
         return all(any(re.search(sign, name) for name in names) for sign in self.signs)
 
     def state_dict(self, content: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state_dict` with the `parts` that the content of its checkpoint file holds beside it."""
+        """`state_dict` with the weights of `parts` added. content: of its checkpoint file."""
         state = dict(state_dict)
         for part in self.parts:
             beside = content.get(part)
@@ -58,12 +58,12 @@ class Origin:
 
 
 def resnet(theirs: str, ours: str) -> Renames:
-    """torchvision's names, which are ours, below a prefix (a pattern) that becomes another."""
+    """Renames for a ResNet with torchvision's names, which are ours too. theirs: pattern of the prefix."""
     return [(rf"^{theirs}(conv1|bn1|layer\d)\.", rf"{ours}\1.")]
 
 
 def aggregation(theirs: str, ours: str) -> Renames:
-    """IBM's TAM of any number of taps: three of them have names, others are numbered from the past on."""
+    """Renames for IBM's TAM: three taps have names; other numbers of taps are numbered from the past on."""
     named = [
         (rf"{theirs}\.{name}\.weight$", f"{ours}.weights.{i}")
         for i, name in enumerate(("prev", "curr", "next"))
@@ -72,7 +72,7 @@ def aggregation(theirs: str, ours: str) -> Renames:
 
 
 def nested_mobilenetv2(theirs: str, ours: str) -> Renames:
-    """torchvision's MobileNetV2: convolution, norm and activation are a part of their own."""
+    """Renames for torchvision's MobileNetV2, where convolution, norm and activation form a submodule."""
     first = [
         ("0.0", "depthwise.conv"),
         ("0.1", "depthwise.norm"),
@@ -91,7 +91,7 @@ def nested_mobilenetv2(theirs: str, ours: str) -> Renames:
 
 
 def flat_mobilenetv2(theirs: str, ours: str) -> Renames:
-    """The other public MobileNetV2: the layers of a block are numbered through."""
+    """Renames for the other public MobileNetV2, where the layers of a block are numbered consecutively."""
     first = [("0", "depthwise.conv"), ("1", "depthwise.norm"), ("3", "project.conv"), ("4", "project.norm")]
     block = [
         ("0", "expand.conv"),
@@ -107,7 +107,7 @@ def flat_mobilenetv2(theirs: str, ours: str) -> Renames:
 def _mobilenetv2(
     theirs: str, ours: str, first: Sequence[tuple[str, str]], block: Sequence[tuple[str, str]]
 ) -> Renames:
-    """The first inverted residual has no expansion; both layouts count them from 1, we from 0."""
+    """first, block: layer names in the first block, which has no expansion, and in the others."""
     table = [
         (r"features\.0\.0\.", "stem.conv."),
         (r"features\.0\.1\.", "stem.norm."),

@@ -1,7 +1,7 @@
-"""IBM's bLVNet-TAM, and BigLittleNet's image networks, whose names the video model keeps behind a prefix.
+"""IBM's bLVNet-TAM, and BigLittleNet's image networks, whose names it has with a prefix.
 
-The released files are bare; those of the training script have `module.` in front of everything. Without
-dropout the classifier stays inside the backbone.
+Files of the training script have the prefix `module.`, released ones do not. In models without dropout the
+classifier is inside the backbone.
 """
 
 from foveate.weights.origins.base import Origin, aggregation

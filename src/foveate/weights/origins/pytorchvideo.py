@@ -1,7 +1,7 @@
-"""PyTorchVideo's hub models: numbered blocks, of which a temporal pool (C2D, I3D) or a head takes one too.
+"""PyTorchVideo's hub models, whose stages are numbered together with temporal pools (C2D, I3D) and heads.
 
-So the number of a stage depends on whether block 2 holds weights. X3D is told by its stem of two parts, whose
-names the release exchanged: `conv_t` is the spatial one.
+The number of a stage depends on whether block 2 has weights. X3D is recognised by the two convolutions of its
+stem, whose names the release swapped: `conv_t` is the spatial one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _two_pathways() -> Renames:
 
 
 def _one_pathway(pooled: bool) -> Renames:
-    """pooled: block 2 is a pool, and res3 to res5 come one later."""
+    """pooled: block 2 is a pool, and res3 to res5 have numbers higher by one."""
     places = (1, 3, 4, 5) if pooled else (1, 2, 3, 4)
     return [
         (r"^blocks\.0\.conv\.", "net.stem.conv."),

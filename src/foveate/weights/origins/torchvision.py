@@ -1,4 +1,4 @@
-"""torchvision's image classifiers, ResNet and MobileNetV2, as the start of a video model."""
+"""torchvision's image classifiers, ResNet and MobileNetV2, to initialise video models."""
 
 from foveate.weights.origins.base import Origin, nested_mobilenetv2, resnet
 

@@ -1,7 +1,7 @@
-"""The TSM release (mit-han-lab): ResNets in torchvision's names and a flat MobileNetV2, wrapped by surgery.
+"""The TSM release (mit-han-lab): ResNets with torchvision's names and a flat MobileNetV2, with wrappers.
 
-Shifted layers carry `.net`, temporally pooled stages too, non-local blocks wrap the block they follow. The
-streaming file is bare: no wrapper's prefix, and its classifier is called so.
+Shifted layers and temporally pooled stages are wrapped as `.net`, blocks before a non-local block as
+`.block`. The file of the online model has no prefix, and its classifier is named `classifier`.
 """
 
 from foveate.weights.origins.base import Origin, flat_mobilenetv2, resnet

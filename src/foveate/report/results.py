@@ -19,7 +19,7 @@ from foveate.data.dataset import VideoDataset
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy
 from foveate.report.overlay import Mark, drawn
 from foveate.report.plots import Plot, time_plot
-from foveate.report.verdict import percent
+from foveate.report.summary import percent
 from foveate.train.evaluation import Evaluation
 from foveate.whole import replacing
 

@@ -1,4 +1,4 @@
-"""Files that are seen complete or not at all."""
+"""Atomic writes: a reader finds the old file or the complete new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from foveate.errors import OutputError
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end of the block.
+def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at the end of the block it is renamed to `path`.
 
-    If the block fails, `path` is as it was and nothing is left beside it; an OSError becomes OutputError.
-    durable: the content reaches the disk before the name does, so that a power cut costs neither.
+    If the block fails, an existing `path` is unchanged and the temporary file is removed. An OSError becomes
+    OutputError. durable: flush the content to disk before renaming, so that neither the old nor the new file
+    is lost in a power failure.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -24,11 +25,11 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
             _sync(part)
         part.replace(path)
         if durable:
-            with suppress(OSError):  # some file systems have no such call, and the file is in its place
+            with suppress(OSError):  # not every file system can sync a folder; the file is already in place
                 _sync(path.parent)
     except OSError as error:
         cause = f"cannot be written: {error.strerror.lower() if error.strerror else error}"
-        hint = "make room, or choose another place; what stood there is kept"
+        hint = "free some space or choose another place; an existing file is unchanged"
         raise OutputError(path, cause, hint) from error
     finally:
         with suppress(OSError):
