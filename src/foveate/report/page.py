@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from foveate import __version__
 from foveate.errors import UsageError
+from foveate.io import atomic_write
 from foveate.report import results
 from foveate.report.folder import RunRecord, read_run
 from foveate.report.plots import (
@@ -33,7 +34,6 @@ from foveate.report.plots import (
 from foveate.report.summary import WORDS, describe_evaluation, percent
 from foveate.train.evaluation import Evaluation
 from foveate.train.progress import duration
-from foveate.whole import replacing
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _write(template: str, context: Mapping[str, Any], out: Path) -> None:
     environment.filters |= {"share": results.share, "ordinal": _ordinal}
     written = datetime.now().strftime("%Y-%m-%d %H:%M")
     html = environment.get_template(template).render(**context, version=__version__, written=written)
-    with replacing(out) as part:
+    with atomic_write(out) as part:
         part.write_bytes(html.encode("utf-8", "backslashreplace"))
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveate.data.dataset import VideoDataset
+from foveate.io import atomic_write
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy
 from foveate.report.overlay import Mark, drawn
 from foveate.report.plots import Plot, time_plot
 from foveate.report.summary import percent
 from foveate.train.evaluation import Evaluation
-from foveate.whole import replacing
 
 Array = NDArray[Any]
 FRAMES, COLUMNS, CELL = 8, 4, 132  # pictures of an example, in a row, pixels of their side
@@ -228,7 +228,7 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
     Several labels of a video are joined by " | ", and so are their ranks and scores.
     """
     with (
-        replacing(path) as part,
+        atomic_write(path) as part,
         part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         out = csv.writer(file, lineterminator="\n")

@@ -2,7 +2,7 @@
 
     evaluation.npz     arrays, an entry a video, and `about`: JSON with the rest
 
-Nothing in it is a pickle; the file says by itself what was evaluated, on which videos, and what each answer was.
+Nothing in it is a pickle; the file says by itself what was evaluated, on which videos, with what answers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.errors import DataError, FoveateError
+from foveate.io import atomic_write
 from foveate.models.base import VideoModel
 from foveate.train.evaluate import Average, Scored, measures
-from foveate.whole import replacing
 
 VERSION = 1
 Array = NDArray[Any]
@@ -68,7 +68,7 @@ class Evaluation:
             "macs": self.macs,
         }
         arrays |= {f"details.{name}": array for name, array in self.details.items()}
-        with replacing(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
 
 
