@@ -8,7 +8,7 @@ JOBS ?= 2
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev,lite,plots,track]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,lite,track]'
 	touch .venv/.done
 
 demo: .venv/.done

@@ -104,7 +104,7 @@ def run(variant: str, seed: int) -> Numbers:
     model, _ = train_model(job)
     epochs = _epochs(run_folder / "metrics.jsonl")
     return {
-        "top1": evaluate_list(EagerEngine(model), data["test"], workers=1)["top1"],
+        "top1": evaluate_list(EagerEngine(model), data["test"], workers=1).measures["top1"],
         "train_top1": epochs[-1]["top1"],
         "train_s": sum(epoch["seconds"] for epoch in epochs),
         **cost(model),

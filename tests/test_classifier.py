@@ -78,7 +78,9 @@ def test_a_run_leaves_a_model_that_needs_nothing_else(job: TrainJob) -> None:
     assert card.training == {"from": None, "videos": 8, "epochs": 2}
     assert (outcome.steps, outcome.scores["n_total"]) == (4, 4.0)
     assert 0 <= outcome.scores["top1"] <= (outcome.best or 0)
-    assert evaluate_list(EagerEngine(best), read_list(job.val or ""), workers=0)["top1"] == outcome.best
+    assert (
+        evaluate_list(EagerEngine(best), read_list(job.val or ""), workers=0).measures["top1"] == outcome.best
+    )
 
 
 def test_the_settings_of_a_run_make_the_same_job(job: TrainJob) -> None:

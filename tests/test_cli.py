@@ -213,7 +213,7 @@ class TestModels:
         assert "FFmpeg 8" in said.out
         (facts,) = lines_of_json(call("doctor", "--json").out)
         assert facts["torch"]["found"] == torch.__version__
-        assert set(facts) >= {"foveate", "python", "av", "cuda", "bf16", "disk", "lite", "plots", "track"}
+        assert set(facts) >= {"foveate", "python", "av", "cuda", "bf16", "disk", "lite", "track"}
 
     def test_convert(self, call: Call, tmp_path: Path) -> None:
         source, out = packaged_file("efficientnet_lite0"), tmp_path / "out.safetensors"

@@ -49,7 +49,7 @@ def test_protocols_of_full_video_are_commands_that_can_be_given(monkeypatch: pyt
     """Options by the parser, settings by the model they build."""
     jobs: list[TrainJob] = []
 
-    def note(job: TrainJob) -> None:
+    def note(job: TrainJob, after_epoch: object) -> None:
         jobs.append(job)
         sys.exit(0)
 

@@ -110,7 +110,6 @@ def test_the_spread_is_over_the_seeds_that_are_there(tmp_path: Path) -> None:
 
 
 def test_table_and_plot_are_made_from_what_is_there(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     toy = make(tmp_path, plot=("macs", "top1"), after="It holds.")
     write_table(toy)
     assert not toy.folder.exists()  # nothing is there

@@ -237,7 +237,7 @@ def test_a_batch_without_a_readable_clip_is_passed_over(videos: Path, finished: 
 
 def test_documented_commands_are_the_recipes_of_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[TrainJob] = []
-    monkeypatch.setattr("foveate.cli.training.train_model", lambda job: (jobs.append(job), sys.exit(0)))
+    monkeypatch.setattr("foveate.cli.training.train_model", lambda job, _: (jobs.append(job), sys.exit(0)))
     for words in commands(Path(__file__).parents[1] / "docs/models/adafocus.md"):
         with pytest.raises(SystemExit) as left:
             main(words)

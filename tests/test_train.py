@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from foveate.train.config import TrainConfig
 from foveate.train.evaluate import Average, evaluate, measures, score
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification, loss_function
+from foveate.train.progress import Lines
 from foveate.train.run import Run
 from foveate.train.step import step_seed
 from foveate.train.stop import Stopped, StopSignals
@@ -74,7 +76,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 def untimed(folder: Path) -> list[dict[str, Any]]:
     """All records without what the clock says."""
-    clock = ("seconds", "data_wait_share", "samples_per_s")
+    clock = ("seconds", "eval_seconds", "memory_mb", "data_wait_share", "samples_per_s")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
@@ -427,7 +429,7 @@ def test_no_batch_is_an_error(tmp_path: Path) -> None:
 def test_the_folder_tells_the_run(tmp_path: Path) -> None:
     train(tmp_path, evaluate=toy_scores, save_best=lambda model, path: path.touch())
     assert {path.name for path in tmp_path.iterdir()} == {
-        ".lock", "config.yaml", "metrics.jsonl", "last.ckpt", "best.safetensors",
+        ".lock", "config.yaml", "metrics.jsonl", "starts.jsonl", "last.ckpt", "best.safetensors",
     }  # fmt: skip
     assert read_yaml(tmp_path / "config.yaml") == to_dict(CONFIG)
     steps = records(tmp_path, "step")
@@ -664,8 +666,28 @@ def test_plain_lines_without_a_terminal(tmp_path: Path, caplog: pytest.LogCaptur
         train(tmp_path, dataclasses.replace(CONFIG, log_every=6))
     lines = [record.getMessage() for record in caplog.records if "loss" in record.getMessage()]
     assert [line.split(":")[0] for line in lines] == [
-        f"epoch {e} step {s}" for e, s in ((0, 6), (0, 6), (1, 12), (1, 12))
+        "epoch 1 of 2, step 6 of 12",
+        "epoch 2 of 2, step 12 of 12",
     ]
+    assert re.search(r"\(\d+ s left, peak memory \d+ MB\)$", lines[0])
+    assert re.search(r"\(peak memory \d+ MB\)$", lines[1])
+
+
+def test_a_plain_line_now_and_then(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first within a minute, however slow a step is, then one a minute; none for each step."""
+    now = [0.0]
+    monkeypatch.setattr("foveate.train.progress.time.monotonic", lambda: now[0])
+    lines = Lines(dataclasses.replace(CONFIG, epochs=4), steps=400, done=100, device=torch.device("cpu"))
+    with caplog.at_level(logging.INFO, "foveate"):
+        for step in range(101, 201):
+            now[0] += 2
+            lines.advance(step)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in said] == [
+        "epoch 2 of 4, step 105 of 400", "epoch 2 of 4, step 135 of 400", "epoch 2 of 4, step 165 of 400",
+        "epoch 2 of 4, step 195 of 400",
+    ]  # fmt: skip
+    assert "10 min left" in said[0] and "7 min left" in said[-1]
 
 
 def test_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> None:
@@ -673,7 +695,8 @@ def test_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> None:
     train(tmp_path, console=Console(file=out, force_terminal=True, width=160))
     assert "12/12" in out.getvalue()
     assert "0:00:00" in out.getvalue()
-    assert "epoch 1: loss" in out.getvalue()
+    assert "epoch 2 of 2: loss" in out.getvalue()
+    assert "peak memory" in out.getvalue()
 
 
 def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

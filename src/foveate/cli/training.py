@@ -17,6 +17,9 @@ from foveate.cli.inputs import demand, device_named
 from foveate.cli.show import print_json, print_line, print_table, readable
 from foveate.config import from_dict, read_yaml, to_dict
 from foveate.errors import UsageError
+from foveate.measure.cost import peak_memory_mb
+from foveate.report.folder import read_run
+from foveate.report.page import LiveReport
 from foveate.train.job import TrainJob
 from foveate.train.recipes import Recipe, owner_of, recipe_for
 from foveate.train.stages import train_model
@@ -72,16 +75,25 @@ def _train(job: TrainJob, json: bool) -> int:
     demand(0, workers=job.workers)
     device_named(job.device)
     start = time.perf_counter()
-    _, outcome = train_model(job)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes the first one
+    live, page = LiveReport(job.out), None
+    try:
+        _, outcome = train_model(job, live.after_epoch)
+    finally:  # one that failed or was stopped is looked at, too
+        if speaks:
+            page = live.write()
+    if not speaks:
         return 0
-    best = job.out / "best.safetensors"
-    report = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
-    report |= {"best": outcome.best, **readable(outcome.scores)}
+    best, summary = job.out / "best.safetensors", read_run(job.out).summary()
+    result = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
+    result |= {"memory_mb": peak_memory_mb(job.device), "best": outcome.best, **readable(outcome.scores)}
+    result |= {"report": str(page) if page else None}
     if json:
-        print_json(report)
+        print_json(result | {"summary": summary})
     else:
-        print_table(("measure", "value"), [row for row in report.items() if row[1] is not None])
+        print_table(("measure", "value"), [row for row in result.items() if row[1] is not None])
+        for line in summary:
+            print_line(line)
         print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(best))}")
     return 0
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import tyro
 
 from foveate.cli.inputs import (
+    check_page,
     cluster_places,
     demand,
     demand_writable,
@@ -37,9 +39,11 @@ from foveate.infer.predict import Predictor
 from foveate.infer.read import ClipReader
 from foveate.models.base import VideoModel
 from foveate.report.overlay import write_clusters, write_overlay
-from foveate.report.predictions import ClassRow, by_class, write_predictions
-from foveate.train.evaluate import Average, Ensemble, measures
-from foveate.train.job import check_labels, score_list
+from foveate.report.page import write_evaluation_report
+from foveate.report.results import ClassRow, by_class, write_predictions
+from foveate.train.evaluate import Average, Ensemble
+from foveate.train.job import check_labels, evaluate_list
+from foveate.train.run import command_line
 from foveate.weights.load import default_model, trained_model
 
 
@@ -210,6 +214,7 @@ def evaluate(
     device: str = "cpu",
     predictions: Path | None = None,
     per_class: bool = False,
+    report: Path | None = None,
     json: bool = False,
 ) -> int:
     """Score a model on a list by a protocol of clips x crops; cost beside accuracy.
@@ -238,30 +243,41 @@ def evaluate(
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
+        report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
         json: Print one JSON object.
     """
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
     if predictions:
         demand_writable(predictions, videos)
+    if report:
+        check_page(report)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision)
-    scored = score_list(runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble)
-    scores = measures(scored, listed.num_classes, listed.multi_label)
-    report: dict[str, object] = {"videos": str(videos), "model": str(model), "views": f"{clips}x{crops}"}
-    report |= {"protocol": "whole video", **readable(scores)}
-    report |= {"gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    start = time.perf_counter()
+    evaluation = evaluate_list(
+        runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
+    )
+    scores = evaluation.measures
+    result: dict[str, object] = {"videos": str(videos), "model": str(model), "views": evaluation.views}
+    result |= {"protocol": "whole video", **readable(scores)}
+    result |= {"gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
     if predictions:
-        joined = scored.scores if average != "logits" else net.probabilities(scored.scores)
-        write_predictions(predictions, listed, replace(scored, scores=joined))
-        report["predictions"] = str(predictions)
-    rows = by_class(listed, scored) if per_class else []
+        write_predictions(evaluation, predictions)
+        result["predictions"] = str(predictions)
+    if report:
+        write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
+        result |= {
+            "report": str(report),
+            "predictions": str(predictions or report.with_name("predictions.csv")),
+        }
+    rows = by_class(evaluation) if per_class else []
     if json:
-        print_json(report | ({"per_class": [row._asdict() for row in rows]} if per_class else {}))
+        print_json(result | ({"per_class": [asdict(row) for row in rows]} if per_class else {}))
     else:
-        print_table(("measure", "value"), report.items())
+        print_table(("measure", "value"), result.items())
         if per_class:
             measure = "AP#" if listed.multi_label else "right#"
             print_table(("class", "videos#", measure, "taken for"), [_class_cells(row) for row in rows])

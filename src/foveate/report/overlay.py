@@ -105,7 +105,7 @@ def sheet_of(
         height = round(CELL * video.info.height / video.info.width)
         shown = thinned(marks)
         for mark in shown:
-            pictures.append(_drawn(video.read([mark.frame])[0], mark, mark.text, CELL, height))
+            pictures.append(drawn(video.read([mark.frame])[0], mark, mark.text, CELL, height))
     return make_sheet(pictures, left_out(len(shown), len(marks), "frames"))
 
 
@@ -160,7 +160,7 @@ def _encode(prediction: Prediction, marks: Sequence[Mark], out: Path, opened: Vi
         for number, (_, rgb) in enumerate(video.stream()):
             mark = marks[_nearest(frames, number)]
             text = label if mark.side is None else f"{label}, {f'{mark.side} px' if mark.side else 'skipped'}"
-            picture = _drawn(rgb, mark, text, stream.width, stream.height)
+            picture = drawn(rgb, mark, text, stream.width, stream.height)
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode(None))
 
@@ -172,7 +172,8 @@ def _nearest(frames: Sequence[int], number: int) -> int:
     return before if number - frames[before] <= frames[after] - number else after
 
 
-def _drawn(rgb: NDArray[np.uint8], mark: Mark, text: str, width: int, height: int) -> Image.Image:
+def drawn(rgb: NDArray[np.uint8], mark: Mark, text: str, width: int, height: int) -> Image.Image:
+    """A frame with its mark, `width` x `height` pixels, and the text in its corner."""
     picture = Image.fromarray(rgb)
     scale = width / picture.width
     if mark.side:  # as coarse as the network saw it

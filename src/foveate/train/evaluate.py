@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from foveate.errors import DataError, FoveateError
 from foveate.infer.engine import Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
+from foveate.models.base import ModelOutput, VideoModel
 from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 
 Average = Literal["logits", "softmax", "sigmoid"]  # what a view says: logits, or the probabilities of them
 Ensemble = Literal["mean", "max"]  # of the views of a video; SlowFast's for Charades is the maximum
+
+
+CHOICES = ("frames_read", "boxes", "looked", "sizes")  # of ModelOutput, kept of the first view
+Row = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # of a video: scores (A, C), label, macs, details
 
 
 class ViewBatch(Protocol):
@@ -53,6 +58,11 @@ class Scored:
     bad: tuple[BadFile, ...]  # files that could not be read
     macs: Tensor  # (N,) float64, multiply-adds of a view, averaged over the views of the video
     steps: Tensor | None = None  # (N, T, C), of a model that answers after every frame; the last are `scores`
+    # What a report shows of each video, by name, each (N, ..): `CHOICES`, and what the answer was at K places
+    # in time (frames, or clips where a model gives one answer a clip): time_class (N, K), the best class,
+    # time_answer and time_label, the probabilities of the final answer and of the label. A detail whose
+    # length differs from video to video is left out.
+    details: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -95,15 +105,20 @@ def score(
     clips_at_once: views that go through the model together, a limit on memory. With several processes each
     gives its own share of the list and all get the whole. The model is left in eval mode.
     """
-    rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    rows: dict[int, Row] = {}
     bad: list[BadFile] = []
     for batch in loader:
         bad += batch.bad
         if len(batch.labels):
-            views, macs = _score_views(engine, batch.frames, average, clips_at_once)
+            outputs = _run_views(engine, batch.frames, clips_at_once)
+            videos = len(batch.labels)
+            views = torch.cat([_answers(output, average) for output in outputs]).unflatten(0, (videos, -1))
             scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
-            found = zip(scores, batch.labels, macs, strict=True)
-            rows |= dict(zip(batch.indices.tolist(), found, strict=True))
+            details = _details(engine.model, outputs, scores[:, -1].argmax(1), batch.labels)
+            macs = _of_views(outputs, "macs", videos).double().mean(1)
+            for place, index in enumerate(batch.indices.tolist()):
+                own = {name: detail[place] for name, detail in details.items()}
+                rows[index] = scores[place], batch.labels[place], macs[place], own
     shares = world.gather((rows, bad))
     everything = {index: row for share, _ in shares for index, row in share.items()}
     unread = [file for _, share in shares for file in share]
@@ -150,25 +165,45 @@ def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dic
     return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
 
 
-def _score_views(engine: Engine, frames: Frames, average: Average, at_once: int) -> tuple[Tensor, Tensor]:
-    """The scores of V views of B videos, (B, V, A, C) on the CPU, in float32, and multiply-adds a view, (B,).
+def _run_views(engine: Engine, frames: Frames, at_once: int) -> list[ModelOutput]:
+    clips = clips_of(frames)
+    return [engine.run(clips[first : first + at_once]) for first in range(0, len(clips), at_once)]
+
+
+def _answers(output: ModelOutput, average: Average) -> Tensor:
+    """The scores of each view, (B*V, A, C) on the CPU, in float32.
 
     A is the number of frames for a model that answers after each of them, else 1; the last answer counts.
     """
-    clips = clips_of(frames)
-    rows, macs = [], []
-    for first in range(0, len(clips), at_once):
-        output = engine.run(clips[first : first + at_once])
-        if output.step_logits is not None:
-            rows.append(_scores(output.step_logits.float().cpu(), average))
-        else:
-            places = output.logits.unsqueeze(1) if output.position_logits is None else output.position_logits
-            rows.append(_scores(places.float().cpu(), average).mean(1, keepdim=True))
-        assert output.macs is not None  # an engine runs in eval mode
-        macs.append(output.macs.double())
-    return torch.cat(rows).unflatten(0, (len(frames), -1)), torch.cat(macs).unflatten(
-        0, (len(frames), -1)
-    ).mean(1)
+    if output.step_logits is not None:
+        return _scores(output.step_logits.float().cpu(), average)
+    places = output.logits.unsqueeze(1) if output.position_logits is None else output.position_logits
+    return _scores(places.float().cpu(), average).mean(1, keepdim=True)
+
+
+def _of_views(outputs: Sequence[ModelOutput], name: str, videos: int) -> Tensor:
+    """A field of the outputs, (B, V, ..) on the CPU."""
+    return torch.cat([getattr(output, name).cpu() for output in outputs]).unflatten(0, (videos, -1))
+
+
+def _details(
+    model: VideoModel, outputs: Sequence[ModelOutput], answers: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """What a report shows of B videos. answers: (B,) their best classes. labels: (B,) or (B, C)."""
+    first, videos = outputs[0], len(answers)
+    details = {
+        name: _of_views(outputs, name, videos)[:, 0] for name in CHOICES if getattr(first, name) is not None
+    }
+    timed = [name for name in ("step_logits", "frame_logits") if getattr(first, name) is not None]
+    scores = model.probabilities(_of_views(outputs, timed[0] if timed else "logits", videos).float())
+    over_time = scores.mean(1) if timed else scores  # (B, K, C): of frames over the views, or of the views
+    if over_time.shape[1] > 1:
+        details["time_class"] = over_time.argmax(2)
+        pairs = [("time_answer", answers)] + ([("time_label", labels)] if labels.ndim == 1 else [])
+        for name, classes in pairs:
+            places = classes.clamp(min=0)[:, None, None].expand(-1, over_time.shape[1], 1)
+            details[name] = over_time.gather(2, places).squeeze(2)
+    return details
 
 
 def _scores(logits: Tensor, average: Average) -> Tensor:
@@ -177,13 +212,16 @@ def _scores(logits: Tensor, average: Average) -> Tensor:
     return logits.sigmoid() if average == "sigmoid" else logits
 
 
-def _in_order(rows: dict[int, tuple[Tensor, Tensor, Tensor]], bad: Sequence[BadFile]) -> Scored:
+def _in_order(rows: dict[int, Row], bad: Sequence[BadFile]) -> Scored:
     if not rows:
         raise DataError("evaluation list", f"no video could be read ({len(bad)} failed)")
     indices = sorted(rows)
-    scores, labels, macs = (torch.stack([rows[index][part] for index in indices]) for part in (0, 1, 2))
-    for index, row in zip(indices, scores, strict=True):
-        if not row.isfinite().all():
+    for index in indices:
+        if not rows[index][0].isfinite().all():
             raise FoveateError("model", f"its scores of video {index} of the list are not finite")
+    answers, truths, costs, every = zip(*(rows[index] for index in indices), strict=True)
+    scores, labels, macs = (torch.stack(part) for part in (answers, truths, costs))
+    names = [n for n in every[0] if len({own[n].shape if n in own else None for own in every}) == 1]
+    details = {name: torch.stack([own[name] for own in every]) for name in names}
     steps = scores if scores.shape[1] > 1 else None
-    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), macs, steps)
+    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), macs, steps, details)

@@ -25,7 +25,8 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
-from foveate.train.evaluate import Average, Ensemble, Scored, measures, score
+from foveate.train.evaluate import Average, Ensemble, score
+from foveate.train.evaluation import Evaluation, to_evaluation
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
@@ -275,27 +276,12 @@ def evaluate_list(
     world: ProcessGroup = ALONE,
     average: Average = "logits",
     ensemble: Ensemble = "mean",
-) -> dict[str, float]:
-    """The measures of an engine's model on a list by clips x crops; keys as in train/evaluate.py."""
-    scored = score_list(engine, videos, clips, crops, batch, workers, world, average, ensemble)
-    return measures(scored, videos.num_classes, videos.multi_label)
-
-
-def score_list(
-    engine: Engine,
-    videos: VideoList,
-    clips: int = 1,
-    crops: int = 1,
-    batch: int = 16,
-    workers: int = 2,
-    world: ProcessGroup = ALONE,
-    average: Average = "logits",
-    ensemble: Ensemble = "mean",
-) -> Scored:
-    """The scores of every video of a list by clips x crops."""
+) -> Evaluation:
+    """An engine's model evaluated on a list by clips x crops."""
     data = test_data(videos, engine.model, clips, crops)
     loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
-    return score(engine, loader, average=average, ensemble=ensemble, world=world)
+    scored = score(engine, loader, average=average, ensemble=ensemble, world=world)
+    return to_evaluation(scored, engine.model, videos, f"{clips}x{crops}", average)
 
 
 def test_data(videos: VideoList, model: VideoModel, clips: int, crops: int) -> VideoDataset:

@@ -22,6 +22,7 @@ from torch import nn
 
 from foveate.config import nearest
 from foveate.errors import DataError, UsageError
+from foveate.measure.cost import peak_memory_mb
 from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
@@ -63,6 +64,7 @@ def fit(
     param_groups: Sequence[ParamGroup] | None = None,
     evaluate: Evaluate | None = None,
     save_best: SaveBest | None = None,
+    after_epoch: Callable[[], None] | None = None,
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
     chance: float = 0.0,
@@ -74,6 +76,7 @@ def fit(
     batches_per_epoch: batches that one process is given in a whole epoch.
     param_groups: what learns and how fast; by default the learning parameters in the configured style.
     save_best: called by the main process when the monitored measure rises (each epoch without `evaluate`).
+    after_epoch: called by the main process when an epoch is recorded and saved.
     fingerprint: of the data. decides: plain data of what else has a part in the weights, by name. A resumed
     run must repeat both and the settings, or UsageError names the change.
     chance: the share of single labels that guessing gets right; 0: unknown. What looks like a training that
@@ -86,7 +89,17 @@ def fit(
         raise DataError("training list", "gives no batch", "are there fewer videos than one batch holds?")
     state = make_state(model, config, param_groups)
     training = _Training(
-        state, batches, objective, config, run, batches_per_epoch, evaluate, save_best, world, Doubts(chance)
+        state,
+        batches,
+        objective,
+        config,
+        run,
+        batches_per_epoch,
+        evaluate,
+        save_best,
+        after_epoch,
+        world,
+        Doubts(chance),
     )
     if world.main:
         for line in check_group_rates(param_groups or (), config):
@@ -139,6 +152,7 @@ class _Training(Generic[B]):
     batches_per_epoch: int
     evaluate: Evaluate | None
     save_best: SaveBest | None
+    after_epoch: Callable[[], None] | None
     world: ProcessGroup
     doubts: Doubts
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
@@ -149,6 +163,10 @@ class _Training(Generic[B]):
     @property
     def steps_per_epoch(self) -> int:
         return math.ceil(self.batches_per_epoch / self.config.accumulate)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.state.model.parameters()).device
 
     def begin(self, decides: dict[str, Any]) -> None:
         """Take up the last checkpoint, or write the first one and so learn early if that is possible."""
@@ -166,6 +184,9 @@ class _Training(Generic[B]):
             if self.state.ema:
                 self.world.share_state(self.state.ema.model)
             self.save()
+        if self.world.main:
+            facts = {"device": str(self.device), "epochs": self.config.epochs}
+            self.run.record_start(surroundings() | facts | size)
 
     def open_displays(self, console: Console | None) -> Displays:
         """Only the main process shows anything; on standard error, unless another console is given."""
@@ -173,7 +194,7 @@ class _Training(Generic[B]):
             return Displays()
         total = self.config.epochs * self.steps_per_epoch
         console = console or Console(stderr=True)
-        return open_displays(self.run.folder, total, self.state.step, self.config.tensorboard, console)
+        return open_displays(self.run.folder, total, self.state.step, self.config, self.device, console)
 
     def run_epochs(self) -> None:
         try:
@@ -238,8 +259,12 @@ class _Training(Generic[B]):
         """Judge the epoch, record it, keep the model if it is the best, and save."""
         state, tally = self.state, self.state.tally
         self.check_readable(tally.samples + tally.bad)
+        clock = time.perf_counter()
         scores = self.evaluate_epoch()
         counts = {"samples": tally.samples, "bad": tally.bad, "seconds": tally.seconds}
+        if scores:
+            counts["eval_seconds"] = time.perf_counter() - clock
+        counts["memory_mb"] = peak_memory_mb(self.device)
         values = {**tally.means(), **tally.speed(), **counts}
         judged = {f"val_{name}": value for name, value in scores.items()}
         self.note({"kind": "epoch", **self.place(), **values, **judged})
@@ -249,6 +274,8 @@ class _Training(Generic[B]):
             self.save_best(state.judged, self.run.best)
         state.epoch, state.batch, state.tally = state.epoch + 1, 0, Tally()
         self.save()
+        if self.after_epoch and self.world.main:
+            self.after_epoch()
 
     def evaluate_epoch(self) -> dict[str, float]:
         """The measures of this epoch, or none if it is not its turn."""

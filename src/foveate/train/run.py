@@ -3,6 +3,8 @@
     config.yaml        the settings, resolved
     metrics.jsonl      one object a logged step and one an epoch
     bad_files.jsonl    every file that could not be read, once, with its cause
+    starts.jsonl       one object a start: the command, when, versions and machine
+    evaluation.npz     what the kept model answered to the validation videos (train/evaluation.py)
     last.ckpt          everything needed to go on
     best.safetensors   the model to use
 
@@ -14,7 +16,10 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +60,8 @@ class Run:
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.bad_files = folder / "bad_files.jsonl"
+        self.starts = folder / "starts.jsonl"
+        self.evaluation = folder / "evaluation.npz"
         self.last = folder / "last.ckpt"
         self.best = folder / "best.safetensors"
         self._lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
@@ -92,17 +99,17 @@ class Run:
             self.__exit__()
             raise UsageError(self.folder, "holds a run already", "add --resume, or choose another folder")
         write_atomic(self.config, yaml.safe_dump(dict(self.settings), sort_keys=False).encode())
-        for log in (self.metrics, self.bad_files):
+        for log in (self.metrics, self.bad_files, self.starts, self.evaluation):
             log.unlink(missing_ok=True)
 
     def record(self, record: Record) -> None:
         """Add a line to metrics.jsonl; a number that JSON does not know (NaN, infinity) becomes null."""
-        try:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(record)) + "\n")
-        except OSError as error:
-            cause = (error.strerror or str(error)).lower()
-            raise OutputError(self.metrics, cause, "make room, then resume") from error
+        _append(self.metrics, record)
+
+    def record_start(self, facts: Record) -> None:
+        """Add a line to starts.jsonl: the command of this process, the time, and the `facts` given."""
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        _append(self.starts, {"command": command_line(), "started": started, **facts})
 
     def report_bad(self, files: Iterable[BadFile]) -> None:
         """Add those files to bad_files.jsonl that are not in it."""
@@ -122,6 +129,21 @@ class Run:
         if self.written() > length:
             with self.metrics.open("rb+") as file:
                 file.truncate(length)
+
+
+def command_line() -> str:
+    """The command of this process, as it could be typed again in its folder."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
+
+
+def _append(log: Path, record: Record) -> None:
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(record)) + "\n")
+    except OSError as error:
+        raise OutputError(log, (error.strerror or str(error)).lower(), "make room, then resume") from error
 
 
 def _finite(record: Record) -> dict[str, Any]:

@@ -10,9 +10,8 @@ are loaded, and nothing of later ones, whose results are out of date by then.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ProcessGroup, open_world
+from foveate.train.evaluation import Evaluation
 from foveate.train.exits import check_exit_frames, solve_exits
 from foveate.train.job import (
     TrainJob,
@@ -59,8 +59,10 @@ PLAIN = (str, int, float, bool)
 EXITS = "exits"  # the stage after all others: no weights learn, reading learns when to stop
 
 
-def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
+def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) -> tuple[VideoModel, Outcome]:
     """Run every stage of the model's recipe and leave `out/best.safetensors`.
+
+    after_epoch: called by the main process when an epoch of any stage stands in the run folder.
 
     A stage that is finished is loaded, one that was broken off goes on, if the job resumes. What is bound to
     fail is refused before the run folder is touched: DataError for a list that cannot be used, UsageError for
@@ -97,14 +99,13 @@ def train_model(job: TrainJob) -> tuple[VideoModel, Outcome]:
             log.warning("%s", line)
         model = model.to(device_of(job.device, world))
         for stage in running:
-            outcome = _run(stage, job, model, lists, world)
+            outcome = _run(stage, job, model, lists, world, after_epoch)
             if (
                 stage.name and outcome.model is not model
             ):  # averaged: the next stage starts from what is judged
                 model.load_state_dict(outcome.model.state_dict())
         if exits:
-            solve_exits(cast(VideoModel, outcome.model), lists[0], exit_frames, job, world)
-            outcome = replace(outcome, scores=_evaluate(outcome.model, job, lists, world))
+            outcome = _with_exits(outcome, exit_frames, job, lists, world)
         if running and not running[-1].name:  # whose best weights are kept as it goes
             return model, outcome
         if world.main:
@@ -178,29 +179,49 @@ def _start(model: VideoModel, job: TrainJob, stages: Sequence[Stage], heads: boo
         raise UsageError(job.videos, f"has other classes than {path}", "exits need those it was trained for")
 
 
-def _evaluate(
-    model: nn.Module, job: TrainJob, lists: Sequence[VideoList], world: ProcessGroup
-) -> dict[str, float]:
-    """The measures on the validation list; none without one."""
+def _with_exits(
+    outcome: Outcome, frames: float, job: TrainJob, lists: Sequence[VideoList], world: ProcessGroup
+) -> Outcome:
+    """Solve the thresholds of early exit, and evaluate the model that follows them."""
+    solve_exits(cast(VideoModel, outcome.model), lists[0], frames, job, world)
     if len(lists) < 2:
-        return {}
-    return evaluate_list(
-        EagerEngine(cast(VideoModel, model)),
-        lists[1],
-        job.clips,
-        job.crops,
-        job.train.batch,
-        job.workers,
-        world,
-    )
+        return replace(outcome, scores={})
+    evaluation = _evaluate(outcome.model, job, lists[1], world)
+    if world.main:
+        evaluation.save(_made(job.out) / "evaluation.npz")
+    return replace(outcome, scores=evaluation.measures)
+
+
+def _evaluate(model: nn.Module, job: TrainJob, videos: VideoList, world: ProcessGroup) -> Evaluation:
+    engine = EagerEngine(cast(VideoModel, model))
+    return evaluate_list(engine, videos, job.clips, job.crops, job.train.batch, job.workers, world)
 
 
 def _run(
-    stage: Stage, job: TrainJob, model: VideoModel, lists: Sequence[VideoList], world: ProcessGroup
+    stage: Stage,
+    job: TrainJob,
+    model: VideoModel,
+    lists: Sequence[VideoList],
+    world: ProcessGroup,
+    after_epoch: Callable[[], None] | None,
 ) -> Outcome:
     config = _config(stage, job.train) if stage.name else job.train
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
-    with Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main) as run:
+    run = Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main)
+    latest: list[Evaluation] = []
+
+    def evaluate(judged: nn.Module) -> dict[str, float]:
+        latest[:] = [_evaluate(judged, job, lists[1], world)]
+        if stage.name and world.main:  # the last weights of a stage are kept
+            latest[0].save(run.evaluation)
+        return latest[0].measures
+
+    def keep_best(judged: nn.Module, path: Path) -> None:
+        save_best(_summary(job, lists), judged, path)
+        for evaluation in latest:
+            evaluation.save(run.evaluation)
+
+    with run:
         if job.val_share and world.main:
             for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
                 write_jsonl(videos, job.out / name)
@@ -212,10 +233,9 @@ def _run(
             run,
             batches_per_epoch=loader.per_epoch,
             param_groups=_groups(stage, job, model),
-            evaluate=partial(_evaluate, job=job, lists=lists, world=world)
-            if stage.judged and len(lists) > 1
-            else None,
-            save_best=None if stage.name else partial(save_best, _summary(job, lists)),
+            evaluate=evaluate if stage.judged and len(lists) > 1 else None,
+            save_best=None if stage.name else keep_best,
+            after_epoch=after_epoch,
             fingerprint=fingerprint(lists),
             decides=decides(job, model) | _chosen(stage) | _frozen(job),
             chance=0.0 if lists[0].multi_label else 1 / lists[0].num_classes,
