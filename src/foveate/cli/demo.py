@@ -41,11 +41,8 @@ from foveate.weights.load import SHIPPED
 MODEL = "adafocus_small"
 START = SHIPPED[MODEL, "figures"]  # as the papers start from ImageNet: minutes do not teach networks to see
 SIDE = 160  # pixels of the small copies that are trained on
-RECIPE = SMALL["adafocus"]  # its numbers, with fewer epochs, since the networks can see already
-PLAN = replace(
-    RECIPE.plan, glance_epochs=3, glance_rate=1e-3, local_epochs=0, patch_epochs=3, patch_rate=1e-3,
-    policy_epochs=3, policy_rate=3e-4, tune_epochs=3,
-)  # fmt: skip
+RECIPE = SMALL["adafocus"]
+PLAN = replace(RECIPE.plan, glance_rate=1e-3, patch_rate=1e-3, policy_rate=3e-4)
 
 
 @dataclass(frozen=True)
