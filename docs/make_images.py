@@ -1,8 +1,8 @@
 """Make the pictures of reports in docs/images/: `python docs/make_images.py [FOLDER]`.
 
-Makes videos of small figures, trains two small models on them (a few minutes on two cores), writes the report
-of one and a comparison of both, and photographs them with headless Chromium: light and dark, wide and narrow.
-FOLDER keeps the videos, runs and pages; what is there is not made again.
+Makes videos of small figures, trains a small AdaFocus on them (some minutes on two cores), writes its report
+and photographs it with headless Chromium: light and dark, wide and narrow. FOLDER keeps the videos, the run
+and the page; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,15 @@ from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-RUNS = {
-    "adafocus": "--model adafocus_small --weights figures --recipe small --glance-epochs 3 --local-epochs 0 "
-    "--patch-epochs 4 --policy-epochs 2 --tune-epochs 6",
-    "tsm": "--model tsm_r10_8 --recipe small --epochs 8 --settings size=96 resize=96",
+TRAIN = "--model adafocus_small --weights figures --recipe small"
+PICTURES = {  # file -> width and height of the window, dark
+    "report_light.png": (1200, 1500, False),
+    "report_dark.png": (1200, 1500, True),
+    "report_all.png": (1200, 6400, False),
+    "report_phone_light.png": (400, 1500, False),
+    "report_phone_dark.png": (400, 1500, True),
 }
-PICTURES = {  # file -> page and place in it, width and height of the window, dark
-    "report_light.png": ("adafocus/report.html", 1200, 1500, False),
-    "report_dark.png": ("adafocus/report.html#confusion", 1200, 1500, True),
-    "report_mistakes.png": ("adafocus/report.html#mistakes", 1200, 1500, False),
-    "report_choices.png": ("adafocus/report.html#reliability", 1200, 1500, True),
-    "report_phone_light.png": ("adafocus/report.html#confusion", 400, 1500, False),
-    "report_phone_dark.png": ("adafocus/report.html#choices", 400, 1500, True),
-    "comparison.png": ("comparison.html", 1200, 1500, False),
-}
-MOST_BYTES = 300_000
+MOST_BYTES = 500_000
 
 
 def main(folder: Path) -> None:
@@ -40,16 +34,15 @@ def main(folder: Path) -> None:
     if browser is None:
         sys.exit(f"error: no browser (install one of {', '.join(BROWSERS)})")
     if not (folder / "figures/val.jsonl").exists():
-        foveate(folder, "data make figures figures --train 160 --val 60 --test 0")
-    for name, options in RUNS.items():
-        if not (folder / name / "best.safetensors").exists():
-            lists = "--videos figures/train.jsonl --val figures/val.jsonl"
-            foveate(folder, f"train {lists} --out {name} --batch 16 --log-every 2 {options}")
-        foveate(folder, f"report {name}")
-    foveate(folder, f"report {' '.join(RUNS)} --out comparison.html")
+        foveate(folder, "data make figures figures --train 340 --val 80 --test 0")
+    if not (folder / "adafocus/best.safetensors").exists():
+        lists = "--videos figures/train.jsonl --val figures/val.jsonl"
+        foveate(folder, f"train {lists} --out adafocus {TRAIN}")
+    foveate(folder, "report adafocus")
     IMAGES.mkdir(exist_ok=True)
-    for name, (page, width, height, dark) in PICTURES.items():
-        photograph(browser, f"file://{folder.resolve()}/{page}", IMAGES / name, (width, height), dark)
+    page = f"file://{folder.resolve()}/adafocus/report.html"
+    for name, (width, height, dark) in PICTURES.items():
+        photograph(browser, page, IMAGES / name, (width, height), dark)
 
 
 def foveate(folder: Path, words: str) -> None:
