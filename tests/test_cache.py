@@ -145,7 +145,7 @@ def test_small_videos_are_not_enlarged_and_false_counts_are_bad(videos, tmp_path
     both = VideoList((entry, VideoEntry(entry.path, (0,), start=0, end=99)), ("a",), "jsonl")
     cached = cache_videos(both, tmp_path / "cache", 500, workers=0)
     assert [copy.shape for copy in arrays(cached)] == [(24, 64, 96, 3)]
-    assert "ends before frame 24" in cached.notes[0]
+    assert "frames 0 to 99 are requested, and it has 24" in cached.notes[0]
 
 
 def test_a_copy_that_fails_leaves_nothing_behind(tmp_path):
