@@ -122,7 +122,8 @@ def protocol(windows: Sequence[Window]) -> str:
     views = f"{clips} clip{'s' if clips > 1 else ''} x {crops} crop{'s' if crops > 1 else ''}"
     if len(windows) == 1:
         return f"whole video, {views}"
-    return f"{len(windows)} windows of {first.end_s - first.start_s:.3g} s, {views} each"
+    seconds = (windows[-1].end_s - first.start_s) / len(windows)
+    return f"{len(windows)} windows of {seconds:.3g} s, {views} each"
 
 
 def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:
