@@ -262,7 +262,7 @@ class TestTrain:
         assert said.code == 0
         assert f"foveate predict VIDEO --model {out / 'best.safetensors'}" in said.out
         assert "labels count from 0" in said.err
-        assert re.search(r"epoch 0.*loss", said.err)
+        assert re.search(r"epoch 1 of 1.*loss", said.err)
 
     def test_json_alone_on_standard_output(self, call: Call, run: Path, tmp_path: Path) -> None:
         said = call("train", "--config", run / "config.yaml", "--out", tmp_path / "again", "--json")

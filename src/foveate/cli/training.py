@@ -84,7 +84,8 @@ def _train(job: TrainJob, json: bool) -> int:
             page = live.write()
     if not speaks:
         return 0
-    best, summary = job.out / "best.safetensors", read_run(job.out).summary()
+    best = job.out / "best.safetensors"
+    summary = read_run(job.out).summary() if page else []  # exits alone leave no record of a run
     result = {"model": str(best), "steps": outcome.steps, "seconds": time.perf_counter() - start}
     result |= {"memory_mb": peak_memory_mb(job.device), "best": outcome.best, **readable(outcome.scores)}
     result |= {"report": str(page) if page else None}
