@@ -151,7 +151,7 @@ def _write(template: str, context: Mapping[str, Any], out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": results.share, "ordinal": _ordinal}
+    environment.filters |= {"share": results.share, "ordinal": _ordinal, "nobreak": _nobreak}
     written = datetime.now().strftime("%Y-%m-%d %H:%M")
     html = environment.get_template(template).render(**context, version=__version__, written=written)
     with atomic_write(out) as part:
@@ -335,3 +335,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _ordinal(number: int) -> str:
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
+
+
+def _nobreak(text: str) -> str:
+    """A number and its percent sign stay on one line."""
+    return text.replace(" %", "\u00a0%")

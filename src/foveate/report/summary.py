@@ -147,7 +147,7 @@ def _trend_words(
     evaluated: Sequence[tuple[int, float]], best_epoch: int, best: float, noise: float, monitor: str
 ) -> str:
     last_epoch, last = evaluated[-1]
-    if len(evaluated) < 3:
+    if len(evaluated) < 4:
         return "It was evaluated too few times to say whether more epochs would help; try more --epochs."
     before = [value for epoch, value in evaluated if epoch <= last_epoch - max(1, last_epoch // 3)]
     if best_epoch > 0.8 * last_epoch and before and best > max(before) + noise / 2:
