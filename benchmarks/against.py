@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 EARLIER = (
     "a0c7376"  # prediction and counting were one loop then, and every system had a forward pass of training
 )
-TURNS = 3
+TURNS = 2
 CALLS = 3  # predictions whose median is one repeat
 MODELS = (
     ("tsm_r10_8", {}),
