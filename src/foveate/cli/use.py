@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -269,19 +269,22 @@ def evaluate(
         result["predictions"] = str(predictions)
     if report:
         write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
-        result |= {
-            "report": str(report),
-            "predictions": str(predictions or report.with_name("predictions.csv")),
-        }
-    rows = by_class(evaluation) if per_class else []
-    if json:
-        print_json(result | ({"per_class": [asdict(row) for row in rows]} if per_class else {}))
-    else:
-        print_table(("measure", "value"), result.items())
-        if per_class:
-            measure = "AP#" if listed.multi_label else "right#"
-            print_table(("class", "videos#", measure, "taken for"), [_class_cells(row) for row in rows])
+        result["report"] = str(report)
+    _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
+
+
+def _print_evaluation(
+    result: dict[str, object], rows: Sequence[ClassRow], multi_label: bool, json: bool
+) -> None:
+    """The measures, and a line for each class if there are rows."""
+    if json:
+        print_json(result | ({"per_class": [asdict(row) for row in rows]} if rows else {}))
+        return
+    print_table(("measure", "value"), result.items())
+    if rows:
+        columns = ("class", "videos#", "AP#" if multi_label else "right#", "taken for")
+        print_table(columns, [_class_cells(row) for row in rows])
 
 
 def _class_cells(row: ClassRow) -> tuple[str, int, str, str]:
