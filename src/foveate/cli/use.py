@@ -270,6 +270,7 @@ def evaluate(
     if report:
         write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
         result["report"] = str(report)
+        result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
     _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
     return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
 
