@@ -42,9 +42,9 @@ def test_a_recipe_that_does_not_fit_is_refused(model: str, wanted: str, cause: s
 @pytest.mark.parametrize(
     ("model", "option", "cause"),
     [
-        ("tsm_r50_8", "--patch-epochs", "of the recipe adafocus and adafocus_tsm; tsm_r50_8 is trained by"),
-        ("adafocus_small", "--joint-rate=1", "of the recipe arnet; adafocus_small is trained by adafocus"),
-        ("adafocus_v2_small", "--tune-rate", "of the recipe adafocus and adafocus_tsm"),
+        ("tsm_r50_8", "--patch-epochs", "to the recipe adafocus or adafocus_tsm; that of tsm_r50_8 is"),
+        ("adafocus_small", "--joint-rate=1", "to the recipe arnet; that of adafocus_small is adafocus"),
+        ("adafocus_v2_small", "--tune-rate", "to the recipe adafocus or adafocus_tsm"),
     ],
 )
 def test_an_option_of_another_recipe_is_refused(model: str, option: str, cause: str) -> None:

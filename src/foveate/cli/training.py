@@ -44,7 +44,7 @@ def train_command(options: Sequence[str]) -> Callable[..., int]:
         option = word.partition("=")[0]
         owners = owner_of(option[2:].replace("-", "_")) if option.startswith("--") else []
         if owners and recipe.name not in owners:
-            cause = f"is an option of the recipe {' and '.join(owners)}; {model} is trained by {recipe.name}"
+            cause = f"belongs to the recipe {' or '.join(owners)}; that of {model} is {recipe.name}"
             raise UsageError(option, cause, "leave it out")
 
     def train(job: TrainJob, config: Path | None = None, json: bool = False) -> int:
