@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench stress reproduce clean
+.PHONY: demo test check docs bench stress reproduce clean
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,6 +23,10 @@ check: .venv/.done
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+docs: .venv/.done
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: .venv/.done
 	$(BIN)/python -m benchmarks
 
@@ -33,4 +37,4 @@ reproduce: .venv/.done
 	$(BIN)/python -m experiments
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

@@ -2,7 +2,8 @@
 
 Makes videos of small figures, trains a small AdaFocus on them (some minutes on two cores), writes its report
 and photographs it with headless Chromium: light and dark, wide and narrow. FOLDER keeps the videos, the run
-and the page; what is there is not made again.
+and the page; what is there is not made again. Last comes the moving picture of the README, which
+`python docs/make_animation.py` makes alone, without a browser.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import make_animation
 from PIL import Image
 
 IMAGES = Path(__file__).parent / "images"
@@ -21,11 +23,11 @@ TRAIN = "--model adafocus_small --weights figures --recipe small"
 PICTURES = {  # file -> width and height of the window, dark
     "report_light.png": (1200, 1500, False),
     "report_dark.png": (1200, 1500, True),
-    "report_all.png": (1200, 6400, False),
+    "report_all.webp": (1200, 6400, False),
     "report_phone_light.png": (400, 1500, False),
     "report_phone_dark.png": (400, 1500, True),
 }
-MOST_BYTES = 500_000
+MOST_BYTES = 300_000
 
 
 def main(folder: Path) -> None:
@@ -42,7 +44,10 @@ def main(folder: Path) -> None:
     IMAGES.mkdir(exist_ok=True)
     page = f"file://{folder.resolve()}/adafocus/report.html"
     for name, (width, height, dark) in PICTURES.items():
-        photograph(browser, page, IMAGES / name, (width, height), dark)
+        shot = folder / "shot.png"
+        photograph(browser, page, shot, (width, height), dark)
+        shrink(shot, IMAGES / name)
+    make_animation.main()
 
 
 def foveate(folder: Path, words: str) -> None:
@@ -51,7 +56,7 @@ def foveate(folder: Path, words: str) -> None:
 
 
 def photograph(browser: str, address: str, out: Path, size: tuple[int, int], dark: bool) -> None:
-    """A picture of a page, of few enough colours to be small."""
+    """A picture of a page, PNG."""
     options = [
         "--headless",
         "--no-sandbox",
@@ -62,10 +67,17 @@ def photograph(browser: str, address: str, out: Path, size: tuple[int, int], dar
     options += [f"--screenshot={out}", f"--window-size={size[0]},{size[1]}"]
     options += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
     subprocess.run([browser, *options, address], check=True, capture_output=True, timeout=300)
-    for colours in (256, 128, 64):
-        with Image.open(out) as picture:
-            few = picture.convert("RGB").quantize(colours)
-        few.save(out, optimize=True)
+
+
+def shrink(shot: Path, out: Path) -> None:
+    """A small picture: a PNG of few colours, or a WebP where photographs fill much of it."""
+    for colours, quality in ((256, 75), (128, 60), (64, 50)):
+        with Image.open(shot) as picture:
+            plain = picture.convert("RGB")
+        if out.suffix == ".webp":
+            plain.save(out, quality=quality)
+        else:
+            plain.quantize(colours).save(out, optimize=True)
         if out.stat().st_size < MOST_BYTES:
             return
     sys.exit(f"error: {out}: still {out.stat().st_size} bytes")

@@ -23,7 +23,7 @@ MADE = ("work/examples/figures/test/fall/00002.mp4", "work/examples/run/best.saf
 
 def main() -> None:
     video, model = sys.argv[1:] or MADE
-    result = predict(model, video, top=3)
+    result = predict(video, model, top=3)
     print(f"{result.video}, {result.duration_s:.1f} s")
     for guess in result.predictions:
         print(f"{guess.score:6.1%}  {guess.label}")

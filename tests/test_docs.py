@@ -73,8 +73,8 @@ def test_the_table_of_models_is_of_this_zoo() -> None:
     assert f"{len(MODELS)} named models" in (ROOT / "README.md").read_text()
 
 
-def test_the_tree_of_the_readme_is_there() -> None:
-    block = (ROOT / "README.md").read_text().split("## What is where")[1].split("```")[1]
+def test_the_tree_of_the_architecture_is_there() -> None:
+    block = (ROOT / "docs/architecture.md").read_text().split("## What is where")[1].split("```")[1]
     folders: list[str] = []
     for line in filter(None, block.splitlines()):
         depth = (len(line) - len(line.lstrip())) // 2
