@@ -1,19 +1,19 @@
-"""The documents name what is there: links, verbs, options, models, modules."""
+"""The documents name what is there: links, verbs, models, modules, pages of the site."""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
+import yaml
 
-from foveate.cli import VERBS, main
-from foveate.models.fullvideo import FullVideo
-from foveate.models.zoo import MODELS, create_model
-from foveate.train.job import TrainJob, parse_settings
+from foveate.cli import VERBS
+from foveate.models.zoo import MODELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -37,35 +37,6 @@ def test_commands_are_verbs(page: Path) -> None:
         assert name in VERBS, name
 
 
-def commands(page: Path) -> list[list[str]]:
-    """Words of each command of Foveate in a block of its own, lines that end in a backslash joined."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "".join(text for language, text in blocks if not language).replace("\\\n", " ")
-    found = re.findall(r"^foveate (.*)", lines, re.MULTILINE)
-    return [shlex.split(command, comments=True) for command in found]
-
-
-def test_protocols_of_full_video_are_commands_that_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options by the parser, settings by the model they build."""
-    jobs: list[TrainJob] = []
-
-    def note(job: TrainJob, after_epoch: object) -> None:
-        jobs.append(job)
-        sys.exit(0)
-
-    monkeypatch.setattr("foveate.cli.training.train_model", note)
-    for words in commands(ROOT / "docs/models/fullvideo.md"):
-        if words[0] == "train":
-            with pytest.raises(SystemExit) as left:
-                main(words)
-            assert left.value.code == 0, words
-    assert len(jobs) == 8
-    for job in jobs:
-        with torch.device("meta"):
-            model = create_model(job.model, 4, **parse_settings(job.settings))
-        assert isinstance(model, FullVideo) and model.spec.frames >= 32
-
-
 def test_the_table_of_models_is_of_this_zoo() -> None:
     """After a change of the zoo: `python docs/make_tables.py`."""
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
@@ -80,3 +51,27 @@ def test_the_tree_of_the_architecture_is_there() -> None:
         depth = (len(line) - len(line.lstrip())) // 2
         folders[depth:] = [line.split()[0]]
         assert ROOT.joinpath(*folders).exists(), "/".join(folders)
+
+
+def pages_of(nav: list[object]) -> list[str]:
+    """The files of a navigation of mkdocs, of all its levels."""
+    entries = [entry for item in nav if isinstance(item, dict) for entry in item.values()]
+    return [page for entry in entries for page in (pages_of(entry) if isinstance(entry, list) else [entry])]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    found = pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    docs = {page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/**/*.md")}
+    assert sorted(found) == sorted(docs | {"CONTRIBUTING.md", "CHANGELOG.md"})
+
+
+@pytest.mark.skipif(not find_spec("mkdocs_autorefs"), reason="pip install -e '.[docs]'")
+def test_the_site_builds_without_a_warning_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    calm = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=calm, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    fetched = re.compile(r'(?:<script[^>]*src|<link[^>]*stylesheet[^>]*href|<img[^>]*src)="https?:[^"]*"')
+    for page in tmp_path.rglob("*.html"):
+        assert not fetched.search(page.read_text()), page
+    assert "benchmarks/results/loader.html" in (tmp_path / "data.html").read_text()

@@ -1,4 +1,4 @@
-"""Every command and every Python block of the documents runs, on small files of the names that they use.
+"""Every command, Python block and example of the documents runs, on small files of the names that they use.
 
 A page is a session: its commands run in their order in a folder of their own. Trainings are cut to one epoch.
 What cannot be run here is parsed by the real parser; `PARSED` says why.
@@ -7,10 +7,13 @@ What cannot be run here is parsed by the real parser; `PARSED` says why.
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import signal
+import sys
 import tomllib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -68,6 +71,7 @@ EPOCHS = {  # by recipe: `train --epochs` is not an option of a model that is tr
         "--tune-epochs",
     ),
 }
+SMALLER = {"size=112": "size=64", "resize=128": "resize=64"}
 SMALL = ("frames=2", "size=64", "resize=64")  # settings of a training that names none
 INSTEAD = {  # lines of Python blocks that need a server, or more time than they tell
     "randn(2, 3, 16, 224, 224)": "randn(1, 3, 4, 224, 224)",
@@ -148,7 +152,7 @@ def parse(command: str) -> partial[int]:
 
 def cut(command: str) -> list[str]:
     """The words of a command, made short; a training may write where the page has written before."""
-    name, words = verb_of(command), shlex.split(command)
+    name, words = verb_of(command), [SMALLER.get(word, word) for word in shlex.split(command)]
     extra = dict(zip(CUT.get(name, ())[::2], CUT.get(name, ())[1::2], strict=True))
     if name == "train" and "--config" not in words:
         extra |= dict.fromkeys(next((EPOCHS[word] for word in words if word in EPOCHS), ("--epochs",)), "1")
@@ -239,8 +243,6 @@ def given(page: Path) -> dict[str, Any]:
     if page.stem == "slowfast":
         return {"clip": torch.randn(1, 3, 32, 64, 64)}
     if page.stem == "parity":
-        import zlib
-
         return {"np": np, "zlib": zlib, "key": "conv1.weight"}
     if page.stem == "porting":
         first = next(iter(CHECKPOINTS))
@@ -249,25 +251,43 @@ def given(page: Path) -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture
+def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings from Python last one epoch, wherever their folder stands already."""
+    train = stages.train_model
+
+    def brief(job: TrainJob, *more: Any) -> Any:
+        shutil.rmtree(job.out, ignore_errors=True)
+        config = replace(job.train, epochs=1, batch=4)
+        return train(replace(job, workers=0, settings=job.settings or SMALL, train=config), *more)
+
+    monkeypatch.setattr(stages, "train_model", brief)
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if blocks(page, "python") and page.stem != "architecture"],
     ids=lambda page: page.stem,
 )
-def test_python_blocks_run(page: Path, session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(job: TrainJob, *more: Any) -> Any:
-        shutil.rmtree(job.out, ignore_errors=True)
-        brief = replace(job.train, epochs=1, batch=4)
-        return train(replace(job, workers=0, settings=job.settings or SMALL, train=brief), *more)
-
-    train = stages.train_model
-    monkeypatch.setattr(stages, "train_model", short)
+def test_python_blocks_run(page: Path, session: Path, brief_training: None) -> None:
     names = {"__name__": "__main__", **given(page)}
     for block in blocks(page, "python"):
         code = block
         for line, other in INSTEAD.items():
             code = code.replace(line, other)
         exec(compile(code, str(page), "exec"), names)
+
+
+def test_examples_run(
+    session: Path, brief_training: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, *words in (
+        ("train_on_a_folder.py", "my_videos/train"),
+        ("predict_a_file.py", "video.mp4", "work/examples/run"),
+    ):
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    assert re.search(r"clap, wave.*video.mp4, 1.5 s\n.*%  (clap|wave)", capsys.readouterr().out, re.DOTALL)
 
 
 def test_the_walk_is_a_part_of_the_code() -> None:
