@@ -3,7 +3,7 @@
 Draws three videos of small figures, lets the small AdaFocus of the package name them, and joins the overlays
 that `foveate predict --overlay` writes of them into one animated WebP. The figures cross more of the frame
 than those that the model was trained on, so that the patch has something to follow; seeds and actions were
-chosen for that, and the covered share of the person is printed.
+chosen for that from 160, and the covered share of the person is printed.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import yaml
 
 from foveate.cli import VERBS
 from foveate.models.zoo import MODELS
+from foveate.weights.origins import ORIGINS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -41,7 +42,9 @@ def test_the_table_of_models_is_of_this_zoo() -> None:
     """After a change of the zoo: `python docs/make_tables.py`."""
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     assert named == sorted(MODELS)
-    assert f"{len(MODELS)} named models" in (ROOT / "README.md").read_text()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"{len(MODELS)} named models" in readme
+    assert f"checkpoints of {len(ORIGINS) - 1} code bases" in readme  # one of the origins is Foveate
 
 
 def test_the_tree_of_the_architecture_is_there() -> None:
