@@ -543,7 +543,7 @@ class TestPredict:
         empty = tmp_path / "empty"
         empty.mkdir()
         for words, cause in (
-            ([empty], "holds no videos"),
+            ([empty], "holds no videos (nothing in it, or below it, has the name of a video"),
             ([tmp_path / "none.mp4"], "no such file"),
             ([tmp_path / "none.csv"], "no such file"),
         ):

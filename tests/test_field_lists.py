@@ -185,6 +185,30 @@ def test_what_is_no_text_says_what_it_is(content: bytes, cause: str, tmp_path: P
     assert cause in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("day.mp4,run,0,2\nday.mp4,walk,2,4\n", [(0.0, 2.0), (2.0, 4.0)]),  # a video of 4 s, 48 frames
+        ("day.mp4,run,0,24\nday.mp4,walk,24,48\n", None),
+        ("gone.mp4,run,0,2\n", None),
+    ],
+)
+def test_whole_numbers_are_seconds_where_the_videos_show_it(
+    rows: str, expected: list[tuple[float, float]] | None, tmp_path: Path
+) -> None:
+    field.video(tmp_path / "day.mp4", range(48))
+    (tmp_path / "list.csv").write_text(f"path,label,start,end\n{rows}")
+    if expected is None:
+        with pytest.raises(
+            DataError, match=r"seconds or frames\? \(name them start_s and end_s, or start_fr"
+        ):
+            read_list(tmp_path / "list.csv")
+        return
+    videos = read_list(tmp_path / "list.csv")
+    assert [(entry.start_s, entry.end_s) for entry in videos.entries] == expected
+    assert "stretches by start and end, in seconds" in videos.notes
+
+
 def test_kinetics_is_found_in_folders_of_classes(tmp_path: Path) -> None:
     table = field.kinetics(tmp_path)
     for found in (read_list(table), read_list(table, root=tmp_path / "train")):

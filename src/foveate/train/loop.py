@@ -203,6 +203,8 @@ class _Training(Generic[B]):
         if not self.world.main:
             return
         self.run.rewind(saved["written"])
+        done, epochs = self.state.epoch, self.config.epochs
+        log.info("%s: goes on, %d of %d epochs are done", self.run.folder, done, epochs)
         if changes and self.extend:
             self.run.record_changes(self.place(), changes)
             self.extend()

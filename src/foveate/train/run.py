@@ -43,6 +43,9 @@ class BadFile(Protocol):
     @property
     def cause(self) -> str: ...
 
+    @property
+    def labels(self) -> tuple[int, ...]: ...
+
 
 class Run:
     """A run folder, locked while the context is open.

@@ -100,6 +100,8 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
         for line in filter(None, (sides, *warnings_of(job, lists))) if world.main else ():
             log.warning("%s", line)
         model = model.to(device_of(job.device, world))
+        if world.main and not (running and not running[-1].name):  # of the weights that are now replaced
+            (job.out / "evaluation.npz").unlink(missing_ok=True)
         for place, stage in enumerate(running):
             follow = sum(later.epochs for later in running[place + 1 :])
             outcome = _run(stage, stages, follow, job, model, lists, world, after_epoch)

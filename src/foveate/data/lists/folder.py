@@ -42,7 +42,8 @@ def find_videos(folder: Path) -> list[str]:
     walk = _Walk(folder)
     paths = sorted(str(folder / name) for name in walk.videos())
     if not paths:
-        raise DataError(folder, "holds no videos", "; ".join(walk.notes()))
+        hint = "; ".join(walk.notes()) or "nothing in it, or below it, has the name of a video, such as a.mp4"
+        raise DataError(folder, "holds no videos", hint)
     for note in walk.notes():
         log.info("%s: %s", folder, note)
     return paths
