@@ -23,7 +23,7 @@ FRAMES, FPS, SIDE = 24, 12, 160
 
 
 def pan(clip: np.ndarray, direction: int, rng: np.random.Generator) -> np.ndarray:
-    """A square window of a clip (T, H, W, 3), moved by a tenth to nearly a half of its way over the frames."""
+    """A square window of a clip (T, H, W, 3), moved by a tenth to nearly a half of its way."""
     length, height, width = clip.shape[:3]
     side = int(rng.uniform(0.5, 0.9) * min(height, width))
     travel = direction * rng.uniform(0.1, 0.45) * (width - side)
