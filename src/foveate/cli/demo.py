@@ -97,12 +97,16 @@ def demo(out: Path = Path("demo"), videos: int = 240, workers: int = 2, json: bo
     tell(f"report: {plain(str(run / 'report.html'))} (open it in a browser; renewed after every epoch)")
     if run.exists():
         tell(f"going on with the demo in {plain(str(run))}: what is done is kept (another --out begins anew)")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of networks this small two wait for each other more than they save
     try:
         report = _trained_and_compared(out, run, videos, workers)
     except (KeyboardInterrupt, Stopped) as stop:
         signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
         again = f"call `foveate demo --out {shlex.quote(str(out))}` again to go on"
         raise Stopped(signum, run, "stopped; what is done is saved", again) from None
+    finally:
+        torch.set_num_threads(threads)
     _show(report | {"seconds": time.perf_counter() - clock}, json)
     return 0
 
