@@ -304,6 +304,19 @@ def test_check_and_training_agree_on_frames(tmp_path: Path) -> None:
     assert verdicts == ["", "", "", "the list says 34 frames, it has 12"]
 
 
+def test_a_folder_of_splits_is_checked_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        field.video(tmp_path / split / "run" / f"{split}.mp4")
+    (tmp_path / "val" / "run" / "broken.mp4").write_bytes(b"")
+    with pytest.raises(SystemExit) as left:
+        main(["data", "check", str(tmp_path), "--workers", "1", "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(row["path"]).name, row["status"]) for row in rows] == [
+        ("train.mp4", "ok"), ("broken.mp4", "refused"), ("val.mp4", "ok"),
+    ]  # fmt: skip
+    assert left.value.code == 3
+
+
 def test_parts_that_a_video_has_not_are_found_by_the_check(tmp_path: Path) -> None:
     field.video(tmp_path / "day.mp4", range(24))
     text = "path,label,start_s,end_s\nday.mp4,run,0,1\nday.mp4,walk,1,2\nday.mp4,run,5,6\n"
