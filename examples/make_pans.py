@@ -1,4 +1,4 @@
-"""Videos of a camera that pans left, pans right or holds still, cut out of any videos.
+"""Videos of a camera that pans left or right, cut out of any videos, and a third class that holds still.
 
     python examples/make_pans.py CLIP.mp4 [CLIP.mp4 ..] --out pans
 
@@ -17,16 +17,16 @@ from PIL import Image
 from foveate.data.synthetic.encode import encode_h264
 from foveate.video import open_video
 
-CLASSES = {"pan left": -1, "pan right": 1, "hold": 0}
+CLASSES = {"pan left": -1, "pan right": 1, "hold": 0}  # --classes takes the first so many
 PARTS = {"train": (0.0, 0.6), "val": (0.67, 1.0)}  # of each clip
 FRAMES, FPS, SIDE = 24, 12, 160
 
 
 def pan(clip: np.ndarray, direction: int, rng: np.random.Generator) -> np.ndarray:
-    """A square window of a clip (T, H, W, 3), moved by a tenth to nearly a half of its way."""
+    """A square window of a clip (T, H, W, 3), moved by 0.15 to 0.6 of its side where there is room."""
     length, height, width = clip.shape[:3]
-    side = int(rng.uniform(0.5, 0.9) * min(height, width))
-    travel = direction * rng.uniform(0.1, 0.45) * (width - side)
+    side = int(rng.uniform(0.5, 0.75) * min(height, width))
+    travel = direction * min(rng.uniform(0.15, 0.6) * side, width - side)
     least, most = max(0.0, -travel), min(width - side, width - side - travel)
     left = rng.uniform(least, most) + travel * np.linspace(0, 1, FRAMES)
     top = int(rng.integers(0, height - side + 1))
@@ -44,14 +44,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pans"))
     parser.add_argument("--train", type=int, default=60, help="videos of each class")
     parser.add_argument("--val", type=int, default=20, help="videos of each class")
+    parser.add_argument("--classes", type=int, default=2, choices=(2, 3))
     given = parser.parse_args()
+    classes = list(CLASSES.items())[: given.classes]
     rng = np.random.default_rng(0)
     clips = []
     for path in given.clips:
         with open_video(path) as video:
             clips.append(video.read(range(video.info.frames)))
     for part, count in (("train", given.train), ("val", given.val)):
-        for name, direction in CLASSES.items():
+        for name, direction in classes:
             folder = given.out / part / name
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
@@ -59,7 +61,7 @@ def main() -> None:
                 begin, end = (int(share * len(clip)) for share in PARTS[part])
                 frames = pan(clip[begin:end], direction, rng)
                 (folder / f"{number:03d}.mp4").write_bytes(encode_h264(frames, FPS, crf=20))
-    print(f"{given.out}: {len(CLASSES)} classes, {given.train} and {given.val} videos of each")
+    print(f"{given.out}: {len(classes)} classes, {given.train} and {given.val} videos of each")
 
 
 if __name__ == "__main__":
