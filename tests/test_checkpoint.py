@@ -19,7 +19,8 @@ import torch
 from foveate import io
 from foveate.errors import ModelFileError, OutputError, UsageError
 from foveate.train import checkpoint
-from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint, write_atomic
+from foveate.train.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from foveate.train.extend import check_identity
 
 CONTENT = {"weights": torch.arange(1000.0), "step": 7, "name": "new", "nothing": None}
 WRITERS = {checkpoint.__file__, io.__file__}

@@ -543,7 +543,7 @@ class TestPredict:
         empty = tmp_path / "empty"
         empty.mkdir()
         for words, cause in (
-            ([empty], "holds no videos"),
+            ([empty], "holds no videos (nothing in it, or below it, has the name of a video"),
             ([tmp_path / "none.mp4"], "no such file"),
             ([tmp_path / "none.csv"], "no such file"),
         ):
@@ -761,6 +761,13 @@ def test_a_bug_is_one_line_and_exit_code_1(call: Call, monkeypatch: pytest.Monke
 def test_the_demo(call: Call, tmp_path: Path) -> None:
     said = call("demo", "--out", tmp_path / "demo", "--videos", 16, "--workers", 0)
     assert said.code == 0
+    first = said.out.splitlines()
+    assert re.search(r"first.mp4 shows 'wave'; adafocus_small of the package says 'wave' \(\d+%\)", first[0])
+    assert "8 actions" in first[1] and "first_looks.mp4" in first[2]
+    assert first[3].startswith("report: ") and "going on" not in said.out
+    assert {"first.mp4", "first_looks.mp4", "first_looks.png"} <= {
+        p.name for p in (tmp_path / "demo").iterdir()
+    }
     assert "making 26 videos" in said.err
     for row in ("glance alone", "random patch", "centre patch", "full frame", "learned patch"):
         assert re.search(rf"^{row} +[\d.]+% +[\d.]+ +[\d.]+$", said.out, re.MULTILINE)
@@ -768,4 +775,12 @@ def test_the_demo(call: Call, tmp_path: Path) -> None:
     words = said.out.splitlines()[-1].split()
     assert words[:3] == ["foveate", "predict", "VIDEO"]
     run = Path(words[4]).parent
-    assert {"best.safetensors", "overlay.mp4", "overlay.png"} <= {path.name for path in run.iterdir()}
+    made = {"best.safetensors", "overlay.mp4", "overlay.png", "report.html"}
+    assert made <= {path.name for path in run.iterdir()}
+    steps = (run / "stage1" / "metrics.jsonl").read_text()
+    (run / "stage3" / "last.ckpt").unlink()  # as if it had been stopped before that stage
+    again = call("demo", "--out", tmp_path / "demo", "--videos", 16, "--workers", 0)
+    assert again.code == 0
+    assert f"going on with the demo in {run}: what is done is kept" in again.out
+    assert "stage1: goes on, 2 of 2 epochs are done" in again.err
+    assert (run / "stage1" / "metrics.jsonl").read_text() == steps

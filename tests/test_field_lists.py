@@ -185,6 +185,30 @@ def test_what_is_no_text_says_what_it_is(content: bytes, cause: str, tmp_path: P
     assert cause in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("day.mp4,run,0,2\nday.mp4,walk,2,4\n", [(0.0, 2.0), (2.0, 4.0)]),  # a video of 4 s, 48 frames
+        ("day.mp4,run,0,24\nday.mp4,walk,24,48\n", None),
+        ("gone.mp4,run,0,2\n", None),
+    ],
+)
+def test_whole_numbers_are_seconds_where_the_videos_show_it(
+    rows: str, expected: list[tuple[float, float]] | None, tmp_path: Path
+) -> None:
+    field.video(tmp_path / "day.mp4", range(48))
+    (tmp_path / "list.csv").write_text(f"path,label,start,end\n{rows}")
+    if expected is None:
+        with pytest.raises(
+            DataError, match=r"seconds or frames\? \(name them start_s and end_s, or start_fr"
+        ):
+            read_list(tmp_path / "list.csv")
+        return
+    videos = read_list(tmp_path / "list.csv")
+    assert [(entry.start_s, entry.end_s) for entry in videos.entries] == expected
+    assert "stretches by start and end, in seconds" in videos.notes
+
+
 def test_kinetics_is_found_in_folders_of_classes(tmp_path: Path) -> None:
     table = field.kinetics(tmp_path)
     for found in (read_list(table), read_list(table, root=tmp_path / "train")):
@@ -278,6 +302,19 @@ def test_check_and_training_agree_on_frames(tmp_path: Path) -> None:
         mended = usable(found, [row])
         assert VideoDataset(mended.entries, spec, 2)[0, 0].bad is None
     assert verdicts == ["", "", "", "the list says 34 frames, it has 12"]
+
+
+def test_a_folder_of_splits_is_checked_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        field.video(tmp_path / split / "run" / f"{split}.mp4")
+    (tmp_path / "val" / "run" / "broken.mp4").write_bytes(b"")
+    with pytest.raises(SystemExit) as left:
+        main(["data", "check", str(tmp_path), "--workers", "1", "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(row["path"]).name, row["status"]) for row in rows] == [
+        ("train.mp4", "ok"), ("broken.mp4", "refused"), ("val.mp4", "ok"),
+    ]  # fmt: skip
+    assert left.value.code == 3
 
 
 def test_parts_that_a_video_has_not_are_found_by_the_check(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import field_files as field
+
 ROOT = Path(__file__).parents[1]
 
 IMPORT_ALL = """
@@ -42,6 +44,35 @@ def test_every_module_imports_where_unix_modules_are_missing() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     modules = [path for path in (ROOT / "src/foveate").rglob("*.py") if path.name != "__main__.py"]
     assert int(done.stdout.split()[-1]) == len(modules) - 1  # without foveate itself
+
+
+VERBS = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+from foveate.cli import main
+
+settings = ["--settings", "size=32", "resize=32", "frames=2", "--batch", "2", "--workers", "0"]
+for words in (
+    ["models"],
+    ["data", "check", "videos", "--workers", "1"],
+    ["train", "--videos", "videos", "--out", "run", "--model", "tsn_r10_8", "--epochs", "1", *settings],
+    ["predict", "videos/run/run0.mp4", "--model", "run"],
+    ["eval", "videos", "--model", "run", "--workers", "0"],
+):
+    try:
+        main(words)
+    except SystemExit as end:
+        print("left with", end.code or 0, "after", words[0])
+"""
+
+
+def test_the_verbs_work_where_unix_modules_are_missing(tmp_path: Path) -> None:
+    field.companions(tmp_path / "videos", apart=False)
+    command = [sys.executable, "-W", "ignore", "-c", VERBS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    left = [line for line in done.stdout.splitlines() if line.startswith("left with")]
+    verbs = ("models", "data", "train", "predict", "eval")
+    assert left == [f"left with 0 after {verb}" for verb in verbs], done.stderr[-2000:]
 
 
 def test_the_wheel_says_that_it_is_typed(tmp_path: Path) -> None:

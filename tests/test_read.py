@@ -94,3 +94,29 @@ def test_bytes_that_are_no_video_have_a_short_name(clips: dict[str, Path]) -> No
     predictor = Predictor(create_model("tsm_r10_8", 3).eval())
     bad, good = predictor.predict_all([b"\x00" * 100_000, clips["bikes.mp4"].read_bytes()])
     assert bad.status == "refused" and len(bad.video) < 20 and good.status == "ok"
+
+
+def test_one_source_by_itself_is_one_video(clips: dict[str, Path]) -> None:
+    torch.manual_seed(0)
+    predictor = Predictor(create_model("adafocus_small", 3).eval(), window=0)
+    path = clips["carphone_pristine.mp4"]
+    expected = predictor.predict(path).predictions
+    with path.open("rb") as file:
+        for source in (str(path), path, path.read_bytes(), file):
+            answers = list(predictor.predict_all(source))
+            assert [answer.predictions for answer in answers] == [expected]
+
+
+def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("hello\n")
+    sources = [tmp_path / "empty.mp4", tmp_path / "text.mp4", "rtsp://camera/1"]
+    answers = list(Predictor(create_model("adafocus_small", 3)).predict_all(sources))
+    assert [answer.cause for answer in answers] == [
+        "the file is empty", "a text file, not a video", "a live source, which has no last frame",
+    ]  # fmt: skip
+    assert [answer.hint for answer in answers[:2]] == [
+        "download or copy it again", "give the video file itself",
+    ]  # fmt: skip
+    assert "`foveate stream`, which is for live sources, does not exist yet" in answers[2].hint
+    assert all(answer.to_dict()["hint"] == answer.hint for answer in answers)

@@ -166,6 +166,7 @@ def test_the_table_of_predictions(run: Path) -> None:
     assert {row["status"] for row in rows} == {"ok", "refused"}
     assert rows[-1]["cause"] == "no such file" and rows[-1]["video"].endswith("lost.mp4")
     evaluation = load_evaluation(run / "evaluation.npz")
+    assert rows[-1]["true_label"] == evaluation.classes[1] and rows[-1]["predicted_label"] == ""
     right = sum(row["true_label"] == row["predicted_label"] for row in rows[:-1])
     assert right / 12 == pytest.approx(evaluation.measures["top1"])
     for row in rows[:-1]:
@@ -356,7 +357,7 @@ def test_an_evaluation_survives_its_file(tmp_path: Path) -> None:
     one = evaluation()
     one.save(tmp_path / "e.npz")
     other = load_evaluation(tmp_path / "e.npz")
-    for name in ("model", "spec", "classes", "entries", "bad", "measures", "folder"):
+    for name in ("model", "spec", "classes", "entries", "bad", "bad_labels", "measures", "folder"):
         assert getattr(one, name) == getattr(other, name)
     assert np.array_equal(one.probabilities, other.probabilities)
     assert one.details.keys() == other.details.keys()

@@ -170,7 +170,23 @@ def test_a_url_without_fsspec_or_its_backend(monkeypatch):
         return real(name, *others)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert "pip install 'foveate[remote]'" in refused("https://example.org/a.mp4")
+    assert "which is not installed (pip install fsspec aiohttp)" in refused("https://example.org/a.mp4")
+    assert "(pip install fsspec s3fs)" in refused("s3://bucket/a.mp4")
+    assert "(pip install fsspec)" in refused("ftp://example.org/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("address", "package"),
+    [("https://example.org/a.mp4", "aiohttp"), ("s3://bucket/a.mp4", "s3fs"), ("gs://bucket/a.mp4", "gcsfs")],
+)
+def test_the_package_that_an_address_needs_is_named(address, package, monkeypatch):
+    registry = pytest.importorskip("fsspec.registry")
+
+    def without(protocol):  # as fsspec itself says it
+        raise ImportError(registry.known_implementations[protocol]["err"])
+
+    monkeypatch.setattr("fsspec.core.get_filesystem_class", without)
+    assert refused(address).endswith(f"fsspec needs another package for this address (pip install {package})")
 
 
 def test_no_password_or_signature_of_a_url_is_shown():

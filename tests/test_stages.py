@@ -155,6 +155,12 @@ def test_resumed_stages_are_not_run_again(videos: Path, copied: Path) -> None:
     assert all(same)
 
 
+def test_what_exits_were_judged_by_does_not_outlive_their_weights(videos: Path, copied: Path) -> None:
+    shutil.copy(copied / "stage3" / "evaluation.npz", copied / "evaluation.npz")  # as the stage exits left it
+    train_model(replace(only(job(videos, copied), "stage3"), resume=True))
+    assert not (copied / "evaluation.npz").exists()
+
+
 def test_stages_one_at_a_time_give_the_same(videos: Path, finished: Path, tmp_path: Path) -> None:
     whole, _ = read_model(finished / "best.safetensors")
     for name in ("stage0_local", "stage0", "stage1", "stage2", "stage3"):

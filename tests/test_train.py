@@ -34,7 +34,7 @@ from foveate.train.config import TrainConfig
 from foveate.train.evaluate import Average, evaluate, measures, score
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import Classification, loss_function
-from foveate.train.progress import Lines
+from foveate.train.progress import Clock, Lines, Steps
 from foveate.train.run import Run
 from foveate.train.step import step_seed
 from foveate.train.stop import Stopped, StopSignals
@@ -594,8 +594,8 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ({"rate": 0.06}, {}, "made with rate 0.05, now it is 0.06"),
-        ({"epochs": 3}, {}, "made with epochs 2, now it is 3"),
+        ({"rate": 0.06}, {}, "made with rate 0.05, now it is 0.06 (add --extend to change it"),
+        ({"epochs": 3}, {}, "made with epochs 2, now it is 3 (add --extend to change it"),
         ({"batch": 2}, {}, "made with batch 4, now it is 2"),
         ({}, {"fingerprint": "other list"}, "made with data '', now it is 'other list'"),
     ],
@@ -677,7 +677,7 @@ def test_a_plain_line_now_and_then(caplog: pytest.LogCaptureFixture, monkeypatch
     """The first within a minute, however slow a step is, then one a minute; none for each step."""
     now = [0.0]
     monkeypatch.setattr("foveate.train.progress.time.monotonic", lambda: now[0])
-    lines = Lines(dataclasses.replace(CONFIG, epochs=4), steps=400, done=100, device=torch.device("cpu"))
+    lines = Lines(dataclasses.replace(CONFIG, epochs=4), Steps(400, done=100), torch.device("cpu"))
     with caplog.at_level(logging.INFO, "foveate"):
         for step in range(101, 201):
             now[0] += 2
@@ -690,11 +690,20 @@ def test_a_plain_line_now_and_then(caplog: pytest.LogCaptureFixture, monkeypatch
     assert "10 min left" in said[0] and "7 min left" in said[-1]
 
 
+def test_time_left_is_that_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("foveate.train.progress.time.monotonic", lambda: now[0])
+    clock = Clock(Steps(total=100, done=20, later=300))
+    now[0] = 120.0
+    assert clock.left(60) == 3.0 * (40 + 300)  # 40 steps in 120 s
+    assert clock.left(100) == 1.5 * 300
+
+
 def test_a_bar_with_the_time_left_on_a_terminal(tmp_path: Path) -> None:
     out = StringIO()
     train(tmp_path, console=Console(file=out, force_terminal=True, width=160))
     assert "12/12" in out.getvalue()
-    assert "0:00:00" in out.getvalue()
+    assert "0 s left" in out.getvalue()
     assert "epoch 2 of 2: loss" in out.getvalue()
     assert "peak memory" in out.getvalue()
 

@@ -12,6 +12,7 @@ from foveate.cli.show import print_json, print_line, print_table, progress_bar, 
 from foveate.data.check import Checked, cause_table, check_videos, write_manifest
 from foveate.data.check import usable as usable_videos
 from foveate.data.lists import ListFormat, VideoList, read_list, write_jsonl
+from foveate.data.lists.folder import splits_of
 from foveate.data.synthetic import make_figures, make_move4mnist
 from foveate.errors import DataError
 
@@ -39,12 +40,18 @@ def check(
         format: Of the list; auto looks.
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Which part, of a format that has several.
+        split: Which part, of a format that has several; of a folder all, one after the other, if not given.
         workers: Processes that decode.
         json: Print one JSON object a file, nothing else.
     """
     for place in filter(None, (out, usable)):
         demand_writable(place, videos)
+    splits = splits_of(videos) if videos.is_dir() and not (split or out or usable) else []
+    if splits:
+        found = (
+            check(videos, None, None, format, root, template, each.name, workers, json) for each in splits
+        )
+        return max(found)
     listed = _to_check(videos, format, root, template, split)
     for note in listed.notes:
         say(note)

@@ -1,6 +1,7 @@
-"""The whole road in minutes: videos made here, AdaFocus trained on them, compared with its baselines, used.
+"""The whole road in minutes: a video named at once, then AdaFocus trained, compared with its baselines, used.
 
 Training starts from the model of the package, which has seen eight of the ten actions, with new classifiers.
+A demo that was stopped goes on where it was: every stage is a run of the common loop, and is resumed as one.
 
 What is compared stands in `RIVALS`; each rival starts from the trained networks and is tuned as the model is.
 """
@@ -8,7 +9,9 @@ What is compared stands in `RIVALS`; each rival starts from the trained networks
 from __future__ import annotations
 
 import shlex
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +24,8 @@ from foveate.cli.show import plain, print_json, print_line, print_table, progres
 from foveate.data.cache import cache_videos
 from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
-from foveate.data.synthetic import make_figures
+from foveate.data.synthetic import ACTIONS, FiguresConfig, make_figures, render_clip
+from foveate.data.synthetic.encode import encode_h264
 from foveate.infer.engine import EagerEngine
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
@@ -35,14 +39,26 @@ from foveate.train.config import Precision
 from foveate.train.job import TrainJob, evaluate_list
 from foveate.train.recipes import SMALL
 from foveate.train.stages import train_model
+from foveate.train.stop import Stopped
 from foveate.weights.file import read_model
-from foveate.weights.load import SHIPPED
+from foveate.weights.load import SHIPPED, load_model
 
 MODEL = "adafocus_small"
 START = SHIPPED[MODEL, "figures"]  # as the papers start from ImageNet: minutes do not teach networks to see
-SIDE = 160  # pixels of the small copies that are trained on
+SIDE = 160  # pixels of the short side of the videos, which is what the model reads
+FIGURES = FiguresConfig(width=212, height=SIDE)
 RECIPE = SMALL["adafocus"]
-PLAN = replace(RECIPE.plan, glance_rate=1e-3, patch_rate=1e-3, policy_rate=3e-4)
+PLAN = replace(
+    RECIPE.plan,
+    glance_epochs=2,
+    glance_rate=1e-3,
+    patch_epochs=2,
+    patch_rate=1e-3,
+    policy_epochs=2,
+    policy_rate=3e-4,
+    tune_epochs=2,
+)
+FIRST, FIRST_SEED = "wave", 3  # the action of the first video, and its look
 
 
 @dataclass(frozen=True)
@@ -61,19 +77,59 @@ RIVALS = (
 )
 
 
-def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bool = False) -> int:
-    """Make videos, train AdaFocus on them, compare it with its baselines, and draw where it looks.
+def demo(out: Path = Path("demo"), videos: int = 240, workers: int = 2, json: bool = False) -> int:
+    """Name a video, then make more, train AdaFocus on them, compare it with baselines, draw where it looks.
+
+    A demo that was stopped goes on where it was when it is called again.
 
     Args:
-        out: Folder for the videos and the runs; a second demo keeps the videos.
-        videos: Videos to train on; a fifth as many test.
+        out: Folder for the videos and the run.
+        videos: Videos to train on; two fifths as many test.
         workers: Processes that draw and decode.
         json: Print one JSON object with the result.
     """
     demand(16, videos=videos)
     demand(0, workers=workers)
     clock = time.perf_counter()
-    run = out / time.strftime("run-%Y%m%d-%H%M%S")
+    run = out / f"run-{videos}"
+    tell = say if json else print_line
+    _first_label(out, tell)
+    tell(f"report: {plain(str(run / 'report.html'))} (open it in a browser; renewed after every epoch)")
+    if run.exists():
+        tell(f"going on with the demo in {plain(str(run))}: what is done is kept (another --out begins anew)")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of networks this small two wait for each other more than they save
+    try:
+        report = _trained_and_compared(out, run, videos, workers)
+    except (KeyboardInterrupt, Stopped) as stop:
+        signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+        again = f"call `foveate demo --out {shlex.quote(str(out))}` again to go on"
+        raise Stopped(signum, run, "stopped; what is done is saved", again) from None
+    finally:
+        torch.set_num_threads(threads)
+    _show(report | {"seconds": time.perf_counter() - clock}, json)
+    return 0
+
+
+def _first_label(out: Path, tell: Callable[[str], None]) -> None:
+    """Make one video, name what it shows by the model of the package, and draw where that looked."""
+    out.mkdir(parents=True, exist_ok=True)
+    video, drawn = out / "first.mp4", out / "first_looks.mp4"
+    clip = render_clip(FiguresConfig(), FIRST_SEED, label=ACTIONS.index(FIRST))
+    video.write_bytes(encode_h264(clip.frames, FiguresConfig().fps, FiguresConfig().crf))
+    model = load_model(MODEL, "figures")
+    guess = Predictor(model, top=3).predict(video)
+    sheet = write_overlay(guess, drawn)
+    best = guess.top[0]
+    tell(
+        f"{plain(str(video))} shows '{FIRST}'; {MODEL} of the package says '{best.label}' ({best.score:.0%})"
+    )
+    tell(f"it knows {model.trained_on}: {', '.join(model.labels)}")
+    tell(f"where it looked: {plain(str(drawn))}, {plain(str(sheet))}")
+
+
+def _trained_and_compared(out: Path, run: Path, videos: int, workers: int) -> dict[str, Any]:
+    """What the demo finds, as `_show` prints it."""
     lists = _videos(out, videos, workers)
     say(f"training AdaFocus on {videos} videos, from the networks of the package")
     job = _job(lists["train"], run, workers)
@@ -89,19 +145,20 @@ def demo(out: Path = Path("demo"), videos: int = 640, workers: int = 2, json: bo
     rows = _scores({"glance alone": GlanceAlone(model), **named, "learned patch": model}, test)
     guess = Predictor(model, top=3).predict(test.entries[0])
     sheet = write_overlay(guess, run / "overlay.mp4")
-    _show(_report(run, sheet, rows, guess, test, time.perf_counter() - clock), json)
-    return 0
+    return _report(run, sheet, rows, guess, test)
 
 
 def _videos(out: Path, train: int, workers: int) -> dict[str, Path]:
-    """The list of each split; what is trained on is shrunk once, so that no epoch decodes it again."""
-    test = max(10, train // 5)
-    say(f"making {train + test} videos of small figures in {out / 'figures'}")
+    """The list of each split; what is trained on is decoded once, so that no epoch does it again."""
+    test = max(10, 2 * train // 5)
+    say(f"making {train + test} videos of small figures in {out / 'figures'}, unless they are there")
     with progress_bar("making") as report:
-        lists = make_figures(out / "figures", train, 0, test, workers=workers, progress=report)
-    say("shrinking those to train on")
-    with progress_bar("shrinking") as report:
-        folder = out / "small"
+        lists = make_figures(
+            out / "figures", train, 0, test, config=FIGURES, workers=workers, progress=report
+        )
+    say("decoding those to train on once")
+    with progress_bar("decoding") as report:
+        folder = out / f"decoded-{train}"
         cache_videos(read_list(lists["train"]), folder, SIDE, 16, workers, report)
     return {"train": folder / "list.jsonl", "test": lists["test"]}
 
@@ -120,6 +177,7 @@ def _job(train: Path, run: Path, workers: int) -> TrainJob:
         augment=RECIPE.augment,
         recipe="small",
         plan=PLAN,
+        resume=True,
     )
 
 
@@ -173,12 +231,10 @@ def _report(
     rows: list[dict[str, Any]],
     guess: Prediction,
     test: VideoList,
-    seconds: float,
 ) -> dict[str, Any]:
     answer, entry = guess.to_dict(), test.entries[0]
     return {
         "run": str(run),
-        "seconds": seconds,
         "models": rows,
         "chance": 1 / test.num_classes,
         "test_videos": len(test),
@@ -194,6 +250,7 @@ def _show(report: dict[str, Any], json: bool) -> None:
     if json:
         print_json(report)
         return
+    print_line(f"report: {plain(report['page'])} (curves, mistakes, classes, where it looked)")
     columns = (f"top-1 of {report['test_videos']} unseen videos#", "GMACs a video#", "seconds a video#")
     table = [
         (
@@ -212,7 +269,6 @@ def _show(report: dict[str, Any], json: bool) -> None:
     guesses = [(guess["label"], f"{guess['score']:.1%}") for guess in report["predictions"]]
     print_table(("label", "score#"), guesses)
     print_line(f"where it looked: {plain(report['overlay'])}, {plain(report['sheet'])}")
-    print_line(f"curves, mistakes and classes: {plain(report['page'])}")
     print_line()
     print_line(f"the run is in {report['run']}; try the model on your own:")
     print_line(f"foveate predict VIDEO --model {shlex.quote(str(best))} --overlay OUT.mp4")

@@ -334,7 +334,7 @@ def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Predic
 def _print_prediction(result: Prediction) -> None:
     name = plain(result.video)
     if result.status == "refused":
-        say(f"error: {name}: {result.cause}")
+        say(f"error: {name}: {result.cause}" + (f" ({result.hint})" if result.hint else ""))
         return
     if result.status == "partial":
         say(f"warning: {name}: {result.cause}")

@@ -35,6 +35,7 @@ class BadFile:
 
     path: str
     cause: str
+    labels: tuple[int, ...] = ()  # class numbers, where the list says them
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class VideoDataset(Dataset[Sample]):
         try:
             return Sample(self._frames(entry, (epoch, index, *again)), label, index)
         except (DataError, OSError) as error:
-            return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error)))
+            return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error), entry.labels))
 
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""

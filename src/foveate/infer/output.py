@@ -85,6 +85,7 @@ class Prediction:
     fps: float = 0.0
     status: Literal["ok", "partial", "refused"] = "ok"
     cause: str | None = None
+    hint: str = ""  # what to do about a cause
     protocol: str = ""  # what was averaged: time windows or the whole video, clips and crops of each
     predictions: tuple[ClassScore, ...] = ()
     segments: tuple[Segment, ...] = ()
@@ -104,6 +105,8 @@ class Prediction:
         for name in ("clusters", "boxes", "sizes", "pathways"):
             if not data[name] or (name != "clusters" and not choices):
                 del data[name]
+        if not self.hint:
+            del data["hint"]
         data["video"] = self.video.encode("utf-8", "backslashreplace").decode()
         return data
 

@@ -15,7 +15,7 @@ from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import Precision, open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, VideoFacts, Window, name_of
+from foveate.infer.read import ClipReader, VideoFacts, Window, is_one, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -72,13 +72,18 @@ class Predictor:
             return describe(self.engine.model, video.facts(), answers, self.top, watch.milliseconds)
 
     def predict_all(self, sources: Iterable[Any]) -> Iterator[Prediction]:
-        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error."""
-        for source in sources:
+        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error.
+
+        A path, bytes, an entry of a list or an open file by itself is one video.
+        """
+        for source in [sources] if is_one(sources) else sources:
             try:
                 yield self.predict(source)
             except (DataError, OSError) as error:
+                hint = getattr(error, "hint", "")
+                name = name_of(source)
                 yield Prediction(
-                    name_of(source), self.engine.model.name, status="refused", cause=cause_of(error)
+                    name, self.engine.model.name, status="refused", cause=cause_of(error), hint=hint
                 )
 
 

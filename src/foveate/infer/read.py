@@ -249,6 +249,11 @@ def _in_memory(frames: Tensor | Chunks) -> Tensor:
     return frames if isinstance(frames, Tensor) else torch.cat(list(frames)).unsqueeze(0)
 
 
+def is_one(sources: Any) -> bool:
+    """Whether what could be gone through is one source by itself: its letters, bytes or lines are none."""
+    return isinstance(sources, str | bytes | os.PathLike | VideoEntry) or hasattr(sources, "read")
+
+
 def name_of(source: Any) -> str:
     """The name of a source in results: its path or URL, or its type in angle brackets."""
     if isinstance(source, VideoEntry):

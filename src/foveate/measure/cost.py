@@ -7,11 +7,14 @@ charged for what it computed on the given input. That slows a call down: predict
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,7 +94,11 @@ def peak_memory_mb(device: str | torch.device = "cpu") -> float:
         import psutil
 
         return psutil.Process().memory_info().peak_wset / 1e6
-    import resource  # not on Windows
-
+    try:
+        import resource
+    except ImportError:  # a Python that was built without it
+        status = Path("/proc/self/status")
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+        return int(found[1]) * 1024 / 1e6 if found else math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -29,6 +29,7 @@ class StageLog:
     steps: tuple[Record, ...]
     epochs: tuple[Record, ...]
     starts: tuple[Record, ...]
+    changes: tuple[Record, ...] = ()  # of settings, as the run was extended
 
     @property
     def steps_per_epoch(self) -> float:
@@ -97,7 +98,16 @@ class RunRecord:
         """The settings that are not the defaults of the recipe, by their names on the command line."""
         usual = _flat(_defaults(self.settings))
         found = {name: value for name, value in _flat(self.settings).items() if usual.get(name, ...) != value}
-        return {name: _text(value) for name, value in found.items()}
+        return {name: _text(value) for name, value in found.items()} | self._extensions()
+
+    def _extensions(self) -> dict[str, str]:
+        """What was changed as the run went on, by setting and epoch."""
+        return {
+            f"{log.name} {name}, after epoch {record['epoch']}".lstrip(): f"{_text(old)} became {_text(new)}"
+            for log in self.stages
+            for record in log.changes
+            for name, (old, new) in record["changes"].items()
+        }
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -126,7 +136,8 @@ def read_run(folder: Path) -> RunRecord:
 def _read_log(folder: Path, name: str) -> StageLog:
     records = _lines(folder / "metrics.jsonl")
     steps, epochs = ([r for r in records if r.get("kind") == kind] for kind in ("step", "epoch"))
-    return StageLog(name, tuple(steps), tuple(epochs), tuple(_lines(folder / "starts.jsonl")))
+    starts, changes = (tuple(_lines(folder / file)) for file in ("starts.jsonl", "changes.jsonl"))
+    return StageLog(name, tuple(steps), tuple(epochs), starts, changes)
 
 
 def _lines(path: Path) -> list[Record]:
@@ -150,7 +161,7 @@ def _defaults(settings: Record) -> Record:
     except UsageError:  # a model or a recipe of another version: everything is shown
         return {}
     usual = TrainJob(Path(), Path(), train=recipe.train, augment=recipe.augment, plan=recipe.plan)
-    return to_dict(usual) | {"resume": False}
+    return to_dict(usual) | {"resume": False, "extend": False}
 
 
 def _flat(settings: Record) -> Record:

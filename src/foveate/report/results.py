@@ -242,8 +242,10 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
             own = " | ".join(f"{scores[label]:.6f}" for label in real)
             answer = [evaluation.classes[best], int(best in real), f"{scores[best]:.6f}"]
             out.writerow([entry.path, named, *answer, ranks, own, "ok", ""])
-        for name, cause in evaluation.bad:
-            out.writerow([name, *[""] * 6, "refused", cause])
+        labels = evaluation.bad_labels or ((),) * len(evaluation.bad)  # a file of an earlier version has none
+        for (name, cause), true in zip(evaluation.bad, labels, strict=True):
+            named = " | ".join(evaluation.classes[label] for label in true)
+            out.writerow([name, named, *[""] * 5, "refused", cause])
 
 
 def calibration(evaluation: Evaluation) -> tuple[Array, Array]:

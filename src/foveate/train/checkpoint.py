@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from foveate.errors import ModelFileError, UsageError
+from foveate.errors import ModelFileError
 from foveate.io import atomic_write
 
 MAGIC = b"foveate checkpoint 1\n"
@@ -52,18 +52,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ModelFileError(path, "holds more than tensors and plain values; not loaded") from error
-
-
-def check_identity(path: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """UsageError that names the first thing in which a resumed run differs from the one that was saved.
-
-    A setting that did not exist when the run was saved is not compared.
-    """
-    for name, before in saved.items():
-        after = now.get(name)
-        if before != after:
-            raise UsageError(
-                path,
-                f"the run was made with {name} {before!r}, now it is {after!r}",
-                "resume with the same settings, or start in a new folder",
-            )

@@ -47,6 +47,7 @@ class Evaluation:
     labels: Array  # (N,) int64, or (N, C) of 0 and 1
     macs: Array  # (N,) float64, of a view
     details: dict[str, Array]  # see `train.evaluate.Scored`
+    bad_labels: tuple[tuple[int, ...], ...] = ()  # classes of each that could not be read
 
     def save(self, path: Path) -> None:
         """Write the file, wholly or not at all; OutputError where that cannot be."""
@@ -60,6 +61,7 @@ class Evaluation:
             "entries": [_told(entry) for entry in self.entries],
             "folder": self.folder,
             "bad": self.bad,
+            "bad_labels": self.bad_labels,
             "measures": self.measures,
         }
         arrays: dict[str, Any] = {
@@ -83,6 +85,7 @@ def load_evaluation(path: Path) -> Evaluation:
         about["spec"] = from_dict(ClipSpec, about["spec"], path)
         about["classes"] = tuple(about["classes"])
         about["bad"] = tuple((name, cause) for name, cause in about["bad"])
+        about["bad_labels"] = tuple(map(tuple, about.get("bad_labels", ())))
         about["entries"] = tuple(from_dict(VideoEntry, entry, path) for entry in about["entries"])
         prefix = "details."
         details = {n.removeprefix(prefix): arrays.pop(n) for n in [*arrays] if n.startswith(prefix)}
@@ -114,6 +117,7 @@ def to_evaluation(
         scored.labels.numpy(),
         scored.macs.numpy(),
         details,
+        tuple(file.labels for file in scored.bad),
     )
 
 

@@ -62,6 +62,7 @@ class TrainJob(Generic[P]):
     workers: int = 2  # processes that decode
     device: str = "cpu"  # cpu or cuda
     resume: bool = False  # continue the run in `out`
+    extend: bool = False  # the same, and more epochs, another rate or schedule than before are a choice
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: Augment = field(default_factory=Augment)
     recipe: str = ""  # how it is trained: the model's own recipe if not given; small: for few videos, a CPU

@@ -23,12 +23,13 @@ from torch import nn
 from foveate.config import nearest
 from foveate.errors import DataError, UsageError
 from foveate.measure.cost import peak_memory_mb
-from foveate.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from foveate.train.checkpoint import load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
+from foveate.train.extend import check_epochs, check_identity
 from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
-from foveate.train.progress import Displays, open_displays
+from foveate.train.progress import Displays, Steps, open_displays
 from foveate.train.run import Run
 from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
 from foveate.train.step import B, Objective, step_seed, train_step
@@ -65,6 +66,8 @@ def fit(
     evaluate: Evaluate | None = None,
     save_best: SaveBest | None = None,
     after_epoch: Callable[[], None] | None = None,
+    extend: Callable[[], None] | None = None,
+    later_steps: int = 0,
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
     chance: float = 0.0,
@@ -77,6 +80,9 @@ def fit(
     param_groups: what learns and how fast; by default the learning parameters in the configured style.
     save_best: called by the main process when the monitored measure rises (each epoch without `evaluate`).
     after_epoch: called by the main process when an epoch is recorded and saved.
+    extend: lets a resumed run have more epochs, another rate or schedule; called by the main process, with
+    the change recorded, before the run goes on.
+    later_steps: optimizer steps that follow this training, for the time left.
     fingerprint: of the data. decides: plain data of what else has a part in the weights, by name. A resumed
     run must repeat both and the settings, or UsageError names the change.
     chance: the share of single labels that guessing gets right; 0: unknown. What looks like a training that
@@ -98,6 +104,8 @@ def fit(
         evaluate,
         save_best,
         after_epoch,
+        extend,
+        later_steps,
         world,
         Doubts(chance),
     )
@@ -153,6 +161,8 @@ class _Training(Generic[B]):
     evaluate: Evaluate | None
     save_best: SaveBest | None
     after_epoch: Callable[[], None] | None
+    extend: Callable[[], None] | None
+    later_steps: int
     world: ProcessGroup
     doubts: Doubts
     identity: dict[str, Any] = field(default_factory=dict)  # what a resumed run must repeat
@@ -173,12 +183,7 @@ class _Training(Generic[B]):
         size = {"processes": self.world.size, "batches_per_epoch": self.batches_per_epoch}
         self.identity = self.config.identity() | size | decides
         if self.world.gather(self.run.resumes)[0]:
-            saved = load_checkpoint(self.run.last)
-            check_identity(self.run.last, saved["identity"], self.identity)
-            warn_of_changes(saved["surroundings"])
-            self.state.restore(saved["state"], self.run.last)
-            if self.world.main:
-                self.run.rewind(saved["written"])
+            self.take_up(load_checkpoint(self.run.last))
         else:
             self.world.share_state(self.state.model)
             if self.state.ema:
@@ -188,13 +193,31 @@ class _Training(Generic[B]):
             facts = {"device": str(self.device), "epochs": self.config.epochs}
             self.run.record_start(surroundings() | facts | size)
 
+    def take_up(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint, with what was changed since then on record if the run is extended."""
+        last = self.run.last
+        changes = check_identity(last, saved["identity"], self.identity, extend=self.extend is not None)
+        check_epochs(last, changes, saved["state"]["epoch"])
+        warn_of_changes(saved["surroundings"])
+        self.state.restore(saved["state"], last)
+        if not self.world.main:
+            return
+        self.run.rewind(saved["written"])
+        done, epochs = self.state.epoch, self.config.epochs
+        log.info("%s: goes on, %d of %d epochs are done", self.run.folder, done, epochs)
+        if changes and self.extend:
+            self.run.record_changes(self.place(), changes)
+            self.extend()
+            self.save()
+
     def open_displays(self, console: Console | None) -> Displays:
         """Only the main process shows anything; on standard error, unless another console is given."""
         if not self.world.main:
             return Displays()
         total = self.config.epochs * self.steps_per_epoch
         console = console or Console(stderr=True)
-        return open_displays(self.run.folder, total, self.state.step, self.config, self.device, console)
+        steps = Steps(total, self.state.step, self.later_steps)
+        return open_displays(self.run.folder, steps, self.config, self.device, console)
 
     def run_epochs(self) -> None:
         try:

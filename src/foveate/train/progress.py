@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.errors import UsageError
 from foveate.measure.cost import peak_memory_mb
@@ -37,20 +38,43 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Optimizer steps of a training, of which `done` lie behind at its start, and of the stages after it."""
+
+    total: int
+    done: int = 0
+    later: int = 0
+
+
+class Clock:
+    """How much time is left, of all stages: the steps to come at the mean pace of those since the start."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps, self._start = steps, time.monotonic()
+
+    def left(self, step: int) -> float:
+        """Seconds after so many steps of this training."""
+        steps, taken = self._steps, time.monotonic() - self._start
+        return taken * (steps.total - step + steps.later) / max(step - steps.done, 1)
+
+
 class Lines:
     """Plain lines for a file or a pipe: one within the first minute, then one a minute, and each epoch's."""
 
-    def __init__(self, config: TrainConfig, steps: int, done: int, device: torch.device) -> None:
-        self._epochs, self._steps, self._done, self._device = config.epochs, steps, done, device
-        self._step, self._start = done, time.monotonic()
-        self._next = self._start + FIRST_LINE
+    def __init__(self, config: TrainConfig, steps: Steps, device: torch.device) -> None:
+        self._epochs, self._steps, self._device = config.epochs, steps, device
+        self._step, self._clock = steps.done, Clock(steps)
+        self._next = time.monotonic() + FIRST_LINE
         self._latest: Record = {}
 
     def advance(self, step: int) -> None:
         """A line if it is time for one."""
         self._step = step
         if time.monotonic() >= self._next:
-            self._say(f"epoch {1 + step * self._epochs // (self._steps + 1)} of {self._epochs}", self._latest)
+            self._say(
+                f"epoch {1 + step * self._epochs // (self._steps.total + 1)} of {self._epochs}", self._latest
+            )
 
     def show(self, record: Record) -> None:
         """A line for an epoch; that of a step waits for the next one."""
@@ -62,33 +86,36 @@ class Lines:
         """Nothing to end."""
 
     def _say(self, place: str, record: Record) -> None:
-        now = time.monotonic()
-        self._next = now + PAUSE
-        left = (now - self._start) * (self._steps - self._step) / max(self._step - self._done, 1)
-        facts = [f"{duration(left)} left"] if self._step < self._steps else []
+        self._next = time.monotonic() + PAUSE
+        left = self._clock.left(self._step)
+        facts = [f"{duration(left)} left"] if self._step < self._steps.total + self._steps.later else []
         facts.append(f"peak memory {peak_memory_mb(self._device):.0f} MB")
         text = _text(record)
         said = ", ".join(facts)
         log.info(
-            "%s, step %d of %d: %s", place, self._step, self._steps, f"{text}  ({said})" if text else said
+            "%s, step %d of %d: %s",
+            place,
+            self._step,
+            self._steps.total,
+            f"{text}  ({said})" if text else said,
         )
 
 
 class Bar:
-    """A bar with the time left and the latest record; the records of epochs stay above it."""
+    """A bar with the time left of all stages and the latest record; the records of epochs stay above it."""
 
-    def __init__(
-        self, config: TrainConfig, steps: int, done: int, device: torch.device, console: Console
-    ) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        self._epochs, self._device = config.epochs, device
+    def __init__(self, config: TrainConfig, steps: Steps, device: torch.device, console: Console) -> None:
+        left = TextColumn("{task.fields[left]}")
+        columns = (BarColumn(), MofNCompleteColumn(), left, TextColumn("{task.description}"))
+        self._epochs, self._device, self._clock = config.epochs, device, Clock(steps)
         self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("", total=steps, completed=done)
+        self._task = self._progress.add_task("", total=steps.total, completed=steps.done, left="")
         self._progress.start()
 
     def advance(self, step: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=step)
+        left = f"{duration(self._clock.left(step))} left"
+        self._progress.update(self._task, completed=step, left=left)
 
     def show(self, record: Record) -> None:
         """Beside the bar, or above it for an epoch."""
@@ -155,13 +182,13 @@ class Displays:
 
 
 def open_displays(
-    folder: Path, steps: int, done: int, config: TrainConfig, device: torch.device, console: Console
+    folder: Path, steps: Steps, config: TrainConfig, device: torch.device, console: Console
 ) -> Displays:
-    """What suits the console; `done` of `steps` optimizer steps lie behind."""
-    shown: list[Display] = [Lines(config, steps, done, device)]
+    """What suits the console."""
+    shown: list[Display] = [Lines(config, steps, device)]
     if console.is_terminal:
-        shown = [Bar(config, steps, done, device, console)]
-    return Displays(*shown, *([Curves(folder, done)] if config.tensorboard else []))
+        shown = [Bar(config, steps, device, console)]
+    return Displays(*shown, *([Curves(folder, steps.done)] if config.tensorboard else []))
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
     config.yaml        the settings, resolved
     metrics.jsonl      one object a logged step and one an epoch
     bad_files.jsonl    every file that could not be read, once, with its cause
+    changes.jsonl      one object an extension: after which epoch, what was changed, from and to what
     starts.jsonl       one object a start: the command, when, versions and machine
     evaluation.npz     what the kept model answered to the validation videos (train/evaluation.py)
     last.ckpt          everything needed to go on
@@ -28,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from foveate.errors import OutputError, UsageError
 from foveate.train.checkpoint import write_atomic
+from foveate.train.extend import Changes
 
 Record = Mapping[str, Any]  # one line of metrics.jsonl
 
@@ -40,6 +42,9 @@ class BadFile(Protocol):
 
     @property
     def cause(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[int, ...]: ...
 
 
 class Run:
@@ -60,6 +65,7 @@ class Run:
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.bad_files = folder / "bad_files.jsonl"
+        self.changes = folder / "changes.jsonl"
         self.starts = folder / "starts.jsonl"
         self.evaluation = folder / "evaluation.npz"
         self.last = folder / "last.ckpt"
@@ -99,7 +105,7 @@ class Run:
             self.__exit__()
             raise UsageError(self.folder, "holds a run already", "add --resume, or choose another folder")
         write_atomic(self.config, yaml.safe_dump(dict(self.settings), sort_keys=False).encode())
-        for log in (self.metrics, self.bad_files, self.starts, self.evaluation):
+        for log in (self.metrics, self.bad_files, self.changes, self.starts, self.evaluation):
             log.unlink(missing_ok=True)
 
     def record(self, record: Record) -> None:
@@ -110,6 +116,13 @@ class Run:
         """Add a line to starts.jsonl: the command of this process, the time, and the `facts` given."""
         started = datetime.now().astimezone().isoformat(timespec="seconds")
         _append(self.starts, {"command": command_line(), "started": started, **facts})
+
+    def record_changes(self, place: Record, changes: Changes) -> None:
+        """Add a line to changes.jsonl, unless it ends with it, from a process that died before it saved."""
+        old = self.changes.read_text(encoding="utf-8").splitlines() if self.changes.exists() else []
+        record = {**place, "changes": {name: list(pair) for name, pair in changes.items()}}
+        if not old or json.loads(old[-1]) != json.loads(json.dumps(record)):
+            _append(self.changes, record)
 
     def report_bad(self, files: Iterable[BadFile]) -> None:
         """Add those files to bad_files.jsonl that are not in it."""

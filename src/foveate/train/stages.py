@@ -10,6 +10,7 @@ are loaded, and nothing of later ones, whose results are out of date by then.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from foveate.train.config import TrainConfig
 from foveate.train.distributed import ProcessGroup, open_world
 from foveate.train.evaluation import Evaluation
 from foveate.train.exits import check_exit_frames, solve_exits
+from foveate.train.extend import begin_anew, rewrite_settings
 from foveate.train.job import (
     TrainJob,
     TrainLoader,
@@ -71,7 +73,7 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
     """
     if job.workers:
         check_guard()
-    job, recipe = with_plan(job)
+    job, recipe = with_plan(replace(job, resume=job.resume or job.extend))
     lists = prepare(job)
     job, sides = without_flip(job, lists[0])
     for videos, path in zip(lists, (job.videos, job.val or job.videos), strict=False):
@@ -98,8 +100,11 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
         for line in filter(None, (sides, *warnings_of(job, lists))) if world.main else ():
             log.warning("%s", line)
         model = model.to(device_of(job.device, world))
-        for stage in running:
-            outcome = _run(stage, job, model, lists, world, after_epoch)
+        if world.main and not (running and not running[-1].name):  # of the weights that are now replaced
+            (job.out / "evaluation.npz").unlink(missing_ok=True)
+        for place, stage in enumerate(running):
+            follow = sum(later.epochs for later in running[place + 1 :])
+            outcome = _run(stage, stages, follow, job, model, lists, world, after_epoch)
             if (
                 stage.name and outcome.model is not model
             ):  # averaged: the next stage starts from what is judged
@@ -199,15 +204,19 @@ def _evaluate(model: nn.Module, job: TrainJob, videos: VideoList, world: Process
 
 def _run(
     stage: Stage,
+    stages: Sequence[Stage],
+    follow: int,
     job: TrainJob,
     model: VideoModel,
     lists: Sequence[VideoList],
     world: ProcessGroup,
     after_epoch: Callable[[], None] | None,
 ) -> Outcome:
+    """Run one of the stages, which so many epochs of later ones follow."""
     config = _config(stage, job.train) if stage.name else job.train
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
-    run = Run(job.out / stage.name, to_dict(job) | {"resume": False}, _resumes(stage, job), world.main)
+    settings = to_dict(job) | {"resume": False, "extend": False}
+    run = Run(job.out / stage.name, settings, _resumes(stage, job), world.main)
     latest: list[Evaluation] = []
 
     def evaluate(judged: nn.Module) -> dict[str, float]:
@@ -221,7 +230,13 @@ def _run(
         for evaluation in latest:
             evaluation.save(run.evaluation)
 
+    def extend() -> None:
+        rewrite_settings([job.out / each.name for each in stages], settings)
+        begin_anew([job.out / later.name for later in stages[stages.index(stage) + 1 :]], stage.name)
+
     with run:
+        if job.extend and not run.resumes and world.main:
+            extend()
         if job.val_share and world.main:
             for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
                 write_jsonl(videos, job.out / name)
@@ -236,6 +251,8 @@ def _run(
             evaluate=evaluate if stage.judged and len(lists) > 1 else None,
             save_best=None if stage.name else keep_best,
             after_epoch=after_epoch,
+            extend=extend if job.extend else None,
+            later_steps=follow * math.ceil(loader.per_epoch / config.accumulate),
             fingerprint=fingerprint(lists),
             decides=decides(job, model) | _chosen(stage) | _frozen(job),
             chance=0.0 if lists[0].multi_label else 1 / lists[0].num_classes,

@@ -31,6 +31,11 @@ KINDS = {
 }
 LIVE = re.compile(r"(rtsps?|rtmp\w*|rtp|srt|udp|tcp|mms\w?)://|/dev/video\d+$", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
+PACKAGES = {  # that fsspec needs for a protocol; others it reads by itself
+    "http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs",
+    "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub", "sftp": "paramiko",
+    "ssh": "paramiko", "smb": "smbprotocol", "webdav": "webdav4", "oss": "ossfs", "hdfs": "pyarrow",
+}  # fmt: skip
 READ_SIZE = 1 << 20  # bytes read at a time from a file object
 
 
@@ -159,12 +164,15 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
     try:
         import fsspec
     except ImportError as error:
-        raise UsageError(name, "a URL is read through fsspec", "pip install 'foveate[remote]'") from error
+        hint = f"pip install {' '.join(['fsspec', *_package_for(url)])}"
+        raise UsageError(name, "a URL is read through fsspec, which is not installed", hint) from error
     try:
         with fsspec.open(url, "rb") as file:
             return BytesInMemory(read_all(file, name, limits), name)
     except ImportError as error:  # "Install s3fs to access S3"
-        raise UsageError(name, f"fsspec needs another package: {error}", "pip install it") from error
+        package = " ".join(_package_for(url))
+        cause = "fsspec needs another package for this address" + ("" if package else f": {error}")
+        raise UsageError(name, cause, f"pip install {package or 'it'}") from error
     except DecodeError:
         raise
     except FileNotFoundError as error:
@@ -172,6 +180,12 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
     except Exception as error:  # each of the many backends of fsspec has errors of its own
         cause = str(error).replace(url, name) or type(error).__name__
         raise DecodeError(name, f"cannot be read: {cause}", "check the URL and the connection") from error
+
+
+def _package_for(url: str) -> tuple[str, ...]:
+    """The pip package that fsspec needs for a URL, where one is known and needed."""
+    protocol = re.split(r"://|::", url, maxsplit=1)[0].lower()
+    return (PACKAGES[protocol],) if protocol in PACKAGES else ()
 
 
 def read_all(file: Any, name: str, limits: Limits) -> bytes:

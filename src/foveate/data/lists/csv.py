@@ -18,6 +18,7 @@ from foveate.data.lists.records import (
     unknown_header,
 )
 from foveate.data.lists.rows import ListSource, ParsedList, Row
+from foveate.data.lists.units import within_seconds
 from foveate.data.text import like_number, whole_number
 from foveate.errors import DataError, UsageError
 
@@ -141,12 +142,14 @@ def _number(text: str) -> float | None:
 
 
 def _with_units(columns: Columns, records: Sequence[Record], source: ListSource) -> Columns:
-    """The columns with the unit of `start` and `end`, which shows where a value has a point or a colon."""
+    """The columns with the unit of `start` and `end`: seconds by a point, a colon or the videos."""
     bounds = [bound for bound in (columns.start, columns.end) if bound]
     if not bounds or bounds[0].unit:
         return columns
     values = [str(record.get(bound.name) or "") for record in records for bound in bounds]
-    if not any(re.search(r"\d[.:,]\d", value) for value in values):
+    if not any(re.search(r"\d[.:,]\d", value) for value in values) and not within_seconds(
+        [(str(record.get(str(columns.path))), record.get(bounds[-1].name)) for record in records], source
+    ):
         names = " and ".join(bound.name for bound in bounds)
         hint = "name them start_s and end_s, or start_frame and end_frame"
         raise DataError(source.at(1), f"the columns {names}: seconds or frames?", hint)

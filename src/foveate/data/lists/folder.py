@@ -42,7 +42,8 @@ def find_videos(folder: Path) -> list[str]:
     walk = _Walk(folder)
     paths = sorted(str(folder / name) for name in walk.videos())
     if not paths:
-        raise DataError(folder, "holds no videos", "; ".join(walk.notes()))
+        hint = "; ".join(walk.notes()) or "nothing in it, or below it, has the name of a video, such as a.mp4"
+        raise DataError(folder, "holds no videos", hint)
     for note in walk.notes():
         log.info("%s: %s", folder, note)
     return paths
@@ -82,14 +83,18 @@ def read_folder(source: ListSource) -> ParsedList:
     return ParsedList(rows, "names", tuple(sorted(names)), notes=[f"{len(names)} class folders", *notes])
 
 
+def splits_of(folder: Path) -> list[Path]:
+    """The folders of splits that a folder consists of; none where it holds anything else."""
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_passed_over(path.name)]
+    splits = [path for path in inside if path.name.lower() in SPLITS]
+    return splits if len(splits) == len(inside) else []  # a class may be called "test"
+
+
 def _chosen_split(source: ListSource) -> tuple[Path, list[Path]]:
     """The folder to read and the folders that hold class folders."""
-    inside = [
-        path for path in sorted(source.path.iterdir()) if path.is_dir() and not _is_passed_over(path.name)
-    ]
-    splits = [path for path in inside if path.name.lower() in SPLITS]
+    splits = splits_of(source.path)
     found = ", ".join(path.name for path in splits)
-    if len(splits) < len(inside) or not splits:  # a class may be called "test"
+    if not splits:
         if source.split:
             raise UsageError(source.path, f"has no split '{source.split}'", "its subfolders are classes")
         return source.path, [source.path]
