@@ -18,7 +18,7 @@ from foveate.weights.file import save_model
 from parity_cases import ParityCase
 
 ACTIONS = ("clap", "wave")
-RUNS = ("runs/mine", "runs/tsm", "runs/adafocus", "runs/small")
+RUNS = ("runs/mine", "runs/tsm", "runs/adafocus", "runs/small", "runs/pans")
 CHECKPOINTS = {  # file: a parity case whose state dict has the keys of that release
     "TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e50.pth": "tsm/tsm_resnet50_seg8_k400_96",
     "resnet50-0676ba61.pth": "blvnet_tam/tsn_resnet50_f8_96",
@@ -46,6 +46,7 @@ def make_inputs(folder: Path) -> None:
     }.items():
         lines = [f"my_videos/{split}/{ACTIONS[seed % 2]}/{seed}.mp4 {seed % 2}" for seed in videos[split]]
         (folder / name).write_text("\n".join(lines) + "\n")
+    shutil.copytree(folder / "my_videos", folder / "pans")
     make_models(folder)
 
 

@@ -70,6 +70,7 @@ EPOCHS = {  # by recipe: `train --epochs` is not an option of a model that is tr
         "--policy-epochs",
         "--tune-epochs",
     ),
+    "adafocus_lite0_lite0_128": ("--views", "--attend-epochs", "--answer-epochs", "--tune-epochs"),
 }
 SMALLER = {"size=112": "size=64", "resize=128": "resize=64"}
 SMALL = ("frames=2", "size=64", "resize=64")  # settings of a training that names none
