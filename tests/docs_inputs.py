@@ -53,8 +53,10 @@ def make_inputs(folder: Path) -> None:
 def make_models(folder: Path) -> None:
     """A run of a tiny network, copied to every name of a run; a full-video model; official checkpoints."""
     job = TrainJob(
-        videos=folder / "train.txt",
-        val=folder / "val.txt",
+        videos=folder / "my_videos",
+        split="train",
+        val=folder / "my_videos",
+        val_split="val",
         out=folder / RUNS[0],
         model="tsm_r10_8",
         settings=("width=0.125", "size=32", "resize=32", "frames=2"),
