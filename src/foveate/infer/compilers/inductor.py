@@ -1,0 +1,2 @@
+class OnnxCompiler: name='x';package='x'
+class InductorCompiler: name='y';package='y'
