@@ -29,9 +29,9 @@ MAX_WAYS = 8  # of calling a part that are compiled; further ones run as they st
 class CompiledEngine:
     """Runs a model whose parts are compiled when they are first called.
 
-    The model must not change afterwards. precision: of the parts; what lies between them is fp32. folder: where
-    compiled parts are kept; None: beside the downloads. UsageError for a compiler that is not installed, a
-    device that is not the CPU, and, at the first run, a part that cannot be compiled.
+    The model must not change afterwards. precision: of the parts; what lies between them is fp32. folder:
+    where compiled parts are kept; None: beside the downloads. UsageError for a compiler that is not
+    installed, a device that is not the CPU, and, at the first run, a part that cannot be compiled.
     """
 
     def __init__(
@@ -46,9 +46,12 @@ class CompiledEngine:
         if torch.device(device).type != "cpu":
             raise UsageError(f"--engine {name}", f"does not run on {device}", "use --engine eager")
         self.model = model.to("cpu").eval()
+        self.about = f"{name} {precision}"
         self.store = ArtefactStore(folder)
         facts = facts_of(model) | {"compiler": f"{name} {version_of(compiler)}", "precision": precision}
-        parts = {part: CompiledPart(model, part, compiler, precision, self.store, facts) for part in model.parts}
+        parts = {
+            part: CompiledPart(model, part, compiler, precision, self.store, facts) for part in model.parts
+        }
         self._engine = EagerEngine(with_parts(model, parts), "cpu")
 
     def run(self, frames: Frames) -> ModelOutput:
@@ -160,7 +163,7 @@ class Way:
 
 
 class Graph(nn.Module):
-    """One way of calling a part as a module from tensors, as `Way.stored` gives them, to a tuple of tensors."""
+    """One way of calling a part: a module from tensors, as `Way.stored` gives them, to a tuple of tensors."""
 
     def __init__(self, model: VideoModel, part: str, way: Way) -> None:
         super().__init__()
@@ -170,12 +173,14 @@ class Graph(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = iter(tensors)
-        leaves = [self._given(next(given), leaf) if isinstance(leaf, Kind) else leaf for leaf in self.way.leaves]
+        leaves = [
+            self._given(next(given), leaf) if isinstance(leaf, Kind) else leaf for leaf in self.way.leaves
+        ]
         answer = getattr(self.model, self.part)(*self.way.inputs(leaves))
         return tuple(leaf for leaf in tree_flatten(answer)[0] if isinstance(leaf, Tensor))
 
     def _given(self, tensor: Tensor, kind: Kind) -> Tensor:
-        return tensor.movedim(-1, 1) if kind.channels_last else tensor
+        return tensor.movedim(tensor.dim() - 1, 1) if kind.channels_last else tensor
 
 
 def _kind(leaf: Any) -> Any:

@@ -27,10 +27,8 @@ class Compiler(Protocol):
     suffix: str  # of its files
     precisions: tuple[Precision, ...]
 
-    def compile(
-        self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path
-    ) -> None:
-        """Write a file for a module whose inputs and outputs are tensors and have dynamic first dimensions."""
+    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
+        """Write a file for a module from tensors to tensors, the first dimensions of which are dynamic."""
         ...
 
     def load(self, path: Path, precision: Precision) -> Run:

@@ -29,9 +29,7 @@ class OpenVINOCompiler:
     suffix = ".blob"
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
 
-    def compile(
-        self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path
-    ) -> None:
+    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
         compiled = _core().compile_model(_converted(graph, examples), "CPU", _settings(precision))
         path.write_bytes(_bytes(compiled.export_model()))
 
@@ -55,7 +53,10 @@ def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
 
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced(graph, examples), example_input=tuple(examples))
-    model = frontend.convert(frontend.load(decoder))
+    try:
+        model = frontend.convert(frontend.load(decoder))
+    except RuntimeError as error:  # many lines, of which the last names the operations
+        raise ValueError(str(error).strip().splitlines()[-1].lstrip("- ")) from error
     for place, example in zip(model.inputs, examples, strict=True):
         place.get_node().set_element_type(Type(example.numpy().dtype))
         place.get_node().set_partial_shape(PartialShape([-1, *example.shape[1:]]))

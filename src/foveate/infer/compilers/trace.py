@@ -1,4 +1,4 @@
-"""A graph as TorchScript, which OpenVINO and the ONNX exporter read.
+"""A graph as TorchScript, which OpenVINO reads.
 
 `torch.export` gives a newer form, but takes several times as long, for the same speed afterwards.
 """
