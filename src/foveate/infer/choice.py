@@ -11,7 +11,7 @@ import logging
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -110,7 +110,7 @@ def fastest(model: VideoModel, precision: Precision | None = None, folder: Path 
             notes.append(f"{name} {kind} not taken: its answers differ by {error_:.1g}")
         elif found[0] * SURE > best.speed:
             best = Choice(name, kind, found[0], error_)
-    return Choice(best.engine, best.precision, best.speed, best.error, tuple(notes))
+    return replace(best, notes=tuple(notes))
 
 
 def agrees(output: ModelOutput, reference: ModelOutput, precision: Precision) -> bool:
@@ -196,6 +196,8 @@ def _choice_of(value: object) -> Choice | None:
     """A remembered choice; None for anything else."""
     try:
         choice = Choice(**value)  # type: ignore[arg-type]
-        return Choice(**{**asdict(choice), "notes": tuple(choice.notes)}) if choice.speed > 0 else None
+        choice = replace(choice, notes=tuple(map(str, choice.notes)))
     except TypeError:
         return None
+    known = (("eager", "fp32"), *CANDIDATES)
+    return choice if (choice.engine, choice.precision) in known else None

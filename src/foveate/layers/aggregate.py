@@ -105,9 +105,12 @@ class TemporalAggregation(nn.Module):
             before, after = max(0, -offset), max(0, offset)  # frames whose neighbour lies outside the clip
             neighbours = clip[:, after : num_frames - before]
             here = mixed[:, before : num_frames - after]
+            padding = (0, 0, 0, 0, 0, 0, before, after)  # padding with 0 changes nothing: a ReLU follows
             if self.config.method == "max":
-                padding = (0, 0, 0, 0, 0, 0, before, after)  # padding with 0 changes nothing: a ReLU follows
                 mixed = torch.maximum(mixed, F.pad(self._scale(neighbours, weight), padding))
+            elif torch.jit.is_tracing() or torch.compiler.is_compiling():
+                # compilers fuse this, and copy everything for a sum in place; PyTorch the other way round
+                mixed = mixed + F.pad(self._scale(neighbours, weight), padding)
             elif self.config.full:
                 here.add_(self._scale(neighbours, weight))
             else:
