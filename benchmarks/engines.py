@@ -1,4 +1,4 @@
-"""What compiled engines bring: seconds a clip and how far the answers move, and what it takes to get there."""
+"""What compiled engines bring: seconds a clip, how far the answers move, and what compiling takes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Unusual(torch.nn.Module):
     """Features that OpenVINO has no operation for."""
 
     def forward(self, clip: Tensor) -> Tensor:
-        return clip.mean((3, 4)).transpose(1, 2).repeat(1, 1, 8).cummax(1).values
+        return clip.mean((3, 4)).transpose(1, 2).repeat(1, 1, 86)[:, :, :256].cummax(1).values
 
 
 @pytest.fixture
@@ -192,10 +192,9 @@ def test_what_an_engine_lacks_is_refused() -> None:
 
 def test_a_part_that_cannot_be_compiled_is_named(folder: Path, only_openvino: None) -> None:
     model = model_of("tsm_r10_8")
-    model.frame_features = Unusual()
-    with pytest.raises(
-        UsageError, match=r"openvino cannot compile its frame_features: .*cummax.*eager"
-    ) as hit:
+    model.__dict__["frame_features"] = Unusual()
+    refused = r"openvino cannot compile its frame_features: .*cummax.*eager"
+    with pytest.raises(UsageError, match=refused) as hit:
         engine_of(model, folder).run(frames_of(model, 1))
     assert "\n" not in str(hit.value)
     found = fastest(model, "fp32", folder)

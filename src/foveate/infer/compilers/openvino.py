@@ -55,7 +55,7 @@ def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
     decoder = TorchScriptPythonDecoder(traced(graph, examples), example_input=tuple(examples))
     try:
         model = frontend.convert(frontend.load(decoder))
-    except RuntimeError as error:  # many lines, of which the last names the operations
+    except Exception as error:  # many lines, of which the last names the operations
         raise ValueError(str(error).strip().splitlines()[-1].lstrip("- ")) from error
     for place, example in zip(model.inputs, examples, strict=True):
         place.get_node().set_element_type(Type(example.numpy().dtype))
