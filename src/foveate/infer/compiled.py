@@ -115,7 +115,7 @@ class CompiledPart:
         except (FoveateError, OSError):
             raise
         except Exception as error:  # of whatever kind a foreign library raises
-            cause = f"{self._compiler.name} cannot compile its {self._part}: {_first_line(error)}"
+            cause = f"{self._compiler.name} cannot compile its {self._part}: {first_line(error)}"
             raise UsageError(self._model.name or "model", cause, "use --engine eager") from error
 
 
@@ -196,6 +196,7 @@ def _call(run: Run, way: Way, answer: list[Any], structure: TreeSpec, leaves: Se
     return tree_unflatten([next(found) if isinstance(leaf, Tensor) else leaf for leaf in answer], structure)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
