@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import against, blvnet, decode, focus, fullvideo_memory, latency, loader
+from benchmarks import against, blvnet, decode, engines, focus, fullvideo_memory, latency, loader
 from benchmarks.record import Table, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
     "blvnet": blvnet.run,
     "decode": decode.run,
+    "engines": engines.run,
+    "engine_costs": engines.run_costs,
     "focus": focus.run,
     "fullvideo_memory": fullvideo_memory.run,
     "latency": latency.run,

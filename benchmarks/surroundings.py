@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -21,6 +23,7 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "av": av.__version__,
         "numpy": np.__version__,
+        **{name: version(name) for name in ("openvino", "onnxruntime") if find_spec(name)},
     }
 
 

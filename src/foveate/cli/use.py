@@ -32,7 +32,7 @@ from foveate.cli.show import (
 )
 from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Precision, open_engine
+from foveate.infer.engine import Engine, Precision, open_engine
 from foveate.infer.features import check_features_path, extract_features, save_features
 from foveate.infer.output import Prediction, csv_header
 from foveate.infer.predict import Predictor
@@ -45,6 +45,8 @@ from foveate.train.evaluate import Average, Ensemble
 from foveate.train.job import check_labels, evaluate_list
 from foveate.train.run import command_line
 from foveate.weights.load import default_model, trained_model
+
+MEASURE_FROM = 8  # videos, for which the seconds that --engine auto measures come in again
 
 
 def predict(
@@ -61,7 +63,7 @@ def predict(
     overlay: Path | None = None,
     clusters: Path | None = None,
     engine: str = "eager",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     device: str = "cpu",
     csv: bool = False,
     choices: bool = False,
@@ -89,8 +91,11 @@ def predict(
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
-        engine: What runs the model: eager is PyTorch as it stands.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
+        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
+            takes the fastest.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
+            with engine auto whichever is faster.
         device: cpu or cuda.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
@@ -104,7 +109,11 @@ def predict(
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    predictor = Predictor(net, top, clips, crops, window, device_named(device), engine, precision)
+    many = len(sources) >= MEASURE_FROM
+    predictor = Predictor(
+        net, top, clips, crops, window, device_named(device), engine, precision, measure=many
+    )
+    say_chosen(engine, predictor.engine)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -120,6 +129,12 @@ def predict(
     if refused and len(sources) > 1:
         say(f"{refused} of {len(sources)} videos refused")
     return DataError.exit_code if refused else 0
+
+
+def say_chosen(name: str, engine: Engine) -> None:
+    """Say what --engine auto has chosen, and why."""
+    if name == "auto":
+        say(engine.about)
 
 
 def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
@@ -143,7 +158,7 @@ def features(
     resize: int | None = None,
     template: str | None = None,
     engine: str = "eager",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -161,8 +176,11 @@ def features(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
-        engine: What runs the model: eager is PyTorch as it stands.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
+        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
+            takes the fastest.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
+            with engine auto whichever is faster.
         device: cpu or cuda.
         json: Print one JSON object.
     """
@@ -172,7 +190,8 @@ def features(
     sources = videos_of(videos, template)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    runner = open_engine(net, engine, device_named(device), precision)
+    runner = open_engine(net, engine, device_named(device), precision, len(sources) >= MEASURE_FROM)
+    say_chosen(engine, runner)
     reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
     rows = []
     with progress_bar("reading") as report:
@@ -210,7 +229,7 @@ def evaluate(
     template: str | None = None,
     split: str | None = None,
     engine: str = "eager",
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     device: str = "cpu",
     predictions: Path | None = None,
     per_class: bool = False,
@@ -237,8 +256,11 @@ def evaluate(
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several.
-        engine: What runs the model: eager is PyTorch as it stands.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
+        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
+            takes the fastest.
+        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
+            with engine auto whichever is faster.
         device: cpu or cuda.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
@@ -255,7 +277,8 @@ def evaluate(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
-    runner = open_engine(net, engine, device_named(device), precision)
+    runner = open_engine(net, engine, device_named(device), precision, len(listed.entries) >= MEASURE_FROM)
+    say_chosen(engine, runner)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble

@@ -1,8 +1,8 @@
 """Engines: run a model on uint8 clips, with a `ModelOutput` as result.
 
 A model names its static parts (`VideoModel.parts`); the decisions between them stay Python. A compiling
-engine works for every model, dynamic ones too: it replaces each part of a copy of the model by a compiled one
-(`with_parts`) and runs the copy as the eager engine does.
+engine (compiled.py) works for every model, dynamic ones too: it replaces each part of a copy of the model by
+a compiled one (`with_parts`) and runs the copy as the eager engine does. choice.py measures which is fastest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from foveate.errors import UsageError
 from foveate.models.base import Frames, ModelOutput, VideoModel
 
 Precision = Literal["fp32", "bf16"]
+COMPILING = ("openvino", "onnxruntime", "compile")
+ENGINES = ("eager", *COMPILING, "auto")
 MAX_WARMUP_FRAMES = 64  # for models that read every frame of a video
 
 
@@ -24,6 +26,7 @@ class Engine(Protocol):
     """Interface of all engines."""
 
     model: VideoModel  # for its ClipSpec, labels and `probabilities`
+    about: str  # its name and precision, and why it was chosen if nobody named it
 
     def run(self, frames: Frames) -> ModelOutput:
         """Run the model on uint8 clips (B, T, S, S, 3), or other input of the model's `prepare`."""
@@ -47,6 +50,7 @@ class EagerEngine:
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
         self.precision = precision
+        self.about = f"eager {precision}"
 
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
@@ -55,9 +59,14 @@ class EagerEngine:
             return self.model.output(self.model.prepare(frames, self.device))
 
     def warmup(self, views: int = 1) -> None:
-        spec = self.model.spec
-        frames = min(spec.frames, MAX_WARMUP_FRAMES) if spec.sampling == "all" else spec.frames
-        self.run(torch.zeros(views, frames, spec.size, spec.size, 3, dtype=torch.uint8))
+        self.run(torch.zeros(clip_shape(self.model, views), dtype=torch.uint8))
+
+
+def clip_shape(model: VideoModel, views: int) -> tuple[int, ...]:
+    """Shape (views, T, S, S, 3) of a batch to try a model with."""
+    spec = model.spec
+    frames = min(spec.frames, MAX_WARMUP_FRAMES) if spec.sampling == "all" else spec.frames
+    return views, frames, spec.size, spec.size, 3
 
 
 def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> VideoModel:
@@ -71,13 +80,27 @@ def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> Vi
     return clone
 
 
-ENGINES: dict[str, Callable[[VideoModel, str | torch.device, Precision], Engine]] = {"eager": EagerEngine}
-
-
 def open_engine(
-    model: VideoModel, name: str = "eager", device: str | torch.device = "cpu", precision: Precision = "fp32"
+    model: VideoModel,
+    name: str = "eager",
+    device: str | torch.device = "cpu",
+    precision: Precision | None = None,
+    measure: bool = True,
 ) -> Engine:
-    """Create an engine for the model by name; UsageError for an unknown name."""
-    if name not in ENGINES:
+    """Create an engine for the model by name.
+
+    precision: None is fp32, and for "auto" whichever is fastest. measure: whether "auto" may take some
+    seconds to measure a model that it has not met on this machine. UsageError for an unknown name, or an
+    engine that is not installed or lacks the precision.
+    """
+    if name == "auto":
+        from foveate.infer.choice import open_fastest
+
+        return open_fastest(model, device, precision, measure)
+    if name in COMPILING:
+        from foveate.infer.compiled import CompiledEngine
+
+        return CompiledEngine(model, name, device, precision or "fp32")
+    if name != "eager":
         raise UsageError(name, "no engine of this name", f"choose {' or '.join(ENGINES)}")
-    return ENGINES[name](model, device, precision)
+    return EagerEngine(model, device, precision or "fp32")

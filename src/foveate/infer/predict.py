@@ -28,7 +28,8 @@ class Predictor:
     model: a model, or the path of a model file. top: number of classes in a prediction. clips,
     crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
     label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
-    what runs the model (infer/engine.py). limits: on resources for reading. Invalid numbers raise UsageError.
+    what runs the model (infer/engine.py). limits: on resources for reading. measure: whether engine "auto"
+    may take some seconds to measure. Invalid numbers raise UsageError.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class Predictor:
         window: float | None = None,
         device: str | torch.device = "cpu",
         engine: str = "eager",
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         limits: Limits | None = None,
+        measure: bool = True,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
-        self.engine = open_engine(model_of(model), engine, device, precision)
+        self.engine = open_engine(model_of(model), engine, device, precision, measure)
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.layers.temporal import StreamMemory
+from foveate.layers.temporal import StreamMemory, is_traced, moved_in_batch
 
 Tap = tuple[int, Tensor]
 """Temporal offset in frames (negative: the past) and weight of one tap of the filter."""
@@ -98,8 +98,10 @@ class TemporalAggregation(nn.Module):
 
     def _mix(self, maps: Tensor, num_frames: int, taps: Sequence[Tap]) -> Tensor:
         """ReLU of the sum or the maximum over taps; starts with offset 0, which covers every frame."""
-        clip = maps.unflatten(0, (-1, num_frames))  # (B, T, C, H, W)
         in_reach = sorted((tap for tap in taps if abs(tap[0]) < num_frames), key=lambda tap: tap[0] != 0)
+        if is_traced():
+            return self._mix_traced(maps, num_frames, in_reach)
+        clip = maps.unflatten(0, (-1, num_frames))  # (B, T, C, H, W)
         mixed = self._scale(clip, in_reach[0][1])
         for offset, weight in in_reach[1:]:
             before, after = max(0, -offset), max(0, offset)  # frames whose neighbour lies outside the clip
@@ -113,6 +115,15 @@ class TemporalAggregation(nn.Module):
             else:
                 here.addcmul_(neighbours, weight.to(clip.dtype).squeeze(-1))
         return F.relu(mixed, inplace=True).flatten(0, 1)
+
+    def _mix_traced(self, maps: Tensor, num_frames: int, taps: Sequence[Tap]) -> Tensor:
+        """`_mix` in operations that compilers are good at."""
+        groups = 1 if self.config.full else taps[0][1].shape[0]
+        mixed = F.conv2d(maps, taps[0][1], groups=groups)
+        for offset, weight in taps[1:]:
+            scaled = moved_in_batch(F.conv2d(maps, weight, groups=groups), num_frames, offset)
+            mixed = torch.maximum(mixed, scaled) if self.config.method == "max" else mixed + scaled
+        return F.relu(mixed)
 
     def _scale(self, clip: Tensor, weight: Tensor) -> Tensor:
         weight = weight.to(clip.dtype)  # under autocast the maps are of lower precision

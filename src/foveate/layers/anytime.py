@@ -102,15 +102,13 @@ class RunningMaxClassifier(nn.Module):
 
     def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
         """Logits (B, T, classes); state: (B, width), the maximum over the `first` frames."""
-        maximum = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
-        maximum = maximum.cummax(1).values
-        if state is not None:
-            maximum = torch.maximum(maximum, state.unsqueeze(1))
-        last = len(self.heads) - 1
-        logits = [
-            self.heads[min(first + t, last)](self.dropout(maximum[:, t])) for t in range(maximum.shape[1])
-        ]
-        return torch.stack(logits, 1), maximum[:, -1]
+        embedded = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
+        last, logits = len(self.heads) - 1, []
+        for step, frame in enumerate(embedded.unbind(1), start=first):
+            state = frame if state is None else torch.maximum(state, frame)
+            logits.append(self.heads[min(step, last)](self.dropout(state)))
+        assert state is not None  # no clip is empty
+        return torch.stack(logits, 1), state
 
     def reset(self, num_classes: int) -> None:
         """New, untrained linear layers for `num_classes` classes."""

@@ -30,7 +30,7 @@ def fast_view(clip: Tensor, kind: FastInput) -> Tensor:
 
 def half(clip: Tensor) -> Tensor:
     """Average-pool 2x2 pixels, (B, 3, T, ceil(H/2), ceil(W/2))."""
-    return F.avg_pool3d(clip, (1, 2, 2), ceil_mode=True)
+    return F.avg_pool3d(clip, (1, 2, 2), (1, 2, 2), ceil_mode=True)
 
 
 def gray(clip: Tensor) -> Tensor:

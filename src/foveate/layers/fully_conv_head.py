@@ -48,7 +48,7 @@ class FullyConvHead(nn.Module):
         the image, rounded outwards to whole cells.
         """
         sides = maps[0].shape[3:]
-        windows = [min(self.window, side) for side in sides]
+        windows = [min(self.window, int(side)) for side in sides]  # a compiler traces sizes as tensors
         pooled = [_pool_windows(x, sides, windows) for x in maps]
         return self.embed(torch.cat(pooled, dim=1)).flatten(2).transpose(1, 2)
 
@@ -63,7 +63,7 @@ def _pool_windows(maps: Tensor, sides: Sequence[int], windows: Sequence[int]) ->
     sides: height and width of the maps in whose cells `windows`, height and width of a window, are given.
     """
     if maps.shape[3:] == sides:
-        return F.avg_pool3d(maps, (maps.shape[2], *windows), stride=1)
+        return F.avg_pool3d(maps, (int(maps.shape[2]), *windows), stride=1)
     maps = maps.mean(2, keepdim=True)
     for dim, side, window in zip((3, 4), sides, windows, strict=True):
         cells = maps.shape[dim]

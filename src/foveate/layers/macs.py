@@ -29,16 +29,24 @@ def mac_counter() -> FlopCounterMode:
 def macs_from_shapes(module: nn.Module, method: str, inputs: Sequence[Any]) -> int:
     """Multiply-adds of `module.method(*inputs)` in eval mode, from the shapes of the inputs alone.
 
+    The arguments are those of `shapes_from_shapes`.
+    """
+    # modes are disabled so that a counter around this call does not count it too
+    with _disable_current_modes(), mac_counter() as counter:
+        shapes_from_shapes(module, method, inputs)
+    return counter.get_total_flops() // 2
+
+
+def shapes_from_shapes(module: nn.Module, method: str, inputs: Sequence[Any]) -> Any:
+    """What `module.method(*inputs)` returns in eval mode, with empty tensors in place of values.
+
     The call runs on PyTorch's meta device, so nothing is computed and no weight is copied. inputs: tensors,
     plain values and tuples of both. The operations must not depend on the values of the tensors.
     """
     replaced = {id(t): _on_meta(t) for t in (*module.parameters(), *module.buffers())}
     twin = copy.deepcopy(module, replaced).eval()
-    shapes = tree_map_only(Tensor, _on_meta, list(inputs))
-    # modes are disabled so that a counter around this call does not count it too
-    with _disable_current_modes(), mac_counter() as counter, torch.no_grad():
-        getattr(twin, method)(*shapes)
-    return counter.get_total_flops() // 2
+    with torch.no_grad():
+        return getattr(twin, method)(*tree_map_only(Tensor, _on_meta, list(inputs)))
 
 
 def _on_meta(tensor: Tensor) -> Tensor:

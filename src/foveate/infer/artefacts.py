@@ -1,0 +1,153 @@
+"""Compiled parts on disk: found again by a key of everything that they depend on.
+
+A file is used only if its record has its SHA-256 and it can be loaded; otherwise it is made again. Where
+nothing can be written, files are temporary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import foveate
+from foveate.errors import OutputError
+from foveate.io import atomic_write
+from foveate.models.base import VideoModel
+from foveate.weights.fetch import cache_folder
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class ArtefactStore:
+    """Files in a folder, `engines` in the folder of downloads if none is given.
+
+    made, found: how many files were compiled, and read as they were.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder() / "engines"
+        self.made = 0
+        self.found = 0
+
+    def load(
+        self, facts: Mapping[str, str], suffix: str, make: Callable[[Path], None], read: Callable[[Path], T]
+    ) -> T:
+        """`read` of the file for these facts, which `make` writes if there is none that can be used."""
+        path = self.folder / (digest(facts) + suffix)
+        try:
+            result = _read_checked(path, read)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # of whatever kind a foreign library raises
+            log.info("%s: %s; compiled again", path, error)
+        else:
+            self.found += 1
+            return result
+        self.made += 1
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as part:
+                make(part)
+                record = dict(facts) | {"sha256": _sha256(part)}
+            with atomic_write(_record_of(path)) as part:
+                part.write_text(json.dumps(record, indent=1) + "\n")
+        except (OSError, OutputError) as error:
+            log.warning("%s: cannot be written (%s); compiled for this run only", self.folder, _reason(error))
+            return _made_once(suffix, make, read)
+        return read(path)
+
+    def recall(self, facts: Mapping[str, str]) -> Any:
+        """What was remembered for these facts; None if nothing that can be read."""
+        try:
+            return json.loads((self.folder / f"{digest(facts)}.json").read_text())["value"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember(self, facts: Mapping[str, str], value: Any) -> None:
+        """Keep a value that JSON can hold for `recall`; where nothing can be written, nothing is kept."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.folder / f"{digest(facts)}.json") as part:
+                part.write_text(json.dumps(dict(facts) | {"value": value}, indent=1) + "\n")
+        except (OSError, OutputError) as error:
+            log.warning("%s: cannot be written (%s); nothing is remembered", self.folder, _reason(error))
+
+
+def digest(facts: Mapping[str, str]) -> str:
+    """A file name for facts."""
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def facts_of(model: VideoModel) -> dict[str, str]:
+    """What a compiled part of a model depends on, apart from compiler and call: the model, code, machine."""
+    weights = hashlib.sha256()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "model": f"{type(model).__name__} {model.name} {model.config!r} {model.spec!r}",
+        "weights": weights.hexdigest(),
+        "code": _code(),
+        "torch": version("torch"),
+        "processor": processor(),
+    }
+
+
+@cache
+def processor() -> str:
+    """Name and abilities of the processor, so that another one compiles for itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    first = {line.partition("\t")[0].strip(): line.partition(":")[2].strip() for line in reversed(lines)}
+    name = first.get("model name") or platform.processor() or platform.machine()
+    abilities = first.get("flags") or first.get("Features") or torch.backends.cpu.get_cpu_capability()
+    return f"{platform.system()} {name} {digest({'abilities': abilities})}"
+
+
+@cache
+def _code() -> str:
+    """Digest of the code that a part may consist of."""
+    root = Path(foveate.__file__).parent
+    found = hashlib.sha256()
+    for folder in ("layers", "backbones", "models", "infer"):
+        for path in sorted((root / folder).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _read_checked(path: Path, read: Callable[[Path], T]) -> T:
+    record = json.loads(_record_of(path).read_text())
+    if record["sha256"] != _sha256(path):
+        raise ValueError("is not the file that was written")
+    return read(path)
+
+
+def _made_once(suffix: str, make: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / f"part{suffix}"
+        make(path)
+        return read(path)
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: OSError | OutputError) -> str:
+    return error.cause if isinstance(error, OutputError) else error.strerror or str(error)

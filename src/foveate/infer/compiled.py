@@ -1,0 +1,202 @@
+"""Engines that compile: the static parts of a model run compiled, its decisions stay Python.
+
+A part is compiled once for each way in which it is called. The first dimension of its tensors (clips, frames,
+patches) may be of any size in each call; the other dimensions and the plain values make a way of calling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from foveate.errors import FoveateError, UsageError
+from foveate.infer.artefacts import ArtefactStore, facts_of
+from foveate.infer.compilers import Compiler, Run, compiler_named, version_of
+from foveate.infer.engine import EagerEngine, Precision, with_parts
+from foveate.layers.macs import shapes_from_shapes
+from foveate.models.base import Frames, ModelOutput, VideoModel
+
+MAX_WAYS = 8  # of calling a part that are compiled; further ones run as they stand
+
+
+class CompiledEngine:
+    """Runs a model whose parts are compiled when they are first called.
+
+    The model must not change afterwards. precision: of the parts; what lies between them is fp32. folder:
+    where compiled parts are kept; None: beside the downloads. UsageError for a compiler that is not
+    installed, a device that is not the CPU, and, at the first run, a part that cannot be compiled.
+    """
+
+    def __init__(
+        self,
+        model: VideoModel,
+        name: str,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        folder: Path | None = None,
+    ) -> None:
+        compiler = compiler_named(name, precision)
+        if torch.device(device).type != "cpu":
+            raise UsageError(f"--engine {name}", f"does not run on {device}", "use --engine eager")
+        self.model = model.to("cpu").eval()
+        self.about = f"{name} {precision}"
+        self.store = ArtefactStore(folder)
+        facts = facts_of(model) | {"compiler": f"{name} {version_of(compiler)}", "precision": precision}
+        parts = {
+            part: CompiledPart(model, part, compiler, precision, self.store, facts) for part in model.parts
+        }
+        self._engine = EagerEngine(with_parts(model, parts), "cpu")
+
+    def run(self, frames: Frames) -> ModelOutput:
+        return self._engine.run(frames)
+
+    def warmup(self, views: int = 1) -> None:
+        self._engine.warmup(views)
+
+
+class CompiledPart:
+    """A part of a model, called as the part itself."""
+
+    def __init__(
+        self,
+        model: VideoModel,
+        part: str,
+        compiler: Compiler,
+        precision: Precision,
+        store: ArtefactStore,
+        facts: Mapping[str, str],
+    ) -> None:
+        self._model = model
+        self._part = part
+        self._compiler = compiler
+        self._precision = precision
+        self._store = store
+        self._facts = facts
+        self._ways: dict[str, Callable[[Sequence[Any]], Any]] = {}
+
+    def __call__(self, *inputs: Any) -> Any:
+        leaves, structure = tree_flatten(inputs)
+        way = Way(tuple(map(_kind, leaves)), structure)
+        key = way.key
+        if key not in self._ways:
+            if len(self._ways) >= MAX_WAYS:
+                return getattr(self._model, self._part)(*inputs)
+            self._ways[key] = self._compiled(way, leaves)
+        return self._ways[key](leaves)
+
+    def _compiled(self, way: Way, leaves: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+        try:  # tracing takes as long as running, so on as little as the part takes
+            examples = way.examples([1] * len(leaves))
+            answer = self._answer_to(way.inputs(examples))
+        except RuntimeError:  # it wants the frames of a clip together
+            examples = way.examples([len(leaf) if isinstance(leaf, Tensor) else 0 for leaf in leaves])
+            answer = self._answer_to(way.inputs(examples))
+        graph = Graph(self._model, self._part, way)
+        facts = {**self._facts, "part": self._part, "way": way.key}
+        make = partial(self._make, graph, [way.stored(*pair) for pair in way.tensors(examples)])
+        read = partial(self._compiler.load, precision=self._precision)
+        run = self._store.load(facts, self._compiler.suffix, make, read)
+        return partial(_call, run, way, *tree_flatten(answer))
+
+    def _answer_to(self, inputs: Any) -> Any:
+        """What the part returns, without values. It costs little, and the model may refuse the input here."""
+        return shapes_from_shapes(self._model, self._part, inputs)
+
+    def _make(self, graph: nn.Module, examples: Sequence[Tensor], path: Path) -> None:
+        try:
+            self._compiler.compile(graph, examples, self._precision, path)
+        except (FoveateError, OSError):
+            raise
+        except Exception as error:  # of whatever kind a foreign library raises
+            cause = f"{self._compiler.name} cannot compile its {self._part}: {first_line(error)}"
+            raise UsageError(self._model.name or "model", cause, "use --engine eager") from error
+
+
+class Kind(NamedTuple):
+    """What a way of calling fixes of a tensor: all but the size of its first dimension.
+
+    channels_last: it is stored with its second dimension last, and handed over so, which saves a copy.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]  # without the first dimension
+    channels_last: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of calling a part: a kind for each tensor, plain values, and how both are nested."""
+
+    leaves: tuple[Any, ...]
+    structure: TreeSpec
+
+    @property
+    def key(self) -> str:
+        return f"{self.leaves} {self.structure}"
+
+    def examples(self, sizes: Sequence[int]) -> list[Any]:
+        """Leaves of a call: zeros for each tensor, with these first dimensions."""
+        return [
+            torch.zeros(size, *leaf.shape, dtype=leaf.dtype) if isinstance(leaf, Kind) else leaf
+            for leaf, size in zip(self.leaves, sizes, strict=True)
+        ]
+
+    def tensors(self, leaves: Sequence[Any]) -> list[tuple[Tensor, Kind]]:
+        """The tensors among the leaves of a call, with their kinds."""
+        pairs = zip(leaves, self.leaves, strict=True)
+        return [(value, kind) for value, kind in pairs if isinstance(kind, Kind)]
+
+    def stored(self, tensor: Tensor, kind: Kind) -> Tensor:
+        """A tensor as it is handed over, contiguous."""
+        return (tensor.movedim(1, -1) if kind.channels_last else tensor).contiguous()
+
+    def inputs(self, leaves: Sequence[Any]) -> Any:
+        """The arguments of a call from its leaves."""
+        return tree_unflatten(list(leaves), self.structure)
+
+
+class Graph(nn.Module):
+    """One way of calling a part: a module from tensors, as `Way.stored` gives them, to a tuple of tensors."""
+
+    def __init__(self, model: VideoModel, part: str, way: Way) -> None:
+        super().__init__()
+        self.model = model
+        self.part = part
+        self.way = way
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        leaves = [
+            self._given(next(given), leaf) if isinstance(leaf, Kind) else leaf for leaf in self.way.leaves
+        ]
+        answer = getattr(self.model, self.part)(*self.way.inputs(leaves))
+        return tuple(leaf for leaf in tree_flatten(answer)[0] if isinstance(leaf, Tensor))
+
+    def _given(self, tensor: Tensor, kind: Kind) -> Tensor:
+        return tensor.movedim(tensor.dim() - 1, 1) if kind.channels_last else tensor
+
+
+def _kind(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    last = leaf.dim() > 3 and not leaf.is_contiguous() and leaf.movedim(1, -1).is_contiguous()
+    return Kind(leaf.dtype, tuple(leaf.shape[1:]), last)
+
+
+def _call(run: Run, way: Way, answer: list[Any], structure: TreeSpec, leaves: Sequence[Any]) -> Any:
+    """Run a compiled way on the leaves of a call. answer: leaves of the result, empty where tensors go."""
+    found = iter(run([way.stored(*pair) for pair in way.tensors(leaves)]))
+    return tree_unflatten([next(found) if isinstance(leaf, Tensor) else leaf for leaf in answer], structure)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

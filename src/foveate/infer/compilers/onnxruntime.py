@@ -1,0 +1,67 @@
+"""ONNX Runtime: float32 on any CPU, by way of an ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.infer.compilers import Run
+from foveate.infer.engine import Precision
+
+OPSET = 18
+
+
+class OnnxCompiler:
+    """Exports a graph and runs the file.
+
+    PyTorch's older exporter is quicker, but has no antialiased resizing, and of operations in place it makes
+    others without a word.
+    """
+
+    name = "onnxruntime"
+    package = "onnxruntime"
+    suffix = ".onnx"
+    precisions: tuple[Precision, ...] = ("fp32",)  # its bfloat16 lacks convolutions on CPUs
+
+    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
+        doubled = tuple(torch.cat([example, example]) for example in examples)  # 1 would become a constant
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+            program = torch.onnx.export(
+                graph.eval(),
+                doubled,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                dynamic_shapes=(({0: torch.export.Dim.AUTO},) * len(doubled),),
+            )
+        assert program is not None  # None is of the older exporter
+        program.save(path)
+
+    def load(self, path: Path, precision: Precision) -> Run:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), _settings(onnxruntime), providers=["CPUExecutionProvider"]
+        )
+        names = [place.name for place in session.get_inputs()]
+
+        def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+            arrays = {name: x.numpy() for name, x in zip(names, tensors, strict=True)}
+            return [torch.from_numpy(array) for array in session.run(None, arrays)]
+
+        return run
+
+
+def _settings(onnxruntime: Any) -> Any:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3
+    return settings
