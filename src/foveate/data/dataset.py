@@ -101,7 +101,7 @@ class VideoDataset(Dataset[Sample]):
     def __getitem__(self, item: Item) -> Sample:
         epoch, index, *again = item
         entry = self.entries[index]
-        label = self._label(entry)
+        label = self.label(index)
         try:
             return Sample(self._frames(entry, (epoch, index, *again)), label, index)
         except (DataError, OSError) as error:
@@ -128,7 +128,9 @@ class VideoDataset(Dataset[Sample]):
             return test_transform(frames, self.spec, self.crops)
         return train_transform(frames, self.spec, self.augment, deepcopy(rng)).unsqueeze(0)
 
-    def _label(self, entry: VideoEntry) -> torch.Tensor:
+    def label(self, index: int) -> torch.Tensor:
+        """The label of an entry: int64 scalar, -1 without one, or float multi-hot (num_classes,)."""
+        entry = self.entries[index]
         if not self.multi_label:
             return torch.tensor(entry.labels[0] if entry.labels else -1)
         label = torch.zeros(self.num_classes)

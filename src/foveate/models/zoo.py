@@ -226,6 +226,20 @@ MODELS: dict[str, ModelSpec] = {
     "adafocus_lite0_r18_128": ModelSpec(
         AdaFocusConfig("efficientnet_lite0", "resnet18"), FOCUS_PAPER, recipe="adafocus"
     ),
+    "adafocus_lite0_lite0_128": ModelSpec(
+        AdaFocusConfig(
+            "efficientnet_lite0",
+            "efficientnet_lite0",
+            frames=8,
+            size=384,
+            resize=384,
+            glance_size=176,
+            policy="attention",
+            classifier_width=256,
+        ),
+        OURS,
+        recipe="attention",
+    ),
     "adafocus_small": ModelSpec(
         AdaFocusConfig(**_SMALL, grid=5, policy_width=256, classifier_width=128), OURS, recipe="adafocus"
     ),

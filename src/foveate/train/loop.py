@@ -68,6 +68,7 @@ def fit(
     after_epoch: Callable[[], None] | None = None,
     extend: Callable[[], None] | None = None,
     later_steps: int = 0,
+    before: Callable[[], None] | None = None,
     fingerprint: str = "",
     decides: Mapping[str, Any] | None = None,
     chance: float = 0.0,
@@ -83,6 +84,7 @@ def fit(
     extend: lets a resumed run have more epochs, another rate or schedule; called by the main process, with
     the change recorded, before the run goes on.
     later_steps: optimizer steps that follow this training, for the time left.
+    before: called before the first step, unless all epochs are done; a signal ends it at once.
     fingerprint: of the data. decides: plain data of what else has a part in the weights, by name. A resumed
     run must repeat both and the settings, or UsageError names the change.
     chance: the share of single labels that guessing gets right; 0: unknown. What looks like a training that
@@ -114,6 +116,9 @@ def fit(
             log.warning("%s", line)
     training.begin(dict(decides or {}) | {"data": fingerprint})
     with StopSignals() as training.stop, training.open_displays(console) as training.displays:
+        if before and state.epoch < config.epochs:
+            with training.stop.at_once():
+                before()
         training.run_epochs()
     return Outcome(state.judged, state.step, state.best, state.scores)
 

@@ -47,6 +47,7 @@ from foveate.train.job import (
     weights_file,
     without_flip,
 )
+from foveate.train.kept import KeptFeatures
 from foveate.train.loop import Outcome, fit
 from foveate.train.objective import balanced_weights
 from foveate.train.optim import ParamGroup, freeze, learn_only, make_groups
@@ -217,6 +218,7 @@ def _run(
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
     settings = to_dict(job) | {"resume": False, "extend": False}
     run = Run(job.out / stage.name, settings, _resumes(stage, job), world.main)
+    kept = KeptFeatures(stage.keep, model, loader, job.out / stage.name / "kept") if stage.keep else None
     latest: list[Evaluation] = []
 
     def evaluate(judged: nn.Module) -> dict[str, float]:
@@ -240,9 +242,9 @@ def _run(
         if job.val_share and world.main:
             for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
                 write_jsonl(videos, job.out / name)
-        return fit(
+        outcome = fit(
             model,
-            _batches(stage, model, loader),
+            kept.batches if kept else _batches(stage, model, loader),
             stage.objective,
             config,
             run,
@@ -253,11 +255,15 @@ def _run(
             after_epoch=after_epoch,
             extend=extend if job.extend else None,
             later_steps=follow * math.ceil(loader.per_epoch / config.accumulate),
+            before=kept.fill if kept else None,
             fingerprint=fingerprint(lists),
             decides=decides(job, model) | _chosen(stage) | _frozen(job),
             chance=0.0 if lists[0].multi_label else 1 / lists[0].num_classes,
             world=world,
         )
+    if kept:
+        kept.remove()
+    return outcome
 
 
 def _resumes(stage: Stage, job: TrainJob) -> bool:

@@ -10,6 +10,7 @@ from foveate.models.zoo import model_spec
 from foveate.train.job import TrainJob
 from foveate.train.recipes.adafocus import ADAFOCUS, ADAFOCUS_TSM, ADAFOCUS_V2, SMALL_ADAFOCUS
 from foveate.train.recipes.arnet import ARNET
+from foveate.train.recipes.attention import ATTENTION
 from foveate.train.recipes.classifier import CLASSIFIER, SMALL_CLASSIFIER
 from foveate.train.recipes.recipe import Recipe, Stage
 
@@ -21,6 +22,7 @@ RECIPES: dict[str, Recipe] = {
     "adafocus_v2": ADAFOCUS_V2,
     "adafocus_tsm": ADAFOCUS_TSM,
     "arnet": ARNET,
+    "attention": ATTENTION,
 }
 SMALL: dict[str, Recipe] = {"classifier": SMALL_CLASSIFIER, "adafocus": SMALL_ADAFOCUS}
 """The same stages with numbers for some hundred videos and a CPU: `--recipe small`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
+from foveate.train.kept import Keep
 from foveate.video.transform import Augment
 
 
@@ -26,6 +27,7 @@ class Stage:
     collect_rollout: Callable[[Any, Any], Any] | None = None  # (model, clips) -> what a policy learns from
     least: int = 1  # clips that a policy needs at once to learn
     feed: Callable[[Any], Any] | None = None  # what becomes of the batches on their way
+    keep: Keep | None = None  # what its networks find once and for all in every clip
     judged: bool = False  # whether the model's own answers mean something after it
     needs: str = ""  # the stage whose result this one starts from
     chosen: dict[str, Any] = field(default_factory=dict)  # what else of the plan it follows, by name
