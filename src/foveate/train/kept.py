@@ -222,12 +222,12 @@ class _judging:
         self.model = model
 
     def __enter__(self) -> None:
-        self.model.eval().to(memory_format=torch.channels_last)
+        self.model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __exit__(self, *exc_info: object) -> None:
         for module in self.training:
             module.training = True
-        self.model.to(memory_format=torch.contiguous_format)
+        self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _labels(data: Any, indices: list[int]) -> Tensor:
