@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import blvnet, bursts, finetune, focus, fullvideo, slowfast, systems
+from experiments import blvnet, bursts, finetune, focus, fullvideo, looking, slowfast, systems
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
@@ -15,6 +15,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "finetune": finetune.EXPERIMENT,
     "focus": focus.EXPERIMENT,
     "fullvideo": fullvideo.EXPERIMENT,
+    "looking": looking.EXPERIMENT,
     "slowfast": slowfast.EXPERIMENT,
     "systems": systems.EXPERIMENT,
 }

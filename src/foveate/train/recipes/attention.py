@@ -208,6 +208,7 @@ ATTENTION = Recipe(
         groups="no_norm_bias_decay",
         warmup_epochs=1.0,
         label_smoothing=0.1,
+        eval_every=100,  # the last epoch of a stage alone: a validation costs more than an epoch
     ),
     augment=Augment(crop="random"),
     own_rates=("attend-epochs", "answer-rate"),
