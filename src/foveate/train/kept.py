@@ -65,7 +65,7 @@ class KeptFeatures:
             raise UsageError("torchrun", cause, "train this recipe with one process")
         self.keep, self.model, self.loader, self.folder = keep, model, loader, folder
         self._rows: dict[str, np.ndarray] = {}
-        self._bad: dict[str, list[str]] = {}
+        self._causes: dict[str, str] = {}  # of bad files, by index
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -104,12 +104,16 @@ class KeptFeatures:
         for first in range(0, len(order) - part + 1, part):
             indices = [index for _, index, *_ in order[first : first + part]]
             good = [index for index in indices if state[view, index] == THERE]
-            bad = (BadFile(*self._bad[str(index)]) for index in indices if state[view, index] == BAD)
+            bad = (self._bad_file(index) for index in indices if state[view, index] == BAD)
             values = {
                 name: torch.from_numpy(rows[view, good].astype(np.float32))
                 for name, rows in self._rows.items()
             }
             yield KeptBatch(values, _labels(data, good), tuple(bad))
+
+    def _bad_file(self, index: int) -> BadFile:
+        entry = self.loader.data.entries[index]
+        return BadFile(entry.path, self._causes[str(index)], tuple(entry.labels))
 
     def remove(self) -> None:
         """Give the disk space back."""
@@ -128,7 +132,7 @@ class KeptFeatures:
                 part.write_text(json.dumps(identity))
         self._set_parts()
         bad = self.folder / "bad.json"
-        self._bad = json.loads(bad.read_text()) if bad.exists() else {}
+        self._causes = json.loads(bad.read_text()) if bad.exists() else {}
         for path in self.folder.glob("*.rows.npy"):
             self._rows[path.name.removesuffix(".rows.npy")] = np.load(path, mmap_mode="r+")
 
@@ -183,10 +187,10 @@ class KeptFeatures:
         if batch.bad:
             names = {entry.path: index for index, entry in enumerate(self.loader.data.entries)}
             for file in batch.bad:
-                self._bad[str(names[file.path])] = [file.path, file.cause]
+                self._causes[str(names[file.path])] = file.cause
                 state[view, names[file.path]] = BAD
             with atomic_write(self.folder / "bad.json") as part:
-                part.write_text(json.dumps(self._bad))
+                part.write_text(json.dumps(self._causes))
 
     def _of(self, name: str, rows: Tensor) -> np.ndarray:
         if name not in self._rows:
