@@ -15,7 +15,7 @@ from torch import Tensor
 from foveate.data.lists import read_list
 from foveate.errors import UsageError
 from foveate.layers.patch import grid_corners
-from foveate.models.adafocus.policy import AttentionPolicy, CellAttention, window_coverage
+from foveate.models.adafocus.attention import AttentionPolicy, CellAttention, window_coverage
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob, TrainLoader, named_model

@@ -11,27 +11,27 @@ a loop over frames; skipped frames are not computed; reading can stop once the a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution
 
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.layers.aggregate import TAM, AggregationConfig
-from foveate.layers.anytime import MeanClassifier, RecurrentClassifier
+from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, run_gru
 from foveate.layers.patch import grid_corners
+from foveate.models.adafocus.attention import AttentionPolicy
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.adafocus.parts import FocusConfig, FocusModel, FocusState, Order
-from foveate.models.adafocus.policy import AttentionPolicy, RecurrentPolicy
 from foveate.models.base import ModelOutput
 
 
 @dataclass(frozen=True)
 class AdaFocusConfig(FocusConfig):
     grid: int = 7  # n, the policy chooses among n x n positions
-    # learned: the paper's, by reinforcement; attention: by labels alone, for few videos (policy.py); centre
-    # and random are what they must beat, and a random patch differs at every call
+    # learned: the paper's, by reinforcement; attention: by labels alone, for few videos (attention.py); the
+    # others are what they must beat, and a random patch differs at every call
     policy: Literal["learned", "attention", "centre", "random"] = "learned"
     skip: bool = False  # AdaFocus+: a second policy leaves f_L out of some frames
     skip_threshold: float = 0.5  # probability from which f_L runs; higher is cheaper
@@ -66,10 +66,8 @@ class AdaFocusConfig(FocusConfig):
         if self.policy == "learned":
             policy = RecurrentPolicy(*size, actions=self.grid**2)
         elif self.policy == "attention":
-            windows = (self.grid, self.size, self.patch)
-            policy = AttentionPolicy(
-                glance.channels, local.channels, self.glance_side, windows, self.num_classes
-            )
+            channels, windows = (glance.channels, local.channels), (self.grid, self.size, self.patch)
+            policy = AttentionPolicy(*channels, self.glance_side, windows, self.num_classes)
         skip = RecurrentPolicy(*size, actions=1) if self.skip else None
         features = glance.channels + local.channels
         classifier: RecurrentClassifier | MeanClassifier
@@ -80,6 +78,47 @@ class AdaFocusConfig(FocusConfig):
             classifier = MeanClassifier(features, self.num_classes, self.dropout)
         spec = self.clip_spec(glance, short="repeat_last")
         return AdaFocus(glance, policy, local, classifier, skip, spec, self)
+
+
+class Decision(NamedTuple):
+    """Output of a policy for B videos of T frames.
+
+    logits: (B, T, A) of the A positions; with A = 1, the log-odds of computing the patch rather than skipping
+    it. value: (B, T), the critic's expected return. state: (B, width), hidden state after the last frame.
+    """
+
+    logits: Tensor
+    value: Tensor
+    state: Tensor
+
+
+class RecurrentPolicy(nn.Module):
+    """The policy of AdaFocus: encoder, GRU, actor and critic.
+
+    channels, side: of the glance's feature map. squeeze: channels after the 1x1 convolution. width: hidden
+    units. actions: number of outputs of the actor.
+    """
+
+    def __init__(
+        self, channels: int, side: int, squeeze: int = 32, width: int = 1024, *, actions: int
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, squeeze, 1, bias=False),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(squeeze * side * side, width),
+            nn.ReLU(),
+        )
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.actor = nn.Linear(width, actions)
+        self.critic = nn.Linear(width, 1)
+
+    def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
+        """maps: (B, T, C, h, w), detached inside. state: (B, width), of the call before, to go on from it."""
+        encoded = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
+        hidden, state = run_gru(self.gru, encoded, state)
+        return Decision(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
 
 
 class AdaFocus(FocusModel):

@@ -26,6 +26,8 @@ RECIPES: dict[str, Recipe] = {
 }
 SMALL: dict[str, Recipe] = {"classifier": SMALL_CLASSIFIER, "adafocus": SMALL_ADAFOCUS}
 """The same stages with numbers for some hundred videos and a CPU: `--recipe small`."""
+ALSO: dict[str, tuple[str, ...]] = {"adafocus": ("attention",)}
+"""Recipes for models of another one that are set to suit: `--settings policy=attention`."""
 
 
 def recipe_for(model: str, wanted: str = "") -> Recipe:
@@ -35,7 +37,9 @@ def recipe_for(model: str, wanted: str = "") -> Recipe:
         return RECIPES[own]
     if wanted == "small" and own in SMALL:
         return SMALL[own]
-    known = (own, "small") if own in SMALL else (own,)
+    if wanted in ALSO.get(own, ()):
+        return RECIPES[wanted]
+    known = (own, *ALSO.get(own, ()), *(("small",) if own in SMALL else ()))
     if wanted in RECIPES or wanted == "small":
         raise UsageError(f"--recipe {wanted}", f"does not fit {model}", f"use {' or '.join(known)}")
     raise UsageError(f"--recipe {wanted}", "no recipe of this name", nearest(wanted, known))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from foveate.errors import UsageError
+from foveate.models.adafocus.attention import AttentionPolicy
 from foveate.models.adafocus.tsm import AdaFocusTSM
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
@@ -82,6 +83,10 @@ class AdaFocusTSMPlan:
 def stages_v1(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """Stages 0 to 3, with a second policy for AdaFocus+."""
     plan: AdaFocusPlan = job.plan
+    if isinstance(model.policy, AttentionPolicy):
+        raise UsageError(
+            job.model, "policy=attention does not learn by reinforcement", "use --recipe attention"
+        )
     if model.config.classifier == "mean" and job.train.loss == "bce":
         cause = "answers with probabilities that sum to 1, which do not fit --loss bce"
         raise UsageError("classifier=mean", cause, "use --loss soft_cross_entropy, or classifier=gru")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from foveate.errors import UsageError
 from foveate.layers.fold import fold_time
 from foveate.layers.shrink import shrink
-from foveate.models.adafocus.policy import AttentionPolicy, CellAttention
+from foveate.models.adafocus.attention import AttentionPolicy, CellAttention
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob

@@ -1,10 +1,9 @@
-"""Policies of AdaFocus: from what the glance sees to a position of the patch in every frame.
+"""A policy of AdaFocus that labels alone can teach, for some hundred videos.
 
-`RecurrentPolicy` is that of the paper and learns by reinforcement. `AttentionPolicy` is an addition for some
-hundred videos: it learns from labels alone. A guide with the same form attends to the maps that the local
-network makes of whole frames, in which a subject is far easier to find than in a glance, and classifies what
-it attends to; the policy learns to attend to the same places by the glance. The guide has no part in
-inference.
+The policy of the paper learns by reinforcement. This addition learns from a guide: attention to the maps that
+the local network makes of whole frames, in which a subject is far easier to find than in a glance, and a
+classifier of what it attends to. The policy learns to attend to the same places by the glance
+(train/recipes/attention.py). The guide has no part in inference.
 """
 
 from __future__ import annotations
@@ -15,48 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.layers.anytime import run_gru
 
-
-class Decision(NamedTuple):
-    """Output of a policy for B videos of T frames.
-
-    logits: (B, T, A) of the A positions; with A = 1, the log-odds of computing the patch rather than skipping
-    it. value: (B, T), the critic's expected return. state: (B, width), hidden state after the last frame.
-    """
+class Placement(NamedTuple):
+    """logits: (B, T, A) of the A positions. state: (B, A), after the last frame."""
 
     logits: Tensor
-    value: Tensor
     state: Tensor
-
-
-class RecurrentPolicy(nn.Module):
-    """The policy of AdaFocus: encoder, GRU, actor and critic.
-
-    channels, side: of the glance's feature map. squeeze: channels after the 1x1 convolution. width: hidden
-    units. actions: number of outputs of the actor.
-    """
-
-    def __init__(
-        self, channels: int, side: int, squeeze: int = 32, width: int = 1024, *, actions: int
-    ) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, squeeze, 1, bias=False),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(squeeze * side * side, width),
-            nn.ReLU(),
-        )
-        self.gru = nn.GRU(width, width, batch_first=True)
-        self.actor = nn.Linear(width, actions)
-        self.critic = nn.Linear(width, 1)
-
-    def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
-        """maps: (B, T, C, h, w), detached inside. state: (B, width), of the call before, to go on from it."""
-        encoded = self.encoder(maps.detach().flatten(0, 1)).unflatten(0, maps.shape[:2])  # (B, T, width)
-        hidden, state = run_gru(self.gru, encoded, state)
-        return Decision(self.actor(hidden), self.critic(hidden).squeeze(-1), state)
 
 
 class CellAttention(nn.Module):
@@ -125,16 +88,16 @@ class AttentionPolicy(nn.Module):
         self.guide = Guide(local_channels, num_classes)
         self.register_buffer("coverage", window_coverage(side, *windows), persistent=False)
 
-    def forward(self, maps: Tensor, state: Tensor | None = None) -> Decision:
+    def forward(self, maps: Tensor, state: Tensor | None = None) -> Placement:
         """maps: (B, T, C, h, w), detached inside. state: (B, A), of the call before, to go on from it.
 
-        The logits are sums of log-shares; there is no critic, its value is 0.
+        The logits are sums of log-shares.
         """
         shares = self.attention.shares(self.attention.projected(maps)).flatten(2)  # (B, T, cells)
         sums = (F.linear(shares, self.coverage) + 1e-6).log().cumsum(1)
         if state is not None:
             sums = sums + state.unsqueeze(1)
-        return Decision(sums, torch.zeros_like(sums[..., 0]), sums[:, -1])
+        return Placement(sums, sums[:, -1])
 
 
 def window_coverage(side: int, grid: int, frame: int, patch: int) -> Tensor:
