@@ -21,7 +21,9 @@ from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob, TrainLoader, named_model
 from foveate.train.kept import Keep, KeptFeatures
 from foveate.train.recipes import with_plan
+from foveate.train.recipes.adafocus import AdaFocusPlan
 from foveate.train.recipes.attention import AttentionPlan, set_whitening, upper_blocks
+from foveate.train.recipes.focus_objectives import TableFeatures, keep_table
 from foveate.train.stages import train_model
 from foveate.train.stop import Stopped
 from foveate.video.transform import Augment
@@ -146,7 +148,7 @@ def kept(videos: Path, out: Path, keep: Keep) -> KeptFeatures:
 
 
 def test_kept_features_are_those_of_the_clips(videos: Path, tmp_path: Path) -> None:
-    features = kept(videos, tmp_path, Keep(levels, ("glance",), views=2))
+    features = kept(videos, tmp_path, Keep("levels", levels, ("glance",), views=2))
     for epoch in (0, 1, 2):
         batches = list(features.batches(epoch, 0))
         assert [len(batch.labels) for batch in batches] == [4, 4]
@@ -165,13 +167,13 @@ def test_only_what_is_missing_is_computed_again(videos: Path, tmp_path: Path) ->
         counted["clips"] += len(clip)
         return levels(model, clip)
 
-    kept(videos, tmp_path, Keep(counting, ("glance",), views=2)).fill()
+    kept(videos, tmp_path, Keep("levels", counting, ("glance",), views=2)).fill()
     assert counted["clips"] == 16
     state = np.load(tmp_path / "kept" / "state.npy", mmap_mode="r+")
     state[1, 4:] = 0
-    kept(videos, tmp_path, Keep(counting, ("glance",), views=2)).fill()
+    kept(videos, tmp_path, Keep("levels", counting, ("glance",), views=2)).fill()
     assert counted["clips"] == 20
-    other = kept(videos, tmp_path, Keep(counting, ("glance",), views=2))
+    other = kept(videos, tmp_path, Keep("levels", counting, ("glance",), views=2))
     next(other.model.get_submodule("glance").parameters()).data += 1  # other weights: nothing fits any more
     other.fill()
     assert counted["clips"] == 36
@@ -183,7 +185,7 @@ def test_a_bad_file_is_in_every_epoch_s_list_of_bad_files(videos: Path, tmp_path
     for path in videos.parent.glob("*.npy"):
         (folder / path.name).write_bytes(path.read_bytes() if path.stem != "3" else b"no array")
     (folder / "list.jsonl").write_text(videos.read_text())
-    features = kept(folder / "list.jsonl", tmp_path, Keep(levels, ("glance",)))
+    features = kept(folder / "list.jsonl", tmp_path, Keep("levels", levels, ("glance",)))
     for epoch in (0, 1):
         batches = list(features.batches(epoch, 0))
         assert sum(len(batch.labels) for batch in batches) == 7
@@ -235,3 +237,30 @@ def test_a_model_without_the_policy_is_refused(videos: Path, tmp_path: Path) -> 
     chosen = replace(job(videos, tmp_path), settings=(*SETTINGS, "policy=centre"))
     with pytest.raises(UsageError, match="has no policy that attends"):
         train_model(chosen)
+
+
+# ---- AdaFocus's own stages from kept features
+
+
+def test_a_table_answers_as_the_networks_do() -> None:
+    torch.manual_seed(0)
+    model = create_model("adafocus_small", frames=3).eval()
+    clip = torch.randn(2, 3, 3, model.config.size, model.config.size)
+    with torch.no_grad():
+        seen, table = model.see(clip), TableFeatures(model, keep_table(model, clip))
+        corners = table.random_corners()
+        looked = torch.tensor([[True, False, True], [True, True, False]])
+        torch.testing.assert_close(table.local(corners, looked), seen.local(corners, looked))
+        torch.testing.assert_close(table.glance().features, seen.glance().features)
+
+
+def test_policy_and_classifier_learn_from_kept_features(videos: Path, tmp_path: Path) -> None:
+    plan = AdaFocusPlan(
+        glance_epochs=0, local_epochs=0, patch_epochs=0, policy_epochs=2, tune_epochs=1, kept_views=1
+    )
+    settings = ("resize=32", "size=32", "glance_size=16", "patch=16", "frames=2", "skip=true")
+    train_model(replace(job(videos, tmp_path), model="adafocus_small", settings=settings, plan=plan))
+    stages = {p.name for p in tmp_path.iterdir() if p.is_dir()}
+    assert stages == {"stage2", "stage2_skip", "stage3"}
+    last = json.loads((tmp_path / "stage2" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"reward", "entropy"} <= last.keys()

@@ -38,6 +38,7 @@ SAY_EVERY_S = 20.0
 class Keep:
     """What a stage keeps of every clip."""
 
+    name: str  # of the folder; stages that keep the same share it
     compute: Callable[[Any, Any], Mapping[str, Tensor]]  # (model, clip) -> (B, ...) by name
     reads: tuple[str, ...]  # parts of the model that it depends on
     views: int = 1  # of every video, each another draw of the augmentation
@@ -87,8 +88,8 @@ class KeptFeatures:
                 if spent - said > SAY_EVERY_S or not said:
                     left = spent / max(done, 1) * (missing - done)
                     log.info(
-                        "%s: features of %d of %d clips, %s left, %.0f MB on disk when all are there",
-                        self.folder.parent.name, done, missing, _minutes(left), self._megabytes(),
+                        "features of %s: %d of %d clips, %s left, %.0f MB on disk when all are there",
+                        self.folder.name, done, missing, _minutes(left), self._megabytes(),
                     )  # fmt: skip
                     said = spent
 
@@ -115,18 +116,14 @@ class KeptFeatures:
         entry = self.loader.data.entries[index]
         return BadFile(entry.path, self._causes[str(index)], tuple(entry.labels))
 
-    def remove(self) -> None:
-        """Give the disk space back."""
-        self._rows = {}
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     # ---- the folder
 
     def _open(self) -> None:
         identity = self._identity()
         mark = self.folder / "kept.json"
         if not mark.exists() or json.loads(mark.read_text()) != identity:
-            self.remove()
+            self._rows = {}
+            shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             with atomic_write(mark) as part:
                 part.write_text(json.dumps(identity))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,7 @@ from foveate.weights.rename import load_strictly
 log = logging.getLogger(__name__)
 
 PLAIN = (str, int, float, bool)
+KEPT = "kept"  # folder of the features that stages keep, as long as there is a stage to come
 EXITS = "exits"  # the stage after all others: no weights learn, reading learns when to stop
 
 
@@ -110,6 +112,7 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
                 stage.name and outcome.model is not model
             ):  # averaged: the next stage starts from what is judged
                 model.load_state_dict(outcome.model.state_dict())
+        shutil.rmtree(job.out / KEPT, ignore_errors=True)
         if exits:
             outcome = _with_exits(outcome, exit_frames, job, lists, world)
         if running and not running[-1].name:  # whose best weights are kept as it goes
@@ -218,7 +221,7 @@ def _run(
     loader = TrainLoader(replace(job, train=config), model, lists[0], world)
     settings = to_dict(job) | {"resume": False, "extend": False}
     run = Run(job.out / stage.name, settings, _resumes(stage, job), world.main)
-    kept = KeptFeatures(stage.keep, model, loader, job.out / stage.name / "kept") if stage.keep else None
+    kept = KeptFeatures(stage.keep, model, loader, job.out / KEPT / stage.keep.name) if stage.keep else None
     latest: list[Evaluation] = []
 
     def evaluate(judged: nn.Module) -> dict[str, float]:
@@ -242,9 +245,9 @@ def _run(
         if job.val_share and world.main:
             for videos, name in zip(lists, ("train.jsonl", "val.jsonl"), strict=True):
                 write_jsonl(videos, job.out / name)
-        outcome = fit(
+        return fit(
             model,
-            kept.batches if kept else _batches(stage, model, loader),
+            _batches(stage, model, loader, kept.batches if kept else loader.batches),
             stage.objective,
             config,
             run,
@@ -261,9 +264,6 @@ def _run(
             chance=0.0 if lists[0].multi_label else 1 / lists[0].num_classes,
             world=world,
         )
-    if kept:
-        kept.remove()
-    return outcome
 
 
 def _resumes(stage: Stage, job: TrainJob) -> bool:
@@ -271,9 +271,8 @@ def _resumes(stage: Stage, job: TrainJob) -> bool:
     return job.resume and (not stage.name or (job.out / stage.name / "config.yaml").exists())
 
 
-def _batches(stage: Stage, model: VideoModel, loader: TrainLoader) -> Any:
+def _batches(stage: Stage, model: VideoModel, loader: TrainLoader, batches: Any) -> Any:
     """The batches of a stage; UsageError if they are too small for a policy."""
-    batches: Any = loader.batches
     if stage.collect_rollout is not None:
         if loader.part < stage.least:
             cause = f"{loader.part} clip at once teaches a policy nothing"

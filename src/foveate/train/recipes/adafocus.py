@@ -17,6 +17,7 @@ from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
+from foveate.train.kept import Keep
 from foveate.train.objective import loss_function
 from foveate.train.ppo import PPOConfig
 from foveate.train.recipes import focus_objectives as objectives
@@ -47,6 +48,10 @@ class AdaFocusPlan:
     skip_price: float = 0.05  # AdaFocus+: what one look must add to the confidence to be worth it
     tune_epochs: int = 10  # stage 3: the classifier on the patches that the policy picks
     tune_rate: float = 5e-3  # of stage 3
+    # Of stages 2 and 3: draws of each video whose features are kept on disk, at every position of the grid,
+    # so that an epoch decodes nothing and runs no frozen network. It pays from half as many epochs as there
+    # are positions. 0: clips are read anew in every epoch, as in the paper.
+    kept_views: int = 0
     turns: int = 1  # of stages 2 and 3: with the tuned classifier, looking on pays, not just once
     glance_dropout: float = 0.0  # stage 1: share of glance features dropped, so that patches are read
     skip_share: float = 0.15  # AdaFocus+, stage 1: share of patches left out, so that zeros are understood
@@ -103,29 +108,36 @@ def stages_v1(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> 
     ]
     tuning = (plan.tune_epochs, plan.tune_rate, (("classifier", 1.0),))
     last = objectives.PatchTraining(loss, "policy")
+    table = Keep("table", objectives.keep_table, ("glance", "local"), plan.kept_views)
+    keep = table if plan.kept_views and model.policy is not None else None
     if model.policy is None:
         return [*stages, Stage("stage3", *tuning, last, judged=True, needs="stage1")]
     for turn in range(1, plan.turns + 1):
         suffix = "" if turn == 1 else f"_{turn}"
-        stages += [_learning(plan, f"stage2{suffix}", stages[-1].name)]
+        stages += [_learning(plan, f"stage2{suffix}", stages[-1].name, keep=keep)]
         if model.skip_policy is not None and turn == plan.turns:
-            stages += [_skipping(plan, stages[-1].name)]
+            stages += [_skipping(plan, stages[-1].name, keep)]
         between = objectives.PatchTraining(loss, "policy", skip=skip, obey=False)
         objective = last if turn == plan.turns else between
-        stages += [Stage(f"stage3{suffix}", *tuning, objective, judged=True, needs=stages[-1].name)]
+        needs = stages[-1].name
+        stages += [Stage(f"stage3{suffix}", *tuning, objective, keep=keep, judged=True, needs=needs)]
     return stages
 
 
-def _learning(plan: AdaFocusPlan | AdaFocusTSMPlan, name: str, needs: str, least: int = 1) -> Stage:
+def _learning(
+    plan: AdaFocusPlan | AdaFocusTSMPlan, name: str, needs: str, least: int = 1, keep: Keep | None = None
+) -> Stage:
     rollout, objective = objectives.PlaceRollout(plan.reward, PPO), objectives.PolicyObjective(PPO)
     size = plan.policy_epochs, plan.policy_rate, (("policy", 1.0),)
-    return Stage(name, *size, objective, rollout, least, needs=needs, chosen={"reward": plan.reward})
+    chosen = {"reward": plan.reward}
+    return Stage(name, *size, objective, rollout, least, keep=keep, needs=needs, chosen=chosen)
 
 
-def _skipping(plan: AdaFocusPlan, needs: str) -> Stage:
+def _skipping(plan: AdaFocusPlan, needs: str, keep: Keep | None) -> Stage:
     rollout, objective = objectives.LookRollout(plan.skip_price, PPO), objectives.PolicyObjective(PPO, "skip")
     size = plan.policy_epochs, plan.policy_rate, (("skip_policy", 1.0),)
-    return Stage("stage2_skip", *size, objective, rollout, needs=needs, chosen={"price": plan.skip_price})
+    chosen = {"price": plan.skip_price}
+    return Stage("stage2_skip", *size, objective, rollout, keep=keep, needs=needs, chosen=chosen)
 
 
 def stages_v2(model: AdaFocusV2, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:

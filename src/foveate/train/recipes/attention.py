@@ -61,6 +61,7 @@ def stages(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> lis
     projections = ("policy.attention.project", "policy.guide.project")
     looking = ("policy.attention.score", "policy.guide.score", "policy.guide.head")
     maps = Keep(
+        "maps",
         partial(keep_maps, guide_size=plan.guide_size),
         reads=("glance", "local"),
         views=plan.views,
@@ -68,7 +69,7 @@ def stages(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> lis
         sets=projections,
     )
     kept = {"views": plan.views, "guide_size": plan.guide_size}
-    features = Keep(keep_features, reads=("glance", "local", "policy"), views=plan.views)
+    features = Keep("patches", keep_features, reads=("glance", "local", "policy"), views=plan.views)
     answers = AnswerTraining(loss, plan.glance_dropout, plan.local_dropout)
     upper = upper_blocks(model.get_submodule("local"), plan.tune_blocks)
     clips = PatchTraining(loss, "policy", plan.glance_dropout, local_dropout=plan.local_dropout)

@@ -11,9 +11,9 @@ Each stage says which parts learn; the rest is frozen and in eval mode. AdaFocus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from foveate.models.adafocus.parts import FocusFeatures, FocusModel, FocusPass, 
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.base import VideoModel
+from foveate.train.kept import KeptBatch
 from foveate.train.objective import ClipBatch, LossFunction, clip_of
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
 
@@ -36,6 +37,8 @@ def see(model: FocusModel, batch: Any) -> tuple[FocusFeatures, Tensor]:
     """What the networks find in a batch, and its labels. A batch may bring what frozen ones found."""
     if isinstance(batch, FeatureBatch):
         return batch.features, batch.labels
+    if isinstance(batch, KeptBatch):
+        return TableFeatures(cast(AdaFocus, model), batch.values), batch.labels
     clip, labels = clip_of(model, batch)
     return model.see(clip), labels
 
@@ -47,6 +50,37 @@ class FeatureBatch:
     features: FocusFeatures
     labels: Tensor  # (B,) class indices, or (B, C) of 0 and 1
     bad: tuple[object, ...] = ()
+
+
+def keep_table(model: AdaFocus, clip: Tensor) -> dict[str, Tensor]:
+    """What both networks find in a clip, the local one at every position of the grid: for `TableFeatures`."""
+    seen, (batch, frames) = model.see(clip), (clip.shape[0], clip.shape[2])
+    positions = torch.arange(model.config.grid**2, device=clip.device)
+    found = [seen.local(model.corners_of(place.expand(batch, frames))) for place in positions]
+    glance = seen.glance()
+    return {"maps": glance.maps, "features": glance.features, "table": torch.stack(found, 2)}
+
+
+class TableFeatures:
+    """`FocusFeatures` out of kept rows, those of patches at the positions of the grid (B, T, A, F)."""
+
+    def __init__(self, model: AdaFocus, values: Mapping[str, Tensor]) -> None:
+        self._model, self._values = model, values
+
+    def glance(self) -> Glance:
+        return Glance(self._values["maps"], self._values["features"])
+
+    def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:
+        config, table = self._model.config, self._values["table"]
+        room = max(config.room, 1)
+        cells = (corners * (config.grid - 1) + room - 1) // room  # the inverse of `grid_corners`
+        actions = (cells[..., 0] * config.grid + cells[..., 1]).expand(table.shape[:2])
+        found = table.gather(2, actions[..., None, None].expand(-1, -1, 1, table.shape[-1])).squeeze(2)
+        return found if looked is None else found * looked.unsqueeze(-1)
+
+    def random_corners(self) -> Tensor:
+        batch, frames, positions = self._values["table"].shape[:3]
+        return self._model.corners_of(torch.randint(positions, (batch, frames)))
 
 
 def loss_of_steps(loss: LossFunction, step_logits: Tensor, labels: Tensor) -> Tensor:
