@@ -38,7 +38,7 @@ DATA = Path("work/looking")
 VIDEOS = PhysicsConfig(side=384, size=(0.18, 0.25))
 TRAIN, TEST = 400, 200
 LOOKING, WHOLE = "adafocus_lite0_lite0_128", "tsn_lite0_8"
-TSM_EPOCHS = 4
+TSM_EPOCHS = 2
 ROUNDS = 30  # of the linear classifier over the videos
 
 
