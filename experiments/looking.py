@@ -143,9 +143,7 @@ def _where(model: VideoModel, videos: VideoList) -> Numbers:
         patch = output.boxes[0]
         corner = (spec.size - (patch[0, 2] - patch[0, 0])) / 2
         middle = torch.stack([corner, corner, spec.size - corner, spec.size - corner]).expand_as(patch)
-        scores.append(
-            [_holds(patch, truth), _share(truth, patch), _holds(middle, truth), _share(truth, middle)]
-        )
+        scores.append([score(box, truth) for box in (patch, middle) for score in (_holds, _share)])
     means = torch.tensor(scores).mean(0).tolist()
     return dict(zip(("inside", "covered", "inside_centre", "covered_centre"), means, strict=True))
 
