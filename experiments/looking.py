@@ -64,7 +64,7 @@ def _looking(lists: dict[str, VideoList], seed: int) -> tuple[VideoModel, float]
 def _tsm(lists: dict[str, VideoList], seed: int) -> tuple[VideoModel, float]:
     job = _job("tsm_lite0_8", "small", seed)
     return _trained(
-        replace(job, train=replace(job.train, epochs=TSM_EPOCHS, rate=5e-4, eval_every=TSM_EPOCHS))
+        replace(job, train=replace(job.train, epochs=TSM_EPOCHS, batch=8, rate=5e-4, eval_every=TSM_EPOCHS))
     )
 
 
