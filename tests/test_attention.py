@@ -122,6 +122,12 @@ def test_whitened_components_are_apart_and_of_like_scale() -> None:
     assert covariance.diag().max() < 1 and covariance.diag().min() > 0.2
 
 
+def test_the_guide_knows_as_many_classes_as_the_model() -> None:
+    model = create_model(MODEL, glance="resnet10", local="resnet10", frames=2)
+    model.reset_head(7)
+    assert model.policy.guide.head.out_features == model.num_classes == 7  # type: ignore[union-attr]
+
+
 def test_the_guide_costs_nothing_at_inference() -> None:
     model = create_model(MODEL, glance="resnet10", local="resnet10", frames=2).eval()
     assert not [name for name in model.parts if "guide" in name]

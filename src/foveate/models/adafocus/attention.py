@@ -64,6 +64,10 @@ class Guide(CellAttention):
         attended = torch.einsum("bthw,btchw->btc", shares, projected)
         return self.head(attended).mean(1), shares
 
+    def reset(self, num_classes: int) -> None:
+        """A new, untrained linear layer for `num_classes` classes."""
+        self.head = nn.Linear(self.head.in_features, num_classes)
+
 
 class AttentionPolicy(nn.Module):
     """The patch lies where most of the attention to the glance falls, summed over the frames so far.

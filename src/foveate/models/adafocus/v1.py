@@ -125,6 +125,12 @@ class AdaFocus(FocusModel):
     """Glance, policy, local network, classifier; with a skip policy, AdaFocus+."""
 
     config: AdaFocusConfig
+    head_names = (*FocusModel.head_names, "policy.guide.head.")
+
+    def reset_head(self, num_classes: int) -> None:
+        super().reset_head(num_classes)
+        if self.config.policy == "attention":
+            self.policy.guide.reset(num_classes)
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The most probable position of the grid, or the centre, or anywhere, as the configuration says."""
