@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import against, blvnet, decode, engines, focus, fullvideo_memory, latency, loader
+from benchmarks import against, blvnet, decode, engines, focus, folder, fullvideo_memory, latency, loader
 from benchmarks.record import Table, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "engines": engines.run,
     "engine_costs": engines.run_costs,
     "focus": focus.run,
+    "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,
     "latency": latency.run,
     "loader": loader.run,
