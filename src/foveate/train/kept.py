@@ -216,19 +216,25 @@ class KeptFeatures:
 
 
 class _judging:
-    """All parts of a model in eval mode for a while, and in the memory format in which they are fastest."""
+    """All parts of a model in eval mode for a while, 2D kernels in the format in which they are fastest."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.training = [module for module in model.modules() if module.training]
         self.model = model
+        self.training = [module for module in model.modules() if module.training]
 
     def __enter__(self) -> None:
-        self.model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.eval()
+        self._store(torch.channels_last)
 
     def __exit__(self, *exc_info: object) -> None:
         for module in self.training:
             module.training = True
-        self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self._store(torch.contiguous_format)
+
+    def _store(self, form: torch.memory_format) -> None:
+        for parameter in self.model.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=form)
 
 
 def _labels(data: Any, indices: list[int]) -> Tensor:
