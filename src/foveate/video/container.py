@@ -1,9 +1,9 @@
 """Videos in container files: random access that decodes only the groups of pictures it needs.
 
-Requested frames are sorted and decoded in one pass; a seek happens only where it saves decoding, and only in
-files whose packet times identify their frames. Every frame is checked against the index of packet times. At
-the first mismatch the file is decoded once from start to end, the frames that came out become the index from
-then on, and missing ones are reported as damage.
+Requested frames are sorted and decoded in one pass. A seek happens only where it saves decoding, and packets
+that no requested frame needs are left out, both only in files whose packet times identify their frames.
+Every frame is checked against the index of packet times. At the first mismatch the file is decoded once from
+start to end, the frames that came out become the index from then on, and missing ones are reported as damage.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import dropwhile
 
 import av
 import numpy as np
@@ -20,12 +19,9 @@ from numpy.typing import NDArray
 from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
 from foveate.video.damage import DecodeFacts, HeaderFacts, find_damage
 from foveate.video.decoder import Decoder, RGBConverter
+from foveate.video.follow import IndexMismatch, follow
 from foveate.video.index import FrameIndex, index_frames, index_packets, one_frame_per_packet, read_packets
 from foveate.video.source import VideoBytes
-
-
-class IndexMismatch(Exception):
-    """A decoded frame does not have the time that the index gives it."""
 
 
 class ContainerVideo(Video):
@@ -104,14 +100,13 @@ class ContainerVideo(Video):
     def _decode(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at sorted, distinct indices; only these are converted to RGB."""
         to_rgb = RGBConverter(self.info.width, self.info.height)
-        converted = set(wanted.tolist())
+        strict = self._damage_found is None
         corrupt = []
         with self._open() as decoder:
             for start, run in self._index.runs(wanted):
-                for position, frame in self._follow(decoder, start, int(run[-1])):
-                    if position in converted:
-                        corrupt += [str(position)] if frame.is_corrupt else []
-                        yield to_rgb(frame)
+                for position, frame in follow(decoder, self._index, start, run, strict):
+                    corrupt += [str(position)] if frame.is_corrupt else []
+                    yield to_rgb(frame)
         if corrupt:
             self._report(f"frames marked as damaged: {', '.join(corrupt)}")
 
@@ -125,23 +120,6 @@ class ContainerVideo(Video):
         except IndexMismatch:
             cause = "decoding it twice gives different frames"
             raise DecodeError(self.info.name, cause, "copy the file again") from None
-
-    def _follow(self, decoder: Decoder, start: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (index, frame) from `start` to `last`; IndexMismatch if a frame is missing or unexpected."""
-        pts = self._index.pts
-        frames = decoder.frames()
-        if start and pts is not None:
-            first = int(pts[start])
-            decoder.seek(first)
-            frames = dropwhile(lambda frame: frame.pts is not None and frame.pts < first, frames)
-        for position, frame in enumerate(frames, start):
-            expected = pts is None or (position < len(pts) and frame.pts == pts[position])
-            if not expected or (decoder.errors and self._damage_found is None):
-                raise IndexMismatch
-            yield position, frame
-            if position == last:
-                return
-        raise IndexMismatch
 
     def _all_frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame; at the end, update the index and the damage by what was decoded."""

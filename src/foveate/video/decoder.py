@@ -88,8 +88,11 @@ class Decoder:
         except FAILURES as error:
             raise DecodeError(self.name, *self._file.explain(error)) from error
 
-    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
-        """Decode a packet: the frames it completes, or none for a damaged packet, which is counted."""
+    def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """Decode a packet: the frames it completes, or none for a damaged packet, which is counted.
+
+        None, like an empty packet, gives the frames that are held back.
+        """
         try:
             frames = self.stream.codec_context.decode(packet)
         except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
@@ -101,6 +104,11 @@ class Decoder:
         if any(frame.width * frame.height > self._limits.max_pixels for frame in frames):
             raise self._too_large()
         return frames
+
+    def decode_last(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decode a packet and take what the decoder holds back; it has to seek before it decodes another."""
+        frames = self.decode(packet)
+        return frames + self.decode(None) if packet.size else frames
 
     def no_frames_error(self, packets: int) -> DecodeError:
         """The error for a file of which no frame could be decoded. packets: how many it has."""
@@ -118,9 +126,12 @@ class Decoder:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame from the current position to the end."""
-        for packet in self.packets():
-            if packet.stream is self.stream:
-                yield from self.decode(packet)
+        for packet in self.own_packets():
+            yield from self.decode(packet)
+
+    def own_packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of the video stream in file order, then an empty one."""
+        return (packet for packet in self.packets() if packet.stream is self.stream)
 
     def seek(self, pts: int) -> None:
         """Seek to the last key frame at or before a presentation time, in ticks of the stream."""
