@@ -115,7 +115,7 @@ class Video(ABC):
         return self.read(np.maximum(shown, 0))
 
     def close(self) -> None:
-        """Release resources; nothing to do for files, which are open only while frames are read."""
+        """Release resources, such as the open file. A later read opens it again."""
         return
 
     def __enter__(self) -> Self:

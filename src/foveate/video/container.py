@@ -25,16 +25,17 @@ from foveate.video.source import VideoBytes
 
 
 class ContainerVideo(Video):
-    """The first video stream of a container file, which is open only while frames are read."""
+    """The first video stream of a container file, which stays open for the next read until `close`."""
 
     _index: FrameIndex
+    _kept: Decoder | None = None  # from the last read, where the next one can seek in it
 
     def __init__(self, file: VideoBytes, limits: Limits) -> None:
         self._file = file
         self._limits = limits
         self._damage_found: str | None = None  # by `find_damage`; None until all was decoded once
         self.damage = []
-        with Decoder(file, limits) as decoder:
+        with self._open() as decoder:
             packets = read_packets(decoder, limits)
             if packets.frame is None or not packets.times:
                 raise decoder.no_frames_error(len(packets.times))
@@ -44,7 +45,6 @@ class ContainerVideo(Video):
             self._last_ticks = packets.last_ticks
             self._header = HeaderFacts.of(decoder, packets, file.size)
             self._set_index(index_packets(packets, decoder))
-            self.frames_decoded = decoder.decoded
             certain = one_frame_per_packet(packets, decoder) and self._header.complete()
         if not certain:
             self._decode_all()
@@ -83,13 +83,32 @@ class ContainerVideo(Video):
         size = info.width, info.height
         return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
 
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
     @contextmanager
-    def _open(self) -> Iterator[Decoder]:
-        with Decoder(self._file, self._limits) as decoder:
-            try:
-                yield decoder
-            finally:
-                self.frames_decoded += decoder.decoded
+    def _open(self, anywhere: bool = False) -> Iterator[Decoder]:
+        """A decoder at the beginning of the file, or anywhere in it for a seek; kept where a seek can follow."""
+        if anywhere and self._kept is not None:
+            self._file.for_ffmpeg()  # raises if the file has changed
+            decoder, self._kept = self._kept, None
+        else:
+            decoder = Decoder(self._file, self._limits)
+        before, again = decoder.decoded, False
+        try:
+            yield decoder
+            again = self._kept is None and self._index.pts is not None and not decoder.errors
+        finally:
+            self.frames_decoded += decoder.decoded - before
+            if again:
+                self._kept = decoder
+            else:
+                decoder.close()
 
     def _stack(self, frames: Iterator[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
         out = np.empty((count, self.info.height, self.info.width, 3), dtype=np.uint8)
@@ -102,7 +121,7 @@ class ContainerVideo(Video):
         to_rgb = RGBConverter(self.info.width, self.info.height)
         strict = self._damage_found is None
         corrupt = []
-        with self._open() as decoder:
+        with self._open(anywhere=self._index.pts is not None) as decoder:
             for start, run in self._index.runs(wanted):
                 for position, frame in follow(decoder, self._index, start, run, strict):
                     corrupt += [str(position)] if frame.is_corrupt else []

@@ -44,6 +44,7 @@ class Decoder:
         self._file = file
         self.errors: list[str] = []  # the message of each undecodable packet
         self.decoded = 0  # frames
+        self.moved = False  # from the beginning of the file
         self._limits = limits
         self.container = _open(file, limits)
         try:
@@ -81,6 +82,7 @@ class Decoder:
 
     def packets(self) -> Iterator[av.Packet]:
         """Yield the packets of all streams in file order, then empty ones that flush the decoders."""
+        self.moved = True
         try:
             yield from self.container.demux()
         except IndexError:  # from PyAV if a stream appears mid-file; raised after our flushing packet
@@ -144,6 +146,10 @@ class Decoder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
 
 

@@ -56,7 +56,7 @@ def _by_time(decoder: Decoder, index: FrameIndex, start: int, run: NDArray[np.in
     needless = set(index.pts[near][index.disposable[near]].tolist()) - position_of.keys()
     unsent = set(position_of)
     due: list[int] = []  # times of packets whose frames have not come out, a heap
-    if start:
+    if start or decoder.moved:
         decoder.seek(first)
     for packet in decoder.own_packets():
         if packet.pts in needless:
