@@ -93,7 +93,7 @@ class ContainerVideo(Video):
 
     @contextmanager
     def _open(self, anywhere: bool = False) -> Iterator[Decoder]:
-        """A decoder at the beginning of the file, or anywhere in it for a seek; kept where a seek can follow."""
+        """A decoder at the beginning of the file, or anywhere in it for one who seeks."""
         if anywhere and self._kept is not None:
             self._file.for_ffmpeg()  # raises if the file has changed
             decoder, self._kept = self._kept, None

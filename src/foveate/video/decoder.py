@@ -51,6 +51,7 @@ class Decoder:
             self.stream = self._video_stream()
             context = self.stream.codec_context
             context.thread_count = limits.threads
+            context.thread_type = "AUTO" if limits.threads > 1 else "NONE"  # frames at once, not only slices
             context.options = {"max_pixels": _ffmpeg_max_pixels(limits)}
         except BaseException:
             self.container.close()
@@ -111,6 +112,12 @@ class Decoder:
         """Decode a packet and take what the decoder holds back; it has to seek before it decodes another."""
         frames = self.decode(packet)
         return frames + self.decode(None) if packet.size else frames
+
+    def decode_alone(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decode a packet without waiting for those after it; others are decoded after a seek."""
+        frames = self.decode_last(packet)
+        self.stream.codec_context.flush_buffers()
+        return frames
 
     def no_frames_error(self, packets: int) -> DecodeError:
         """The error for a file of which no frame could be decoded. packets: how many it has."""

@@ -97,7 +97,9 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
             cause = f"more than {limits.max_frames} frames"
             raise DecodeError(decoder.name, cause, "cut it into shorter videos")
         if packets.frame is None:
-            packets.frame = next(iter(decoder.decode(packet)), None)
+            whole = syntax is not None and len(packets.times) == 1  # packets of a picture, not of a field
+            frames = decoder.decode_alone(packet) if whole else decoder.decode(packet)
+            packets.frame = next(iter(frames), None)
     return packets
 
 
