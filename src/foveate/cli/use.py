@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
+from foveate.choices import Average, Ensemble, ListFormat, Precision
 from foveate.cli.inputs import (
     check_page,
     cluster_places,
@@ -30,21 +32,13 @@ from foveate.cli.show import (
     readable,
     say,
 )
-from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Precision, open_engine
-from foveate.infer.features import check_features_path, extract_features, save_features
-from foveate.infer.output import Prediction, csv_header
-from foveate.infer.predict import Predictor
-from foveate.infer.read import ClipReader
-from foveate.models.base import VideoModel
-from foveate.report.overlay import write_clusters, write_overlay
-from foveate.report.page import write_evaluation_report
-from foveate.report.results import ClassRow, by_class, write_predictions
-from foveate.train.evaluate import Average, Ensemble
-from foveate.train.job import check_labels, evaluate_list
-from foveate.train.run import command_line
-from foveate.weights.load import default_model, trained_model
+
+if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
+    from foveate.data.lists import VideoList
+    from foveate.infer.output import Prediction
+    from foveate.models.base import VideoModel
+    from foveate.report.results import ClassRow
 
 
 def predict(
@@ -96,6 +90,9 @@ def predict(
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
     """
+    from foveate.infer.predict import Predictor
+    from foveate.weights.load import default_model, trained_model
+
     demand(1, top=top, clips=clips, crops=crops)
     if csv and json:
         raise UsageError("--csv", "and --json are two forms of one output", "choose one")
@@ -123,6 +120,8 @@ def predict(
 
 
 def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
+    from foveate.report.overlay import write_clusters, write_overlay
+
     if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
         say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
@@ -166,6 +165,11 @@ def features(
         device: cpu or cuda.
         json: Print one JSON object.
     """
+    from foveate.infer.engine import open_engine
+    from foveate.infer.features import check_features_path, extract_features, save_features
+    from foveate.infer.read import ClipReader
+    from foveate.weights.load import trained_model
+
     demand(1, clips=clips, crops=crops)
     check_features_path(out)
     demand_writable(out)
@@ -246,6 +250,12 @@ def evaluate(
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
         json: Print one JSON object.
     """
+    from foveate.infer.engine import open_engine
+    from foveate.report.results import by_class, write_predictions
+    from foveate.train.job import evaluate_list
+    from foveate.train.run import command_line
+    from foveate.weights.load import trained_model
+
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
     if predictions:
@@ -268,6 +278,8 @@ def evaluate(
         write_predictions(evaluation, predictions)
         result["predictions"] = str(predictions)
     if report:
+        from foveate.report.page import write_evaluation_report
+
         write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
@@ -301,6 +313,9 @@ def _list_for(
     split: str | None,
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
+    from foveate.data.lists import read_list
+    from foveate.train.job import check_labels
+
     wanted = f"the model's classes ({_few(model.labels)})"
     hint = "was the model trained for them?"
     try:
@@ -327,6 +342,8 @@ def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Predic
         return lambda result: print_json(result.to_dict(choices))
     if not csv:
         return _print_prediction
+    from foveate.infer.output import csv_header
+
     print_csv(csv_header(top))
     return lambda result: print_csv(result.csv_row(top))
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.choices import Precision
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Precision, open_engine
+from foveate.infer.engine import open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import ClipReader, VideoFacts, Window, name_of
 from foveate.measure.stopwatch import Stopwatch
