@@ -769,3 +769,19 @@ def test_the_demo(call: Call, tmp_path: Path) -> None:
     assert words[:3] == ["foveate", "predict", "VIDEO"]
     run = Path(words[4]).parent
     assert {"best.safetensors", "overlay.mp4", "overlay.png"} <= {path.name for path in run.iterdir()}
+
+
+@pytest.mark.parametrize("verb", ["", "predict", "features", "eval"])
+def test_help_does_not_wait_for_pytorch_or_ffmpeg(verb):
+    program = """
+import sys
+from foveate.cli import main
+try:
+    main([*sys.argv[1:], "--help"])
+except SystemExit as end:
+    assert not end.code and not {"torch", "av", "matplotlib"} & {*sys.modules}
+else:
+    raise AssertionError
+"""
+    command = [sys.executable, "-c", program, *([verb] if verb else [])]
+    assert "foveate" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
