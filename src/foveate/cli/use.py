@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options do
     from foveate.models.base import VideoModel
     from foveate.report.results import ClassRow
 
+MANY = 20  # frames to name in a line; JSON names them all
+
 
 def predict(
     videos: tyro.conf.Positional[list[str]],
@@ -52,6 +54,7 @@ def predict(
     size: int | None = None,
     resize: int | None = None,
     template: str | None = None,
+    keyframes: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
     engine: str = "eager",
@@ -79,6 +82,8 @@ def predict(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
+            exact. The answer says so, and which frames were read.
         overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
@@ -101,7 +106,9 @@ def predict(
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    predictor = Predictor(net, top, clips, crops, window, device_named(device), engine, precision)
+    predictor = Predictor(
+        net, top, clips, crops, window, device_named(device), engine, precision, keyframes=keyframes
+    )
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -141,6 +148,7 @@ def features(
     size: int | None = None,
     resize: int | None = None,
     template: str | None = None,
+    keyframes: bool = False,
     engine: str = "eager",
     precision: Precision = "fp32",
     device: str = "cpu",
@@ -160,6 +168,8 @@ def features(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
+            exact. The answer says so, and which frames were read.
         engine: What runs the model: eager is PyTorch as it stands.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so).
         device: cpu or cuda.
@@ -177,7 +187,8 @@ def features(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     runner = open_engine(net, engine, device_named(device), precision)
-    reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
+    needed, chunks = net.frames_needed, net.takes_chunks
+    reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
     rows = []
     with progress_bar("reading") as report:
         for row in extract_features(runner, reader, map(source_of, sources)):
@@ -191,9 +202,11 @@ def features(
     save_features(rows, out)
     width = next(len(row.features) for row in rows if row.features is not None)
     if json:
-        print_json({"out": str(out), "videos": len(rows), "bad": bad, "features": width})
+        counts = {"out": str(out), "videos": len(rows), "bad": bad, "features": width}
+        print_json(counts | ({"keyframes": True} if keyframes else {}))
     else:
-        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each")
+        only = ", of key frames only" if keyframes else ""
+        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each{only}")
     return DataError.exit_code if bad else 0
 
 
@@ -365,6 +378,9 @@ def _print_prediction(result: Prediction) -> None:
     cost, took = result.cost, result.timing_ms
     same = "; eval answers for the whole video, as --window 0 does" if "windows" in result.protocol else ""
     print_line(f"averaged over {result.protocol}{same}")
+    if result.keyframes:
+        shown = [*map(str, result.keyframes[:MANY]), *[".."] * (len(result.keyframes) > MANY)]
+        print_line(f"key frames read: {', '.join(shown)}")
     print_line(
         f"{cost.gmacs:.2f} GMACs, {cost.frames_used} frames used of {cost.frames_decoded} decoded; "
         f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms"

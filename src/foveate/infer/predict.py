@@ -16,7 +16,7 @@ from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.engine import open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, VideoFacts, Window, name_of
+from foveate.infer.read import ClipReader, VideoFacts, Window, keyframes_of, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -29,7 +29,8 @@ class Predictor:
     model: a model, or the path of a model file. top: number of classes in a prediction. clips,
     crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
     label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
-    what runs the model (infer/engine.py). limits: on resources for reading. Invalid numbers raise UsageError.
+    what runs the model (infer/engine.py). limits: on resources for reading. keyframes: read key frames alone,
+    inexactly and fast (infer/read.py). Invalid numbers raise UsageError.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Predictor:
         engine: str = "eager",
         precision: Precision = "fp32",
         limits: Limits | None = None,
+        keyframes: bool = False,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
@@ -50,7 +52,9 @@ class Predictor:
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks
-        self.reader = ClipReader(net.spec, clips, crops, window, needed, chunks, limits or Limits())
+        self.reader = ClipReader(
+            net.spec, clips, crops, window, needed, chunks, limits or Limits(), keyframes
+        )
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
@@ -113,6 +117,7 @@ def describe(
         boxes=tuple(box for each in answers for box in _boxes(*each, model.spec, video)),
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
+        keyframes=keyframes_of([window for window, _ in answers]),
     )
 
 
@@ -121,10 +126,11 @@ def protocol(windows: Sequence[Window]) -> str:
     first = windows[0]
     clips, crops = len(first.clips), first.crops
     views = f"{clips} clip{'s' if clips > 1 else ''} x {crops} crop{'s' if crops > 1 else ''}"
+    only = ", key frames only" if first.keyframes else ""
     if len(windows) == 1:
-        return f"whole video, {views}"
+        return f"whole video, {views}{only}"
     seconds = (windows[-1].end_s - first.start_s) / len(windows)
-    return f"{len(windows)} windows of {seconds:.3g} s, {views} each"
+    return f"{len(windows)} windows of {seconds:.3g} s, {views} each{only}"
 
 
 def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:

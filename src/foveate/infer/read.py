@@ -25,7 +25,7 @@ from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
-from foveate.video.sample import views
+from foveate.video.sample import nearest, views
 from foveate.video.transform import test_transform
 
 LONG_S = 20.0  # longer videos are split into windows by default, seconds
@@ -52,7 +52,7 @@ class Window:
     """A time range of a video with one prediction: frames `first` to `end` (exclusive), `start_s` to `end_s`.
 
     clips: frame indices in the video of each of its clips. times: of the frames of the first clip, seconds.
-    crops: per clip.
+    crops: per clip. keyframes: whether key frames stand for the frames of the sampling rule.
     """
 
     first: int
@@ -62,6 +62,7 @@ class Window:
     clips: tuple[tuple[int, ...], ...] = ()
     times: tuple[float, ...] = ()
     crops: int = 1
+    keyframes: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ class ClipReader:
     clips, crops: views of each window. window: its length in seconds; 0 makes one window of the video, None
     splits videos longer than 20 s into windows of 5 s. needed: which frames of a clip the model reads
     (`VideoModel.frames_needed`); None for all. in_chunks: whether the model takes long clips in chunks
-    (`VideoModel.takes_chunks`). Invalid numbers raise UsageError here.
+    (`VideoModel.takes_chunks`). keyframes: read the key frame nearest to each frame in its place, which is
+    inexact and several times as fast; a model of all frames gets each once. Of files that do not say which
+    their key frames are, all frames are read. Invalid numbers raise UsageError here.
     """
 
     spec: ClipSpec
@@ -116,6 +119,7 @@ class ClipReader:
     needed: Callable[[int], list[int]] | None = None
     in_chunks: bool = False
     limits: Limits = field(default_factory=Limits)
+    keyframes: bool = False
 
     def __post_init__(self) -> None:
         if self.window and not 0.01 <= self.window < float("inf"):
@@ -199,16 +203,34 @@ class OpenedVideo:
         first, total = frame_range(replace(self.entry, frames=None), video, cut_short=True)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
+        keys = self._keys(first, end)
         for part in cut(times[first:end], end_s, reader.window):
             start = first + part.first
-            indices = views(part.end - part.first, reader.spec, reader.clips, video.info.fps)
+            sampled = views(part.end - part.first, reader.spec, reader.clips, video.info.fps)
+            indices = [self._readable([start + index for index in clip], keys) for clip in sampled]
             kept = [
                 [clip[i] for i in reader.needed(len(clip))] if reader.needed else clip for clip in indices
             ]
-            clips = tuple(tuple(start + index for index in clip) for clip in kept)
+            clips = tuple(tuple(clip) for clip in kept)
             seconds = tuple(times[list(clips[0])].tolist())
-            span = {"first": start, "end": first + part.end, "crops": reader.crops}
-            yield replace(part, **span, clips=clips, times=seconds), self._frames(clips)
+            window = replace(part, first=start, end=first + part.end, crops=reader.crops)
+            shown = replace(window, clips=clips, times=seconds, keyframes=keys is not None)
+            yield shown, self._frames(clips)
+
+    def _keys(self, first: int, end: int) -> NDArray[np.int64] | None:
+        """The key frames that stand for others, from the stretch itself if it has one; None without any."""
+        keys = self.video.key_frames
+        if not self.reader.keyframes or len(keys) == self.video.info.frames:
+            return None
+        inside = keys[(keys >= first) & (keys < end)]
+        return inside if len(inside) else keys
+
+    def _readable(self, clip: list[int], keys: NDArray[np.int64] | None) -> list[int]:
+        """The frames of a clip, or the key frames that stand for them."""
+        if keys is None:
+            return clip
+        near = nearest(clip, keys)
+        return sorted({*near}) if self.reader.spec.sampling == "all" else near
 
     def _frames(self, clips: Sequence[Sequence[int]]) -> Tensor | Chunks:
         """Read the frames of the clips of one window, in all crops."""
@@ -243,6 +265,12 @@ def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list
     edges = [*firsts, len(times)]
     shown = [*times[firsts].tolist(), end_s]
     return [Window(*frames, *span) for frames, span in zip(pairwise(edges), pairwise(shown), strict=True)]
+
+
+def keyframes_of(windows: Sequence[Window]) -> tuple[int, ...]:
+    """Indices of the frames read, increasing, if key frames stood for others; else none."""
+    frames = {frame for window in windows if window.keyframes for clip in window.clips for frame in clip}
+    return tuple(sorted(frames))
 
 
 def _in_memory(frames: Tensor | Chunks) -> Tensor:

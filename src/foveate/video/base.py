@@ -74,6 +74,14 @@ class Video(ABC):
     def times(self) -> NDArray[np.float64]:
         """Time of each frame in seconds after the first one, shape (frames,), non-decreasing."""
 
+    @property
+    def key_frames(self) -> NDArray[np.int64]:
+        """Indices of the frames that are decoded without any other, increasing, the first of them 0.
+
+        All frames, where nothing is saved by taking some of them or the file does not say which they are.
+        """
+        return np.arange(self.info.frames)
+
     @abstractmethod
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames by index, in any order and with repeats: uint8 RGB (N, H, W, 3).

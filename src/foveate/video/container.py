@@ -53,6 +53,10 @@ class ContainerVideo(Video):
     def times(self) -> NDArray[np.float64]:
         return self._index.seconds
 
+    @property
+    def key_frames(self) -> NDArray[np.int64]:
+        return super().key_frames if self._index.pts is None else self._index.starts
+
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         requested = self._checked(indices)
         wanted, order = np.unique(requested, return_inverse=True)
