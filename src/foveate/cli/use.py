@@ -112,7 +112,7 @@ def predict(
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
-        sources, places, sheets, predictor.predict_all(map(source_of, sources)), strict=True
+        sources, places, sheets, predictor.predict_all([*map(source_of, sources)]), strict=True
     ):
         show(result)
         try:
@@ -191,7 +191,7 @@ def features(
     reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
     rows = []
     with progress_bar("reading") as report:
-        for row in extract_features(runner, reader, map(source_of, sources)):
+        for row in extract_features(runner, reader, [*map(source_of, sources)]):
             rows.append(row)
             report(len(rows), len(sources))
             if row.features is None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
+from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine
 from foveate.infer.read import ClipReader, keyframes_of, name_of
 from foveate.io import atomic_write
@@ -37,12 +38,13 @@ class VideoFeatures:
 def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any]) -> Iterator[VideoFeatures]:
     """Yield the features of each video, in order; a bad file gives a cause in place of features.
 
-    sources: anything that `open_video` takes, or entries of a list.
+    sources: anything that `open_video` takes, or entries of a list. Of a list, the next videos are read while
+    the model runs on one.
     """
-    for source in sources:
+    for source, video_of in ahead(lambda source: reader.open(source).begin(), sources):
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
-            with reader.open(source) as video:
+            with video_of() as video:
                 pairs = video.map(engine.run)
                 rows = [output.features for _, output in pairs if output.features is not None]
         except (DataError, OSError) as error:

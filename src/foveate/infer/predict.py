@@ -14,9 +14,10 @@ from foveate.choices import Precision
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
+from foveate.infer.ahead import ahead
 from foveate.infer.engine import open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, VideoFacts, Window, keyframes_of, name_of
+from foveate.infer.read import ClipReader, OpenedVideo, VideoFacts, Window, keyframes_of, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -66,25 +67,38 @@ class Predictor:
         source: anything that `open_video` takes, or an entry of a list. fps: frame rate of frames in memory.
         DataError for a video that cannot be used; a damaged one has status "partial".
         """
-        watch = Stopwatch("decode", "transform", "model")
-
-        def run(frames: Any) -> ModelOutput:
-            with watch("model"):
-                return self.engine.run(frames)
-
-        with self.reader.open(source, fps, watch) as video:
-            answers = video.map(run)
-            return describe(self.engine.model, video.facts(), answers, self.top, watch.milliseconds)
+        with self.reader.open(source, fps, _stopwatch()) as video:
+            return self._answer(video)
 
     def predict_all(self, sources: Iterable[Any]) -> Iterator[Prediction]:
-        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error."""
-        for source in sources:
+        """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error.
+
+        Of a list, the next videos are read while the model runs on one.
+        """
+        for source, video_of in ahead(self._begin, sources):
             try:
-                yield self.predict(source)
+                with video_of() as video:
+                    result = self._answer(video)
             except (DataError, OSError) as error:
-                yield Prediction(
+                result = Prediction(
                     name_of(source), self.engine.model.name, status="refused", cause=cause_of(error)
                 )
+            yield result
+
+    def _begin(self, source: Any) -> OpenedVideo:
+        return self.reader.open(source, watch=_stopwatch()).begin()
+
+    def _answer(self, video: OpenedVideo) -> Prediction:
+        def run(frames: Any) -> ModelOutput:
+            with video.watch("model"):
+                return self.engine.run(frames)
+
+        answers = video.map(run)
+        return describe(self.engine.model, video.facts(), answers, self.top, video.watch.milliseconds)
+
+
+def _stopwatch() -> Stopwatch:
+    return Stopwatch("decode", "transform", "model")
 
 
 def describe(

@@ -167,12 +167,24 @@ class OpenedVideo:
         self.entry = entry
         self.video = video
         self.watch = watch
+        self._begun: Iterator[tuple[Window, Any]] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.video.close()
+
+    def begin(self) -> Self:
+        """Read the first window now, which `map` then finds done."""
+        expected, windows = self.video.info.frames, self.windows()
+        try:
+            first = next(windows)
+        except DataError:  # which `map` meets again, or the windows are others now
+            return self
+        if self.video.info.frames == expected:
+            self._begun = chain([first], windows)
+        return self
 
     def facts(self) -> VideoFacts:
         """Properties of the video; damage and frames_decoded are those so far."""
@@ -187,8 +199,9 @@ class OpenedVideo:
         number of frames than expected, the windows are computed again and all of them are run again.
         """
         expected = self.video.info.frames
+        windows, self._begun = self._begun or self.windows(), None
         try:
-            pairs = [(window, run(frames)) for window, frames in self.windows()]
+            pairs = [(window, run(frames)) for window, frames in windows]
         except DataError:
             if self.video.info.frames == expected:
                 raise
