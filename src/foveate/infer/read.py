@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
+from foveate.video.base import stacked
 from foveate.video.sample import nearest, views
 from foveate.video.transform import test_transform
 
@@ -211,12 +211,22 @@ class OpenedVideo:
         return [(window, run(frames)) for window, frames in self.windows()]
 
     def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
-        """Yield each window and its clips, which are decoded when requested."""
+        """Yield each window and its clips, which are decoded when requested, in one pass where they rise."""
+        planned = self._planned()
+        places = [index for window in planned for index in chain.from_iterable(window.clips)]
+        one_pass = len(planned) > 1 and _rising(places) and not any(map(self._chunked, planned))
+        frames = self.video.iterate(places) if one_pass else None
+        for window in planned:
+            yield window, self._frames(window) if frames is None else self._next_frames(window, frames)
+
+    def _planned(self) -> list[Window]:
+        """All windows, with the frames that their clips show."""
         reader, video = self.reader, self.video
         first, total = frame_range(replace(self.entry, frames=None), video, cut_short=True)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
         keys = self._keys(first, end)
+        planned = []
         for part in cut(times[first:end], end_s, reader.window):
             start = first + part.first
             sampled = views(part.end - part.first, reader.spec, reader.clips, video.info.fps)
@@ -227,8 +237,8 @@ class OpenedVideo:
             clips = tuple(tuple(clip) for clip in kept)
             seconds = tuple(times[list(clips[0])].tolist())
             window = replace(part, first=start, end=first + part.end, crops=reader.crops)
-            shown = replace(window, clips=clips, times=seconds, keyframes=keys is not None)
-            yield shown, self._frames(clips)
+            planned.append(replace(window, clips=clips, times=seconds, keyframes=keys is not None))
+        return planned
 
     def _keys(self, first: int, end: int) -> NDArray[np.int64] | None:
         """The key frames that stand for others, from the stretch itself if it has one; None without any."""
@@ -245,22 +255,38 @@ class OpenedVideo:
         near = nearest(clip, keys)
         return sorted({*near}) if self.reader.spec.sampling == "all" else near
 
-    def _frames(self, clips: Sequence[Sequence[int]]) -> Tensor | Chunks:
-        """Read the frames of the clips of one window, in all crops."""
-        spec, crops = self.reader.spec, self.reader.crops
-        indices = [*chain.from_iterable(clips)]
-        rising = all(before < after for before, after in pairwise(indices))
-        if self.reader.in_chunks and crops == 1 and len(indices) > CHUNK_ABOVE and rising:
-            return Chunks(self.video, indices, spec, self.watch)
-        with self.watch("decode"):
-            shown = read_cut(
-                self.video, indices, partial(self._crops, spec, crops)
-            )  # (crops, clips*T, S, S, C)
-        return shown.unflatten(1, (len(clips), -1)).transpose(0, 1).flatten(0, 1)
+    def _chunked(self, window: Window) -> bool:
+        """Whether the model takes the clip of a window in chunks."""
+        indices = [*chain.from_iterable(window.clips)]
+        long = len(indices) > CHUNK_ABOVE and _rising(indices)
+        return self.reader.in_chunks and window.crops == 1 and long
 
-    def _crops(self, spec: ClipSpec, crops: int, frames: Tensor) -> Tensor:
+    def _frames(self, window: Window) -> Tensor | Chunks:
+        """The frames of the clips of one window, in all crops."""
+        indices = [*chain.from_iterable(window.clips)]
+        if self._chunked(window):
+            return Chunks(self.video, indices, self.reader.spec, self.watch)
+        with self.watch("decode"):
+            return _by_clip(read_cut(self.video, indices, self._crops), window)
+
+    def _next_frames(self, window: Window, frames: Iterator[NDArray[np.uint8]]) -> Tensor:
+        """The same from a pass over the frames of all windows."""
+        with self.watch("decode"):
+            own = stacked(islice(frames, sum(map(len, window.clips))))
+            return _by_clip(torch.cat([self._crops(torch.from_numpy(part)) for part in own], 1), window)
+
+    def _crops(self, frames: Tensor) -> Tensor:
         with self.watch("transform"):
-            return test_transform(frames, spec, crops)
+            return test_transform(frames, self.reader.spec, self.reader.crops)
+
+
+def _rising(indices: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(indices))
+
+
+def _by_clip(crops: Tensor, window: Window) -> Tensor:
+    """From (crops, clips x T, S, S, C) to (clips x crops, T, S, S, C)."""
+    return crops.unflatten(1, (len(window.clips), -1)).transpose(0, 1).flatten(0, 1)
 
 
 def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list[Window]:

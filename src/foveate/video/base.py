@@ -61,6 +61,12 @@ class Scan:
     duration_s: float = 0.0
 
 
+def stacked(frames: Iterator[NDArray[np.uint8]], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
+    """Frames (H, W, 3) as chunks (k, H, W, 3) with up to `size` of them."""
+    while chunk := list(islice(frames, size)):
+        yield np.stack(chunk)
+
+
 class Video(ABC):
     """An open video: frames by index, by time or as a stream. Close it or use it in a `with` block."""
 
@@ -96,9 +102,7 @@ class Video(ABC):
 
     def chunks(self, indices: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at increasing indices, up to `size` at a time: uint8 RGB (k, H, W, 3)."""
-        frames = self.iterate(indices)
-        while chunk := list(islice(frames, size)):
-            yield np.stack(chunk)
+        return stacked(self.iterate(indices), size)
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:

@@ -87,8 +87,11 @@ class Packets:
 def read_packets(decoder: Decoder, limits: Limits) -> Packets:
     """Read all packets and decode only as many as the first frame needs."""
     packets, syntax = Packets(), H264Packets.of(decoder.stream.codec_context)
+    ends: dict[int, int] = {}  # of each stream, in its ticks
     for packet in decoder.packets():
-        packets.end_s = max(packets.end_s, _end_s(packet))
+        if packet.pts is not None and not packet.is_discard:
+            end = packet.pts + (packet.duration or 0)
+            ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), end)
         if packet.stream is not decoder.stream:
             continue
         if packet.size:
@@ -100,13 +103,9 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
             whole = syntax is not None and len(packets.times) == 1  # packets of a picture, not of a field
             frames = decoder.decode_alone(packet) if whole else decoder.decode(packet)
             packets.frame = next(iter(frames), None)
+    streams = decoder.container.streams
+    packets.end_s = max((float(end * (streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
     return packets
-
-
-def _end_s(packet: av.Packet) -> float:
-    if packet.pts is None or packet.time_base is None or packet.is_discard:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
 def one_frame_per_packet(packets: Packets, decoder: Decoder) -> bool:
