@@ -784,3 +784,20 @@ def test_the_demo(call: Call, tmp_path: Path) -> None:
     assert f"going on with the demo in {run}: what is done is kept" in again.out
     assert "stage1: goes on, 2 of 2 epochs are done" in again.err
     assert (run / "stage1" / "metrics.jsonl").read_text() == steps
+    assert {"best.safetensors", "overlay.mp4", "overlay.png"} <= {path.name for path in run.iterdir()}
+
+
+@pytest.mark.parametrize("verb", ["", "predict", "features", "eval"])
+def test_help_does_not_wait_for_pytorch_or_ffmpeg(verb):
+    program = """
+import sys
+from foveate.cli import main
+try:
+    main([*sys.argv[1:], "--help"])
+except SystemExit as end:
+    assert not end.code and not {"torch", "av", "matplotlib"} & {*sys.modules}
+else:
+    raise AssertionError
+"""
+    command = [sys.executable, "-c", program, *([verb] if verb else [])]
+    assert "foveate" in subprocess.run(command, check=True, capture_output=True, text=True).stdout

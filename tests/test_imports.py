@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "foveate"
-FREE = {"errors", "clip", "config", "io", "__init__"}  # plain data, open to all
+FREE = {"errors", "clip", "choices", "config", "io", "__init__"}  # plain data, open to all
 MAY_IMPORT = {
     "video": set(),
     "data": {"video"},

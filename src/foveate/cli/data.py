@@ -7,11 +7,12 @@ from typing import Literal
 
 import tyro
 
+from foveate.choices import ListFormat
 from foveate.cli.inputs import demand, demand_writable, is_list, videos_of
 from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
 from foveate.data.check import Checked, cause_table, check_videos, write_manifest
 from foveate.data.check import usable as usable_videos
-from foveate.data.lists import ListFormat, VideoList, read_list, write_jsonl
+from foveate.data.lists import VideoList, read_list, write_jsonl
 from foveate.data.lists.folder import splits_of
 from foveate.data.synthetic import make_figures, make_move4mnist
 from foveate.errors import DataError

@@ -11,15 +11,12 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.data.lists import VideoEntry, read_list
-from foveate.data.lists.folder import find_videos, has_suffix
 from foveate.errors import DataError, OutputError, UsageError
-from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
-from foveate.video.source import URL
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the list of a verb's options does not wait for PyTorch or FFmpeg
     import torch
 
+    from foveate.data.lists import VideoEntry
     from foveate.models.base import VideoModel
 
 log = logging.getLogger(__name__)
@@ -41,6 +38,9 @@ def videos_of(names: Sequence[str | Path], template: str | None = None) -> list[
 
 
 def _videos_of(name: str, template: str | None) -> Iterator[VideoEntry]:
+    from foveate.data.lists import VideoEntry, read_list
+    from foveate.video.source import URL
+
     path = Path(name)
     if name == PIPE or URL.match(name):
         yield VideoEntry(name)
@@ -62,11 +62,16 @@ def source_of(entry: VideoEntry) -> Any:
 
 def is_list(path: Path) -> bool:
     """Whether a path is a list by its name, compressed or not."""
+    from foveate.data.lists.folder import has_suffix
+
     return has_suffix(path.name.removesuffix(".gz"), LIST_SUFFIXES) and not path.is_dir()
 
 
 def _below(folder: Path) -> list[str]:
     """The videos below a folder, or the folder itself where it holds pictures alone."""
+    from foveate.data.lists.folder import find_videos, has_suffix
+    from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
+
     try:
         return find_videos(folder)
     except DataError:

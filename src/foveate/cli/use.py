@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
+from foveate.choices import Average, Ensemble, ListFormat, Precision
 from foveate.cli.inputs import (
     check_page,
     cluster_places,
@@ -30,23 +32,17 @@ from foveate.cli.show import (
     readable,
     say,
 )
-from foveate.data.lists import ListFormat, VideoList, read_list
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Engine, Precision, open_engine
-from foveate.infer.features import check_features_path, extract_features, save_features
-from foveate.infer.output import Prediction, csv_header
-from foveate.infer.predict import Predictor
-from foveate.infer.read import ClipReader
-from foveate.models.base import VideoModel
-from foveate.report.overlay import write_clusters, write_overlay
-from foveate.report.page import write_evaluation_report
-from foveate.report.results import ClassRow, by_class, write_predictions
-from foveate.train.evaluate import Average, Ensemble
-from foveate.train.job import check_labels, evaluate_list
-from foveate.train.run import command_line
-from foveate.weights.load import default_model, trained_model
+
+if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
+    from foveate.data.lists import VideoList
+    from foveate.infer.engine import Engine
+    from foveate.infer.output import Prediction
+    from foveate.models.base import VideoModel
+    from foveate.report.results import ClassRow
 
 MEASURE_FROM = 8  # videos, for which the seconds that --engine auto measures come in again
+MANY = 20  # frames to name in a line; JSON names them all
 
 
 def predict(
@@ -60,6 +56,7 @@ def predict(
     size: int | None = None,
     resize: int | None = None,
     template: str | None = None,
+    keyframes: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
     engine: str = "eager",
@@ -87,6 +84,8 @@ def predict(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
+            exact. The answer says so, and which frames were read.
         overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
@@ -101,6 +100,9 @@ def predict(
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
     """
+    from foveate.infer.predict import Predictor
+    from foveate.weights.load import default_model, trained_model
+
     demand(1, top=top, clips=clips, crops=crops)
     if csv and json:
         raise UsageError("--csv", "and --json are two forms of one output", "choose one")
@@ -111,13 +113,22 @@ def predict(
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
     many = len(sources) >= MEASURE_FROM
     predictor = Predictor(
-        net, top, clips, crops, window, device_named(device), engine, precision, measure=many
+        net,
+        top,
+        clips,
+        crops,
+        window,
+        device_named(device),
+        engine,
+        precision,
+        measure=many,
+        keyframes=keyframes,
     )
     say_chosen(engine, predictor.engine)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
-        sources, places, sheets, predictor.predict_all(map(source_of, sources)), strict=True
+        sources, places, sheets, predictor.predict_all([*map(source_of, sources)]), strict=True
     ):
         show(result)
         try:
@@ -138,6 +149,8 @@ def say_chosen(name: str, engine: Engine) -> None:
 
 
 def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
+    from foveate.report.overlay import write_clusters, write_overlay
+
     if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
         say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
@@ -157,6 +170,7 @@ def features(
     size: int | None = None,
     resize: int | None = None,
     template: str | None = None,
+    keyframes: bool = False,
     engine: str = "eager",
     precision: Precision | None = None,
     device: str = "cpu",
@@ -176,6 +190,8 @@ def features(
         size: Side of the crop in pixels; the model's own if not given.
         resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
+            exact. The answer says so, and which frames were read.
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
             PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
             takes the fastest.
@@ -184,6 +200,11 @@ def features(
         device: cpu or cuda.
         json: Print one JSON object.
     """
+    from foveate.infer.engine import open_engine
+    from foveate.infer.features import check_features_path, extract_features, save_features
+    from foveate.infer.read import ClipReader
+    from foveate.weights.load import trained_model
+
     demand(1, clips=clips, crops=crops)
     check_features_path(out)
     demand_writable(out)
@@ -192,10 +213,11 @@ def features(
     resize_input(net, size, resize)
     runner = open_engine(net, engine, device_named(device), precision, len(sources) >= MEASURE_FROM)
     say_chosen(engine, runner)
-    reader = ClipReader(net.spec, clips, crops, 0, net.frames_needed, net.takes_chunks)
+    needed, chunks = net.frames_needed, net.takes_chunks
+    reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
     rows = []
     with progress_bar("reading") as report:
-        for row in extract_features(runner, reader, map(source_of, sources)):
+        for row in extract_features(runner, reader, [*map(source_of, sources)]):
             rows.append(row)
             report(len(rows), len(sources))
             if row.features is None:
@@ -206,9 +228,11 @@ def features(
     save_features(rows, out)
     width = next(len(row.features) for row in rows if row.features is not None)
     if json:
-        print_json({"out": str(out), "videos": len(rows), "bad": bad, "features": width})
+        counts = {"out": str(out), "videos": len(rows), "bad": bad, "features": width}
+        print_json(counts | ({"keyframes": True} if keyframes else {}))
     else:
-        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each")
+        only = ", of key frames only" if keyframes else ""
+        print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each{only}")
     return DataError.exit_code if bad else 0
 
 
@@ -268,6 +292,12 @@ def evaluate(
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
         json: Print one JSON object.
     """
+    from foveate.infer.engine import open_engine
+    from foveate.report.results import by_class, write_predictions
+    from foveate.train.job import evaluate_list
+    from foveate.train.run import command_line
+    from foveate.weights.load import trained_model
+
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
     if predictions:
@@ -291,6 +321,8 @@ def evaluate(
         write_predictions(evaluation, predictions)
         result["predictions"] = str(predictions)
     if report:
+        from foveate.report.page import write_evaluation_report
+
         write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
@@ -324,6 +356,9 @@ def _list_for(
     split: str | None,
 ) -> VideoList:
     """A list whose labels are understood as the model's; UsageError where its classes are others."""
+    from foveate.data.lists import read_list
+    from foveate.train.job import check_labels
+
     wanted = f"the model's classes ({_few(model.labels)})"
     hint = "was the model trained for them?"
     try:
@@ -350,6 +385,8 @@ def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Predic
         return lambda result: print_json(result.to_dict(choices))
     if not csv:
         return _print_prediction
+    from foveate.infer.output import csv_header
+
     print_csv(csv_header(top))
     return lambda result: print_csv(result.csv_row(top))
 
@@ -371,6 +408,9 @@ def _print_prediction(result: Prediction) -> None:
     cost, took = result.cost, result.timing_ms
     same = "; eval answers for the whole video, as --window 0 does" if "windows" in result.protocol else ""
     print_line(f"averaged over {result.protocol}{same}")
+    if result.keyframes:
+        shown = [*map(str, result.keyframes[:MANY]), *[".."] * (len(result.keyframes) > MANY)]
+        print_line(f"key frames read: {', '.join(shown)}")
     print_line(
         f"{cost.gmacs:.2f} GMACs, {cost.frames_used} frames used of {cost.frames_decoded} decoded; "
         f"decode {took['decode']:.0f} ms, transform {took['transform']:.0f} ms, model {took['model']:.0f} ms"

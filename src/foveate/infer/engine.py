@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
+from foveate.choices import Precision
 from foveate.errors import UsageError
 from foveate.models.base import Frames, ModelOutput, VideoModel
 
-Precision = Literal["fp32", "bf16"]
 COMPILING = ("openvino", "onnxruntime", "compile")
 ENGINES = ("eager", *COMPILING, "auto")
 MAX_WARMUP_FRAMES = 64  # for models that read every frame of a video

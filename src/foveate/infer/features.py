@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
+from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine
-from foveate.infer.read import ClipReader, name_of
+from foveate.infer.read import ClipReader, keyframes_of, name_of
 from foveate.io import atomic_write
 
 
@@ -24,36 +25,42 @@ class VideoFeatures:
     """Features of one video: the input of the model's classifier, averaged over views and windows.
 
     features: float32 (C,), or None if the video could not be used; cause says why. labels: from a list.
+    keyframes: indices of the frames read, where key frames stood for the others.
     """
 
     video: str
     features: NDArray[np.float32] | None
     labels: tuple[int, ...] = ()
     cause: str = ""
+    keyframes: tuple[int, ...] = ()
 
 
 def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any]) -> Iterator[VideoFeatures]:
     """Yield the features of each video, in order; a bad file gives a cause in place of features.
 
-    sources: anything that `open_video` takes, or entries of a list.
+    sources: anything that `open_video` takes, or entries of a list. Of a list, the next videos are read while
+    the model runs on one.
     """
-    for source in sources:
+    for source, video_of in ahead(lambda source: reader.open(source).begin(), sources):
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
-            with reader.open(source) as video:
-                rows = [output.features for _, output in video.map(engine.run) if output.features is not None]
+            with video_of() as video:
+                pairs = video.map(engine.run)
+                rows = [output.features for _, output in pairs if output.features is not None]
         except (DataError, OSError) as error:
             yield VideoFeatures(name, None, labels, cause_of(error))
         else:
             mean = torch.stack([row.float().mean(0).cpu() for row in rows]).mean(0)
-            yield VideoFeatures(name, mean.numpy(), labels)
+            read = keyframes_of([window for window, _ in pairs])
+            yield VideoFeatures(name, mean.numpy(), labels, keyframes=read)
 
 
 def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
     """Write one row for each video, to `.npz` or `.parquet`.
 
     An .npz has `features` (N, C) float32, NaN for videos that could not be used; `video`; `cause`, empty if
-    none; `label`, the first of several, -1 if none. UsageError for another suffix or a missing pyarrow.
+    none; `label`, the first of several, -1 if none; where key frames stood for others also `keyframes`, the
+    indices of those read, with spaces between them. UsageError for another suffix or a missing pyarrow.
     """
     check_features_path(path)
     width = next((len(row.features) for row in rows if row.features is not None), 0)
@@ -64,6 +71,8 @@ def save_features(rows: Sequence[VideoFeatures], path: Path) -> None:
         "label": np.array([row.labels[0] if row.labels else -1 for row in rows]),
         "cause": np.array([row.cause for row in rows]),
     }
+    if any(row.keyframes for row in rows):
+        table["keyframes"] = np.array([" ".join(map(str, row.keyframes)) for row in rows])
     with atomic_write(path) as part:
         if path.suffix == ".npz":
             with part.open("wb") as file:

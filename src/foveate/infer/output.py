@@ -95,6 +95,7 @@ class Prediction:
     boxes: tuple[PatchBox, ...] = ()  # of a model that processes patches
     sizes: tuple[FrameSize, ...] = ()  # of a model that chooses resolutions
     pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
+    keyframes: tuple[int, ...] = ()  # indices of the frames read, where key frames stood for the others
 
     def to_dict(self, choices: bool = False) -> dict[str, Any]:
         """Convert to plain data for JSON; a file name that is not UTF-8 gets escapes.
@@ -102,8 +103,8 @@ class Prediction:
         choices: include boxes, sizes and pathways, which have an entry for each frame.
         """
         data = {each.name: _plain(getattr(self, each.name)) for each in dataclasses.fields(Prediction)}
-        for name in ("clusters", "boxes", "sizes", "pathways"):
-            if not data[name] or (name != "clusters" and not choices):
+        for name in ("clusters", "boxes", "sizes", "pathways", "keyframes"):
+            if not data[name] or (name not in ("clusters", "keyframes") and not choices):
                 del data[name]
         if not self.hint:
             del data["hint"]

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.choices import Precision
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.engine import Precision, open_engine
+from foveate.infer.ahead import ahead
+from foveate.infer.engine import open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, VideoFacts, Window, is_one, name_of
+from foveate.infer.read import ClipReader, OpenedVideo, VideoFacts, Window, is_one, keyframes_of, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -29,7 +31,8 @@ class Predictor:
     crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
     label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
     what runs the model (infer/engine.py). limits: on resources for reading. measure: whether engine "auto"
-    may take some seconds to measure. Invalid numbers raise UsageError.
+    may take some seconds to measure. keyframes: read key frames alone, inexactly and fast (infer/read.py).
+    Invalid numbers raise UsageError.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Predictor:
         precision: Precision | None = None,
         limits: Limits | None = None,
         measure: bool = True,
+        keyframes: bool = False,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
@@ -51,7 +55,9 @@ class Predictor:
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks
-        self.reader = ClipReader(net.spec, clips, crops, window, needed, chunks, limits or Limits())
+        self.reader = ClipReader(
+            net.spec, clips, crops, window, needed, chunks, limits or Limits(), keyframes
+        )
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
@@ -63,30 +69,39 @@ class Predictor:
         source: anything that `open_video` takes, or an entry of a list. fps: frame rate of frames in memory.
         DataError for a video that cannot be used; a damaged one has status "partial".
         """
-        watch = Stopwatch("decode", "transform", "model")
-
-        def run(frames: Any) -> ModelOutput:
-            with watch("model"):
-                return self.engine.run(frames)
-
-        with self.reader.open(source, fps, watch) as video:
-            answers = video.map(run)
-            return describe(self.engine.model, video.facts(), answers, self.top, watch.milliseconds)
+        with self.reader.open(source, fps, _stopwatch()) as video:
+            return self._answer(video)
 
     def predict_all(self, sources: Iterable[Any]) -> Iterator[Prediction]:
         """Yield a prediction for each video, in order; with status "refused" for a bad file, not an error.
 
-        A path, bytes, an entry of a list or an open file by itself is one video.
+        A path, bytes, an entry of a list or an open file by itself is one video. Of a list, the next videos
+        are read while the model runs on one.
         """
-        for source in [sources] if is_one(sources) else sources:
+        for source, video_of in ahead(self._begin, [sources] if is_one(sources) else sources):
             try:
-                yield self.predict(source)
+                with video_of() as video:
+                    result = self._answer(video)
             except (DataError, OSError) as error:
                 hint = getattr(error, "hint", "")
-                name = name_of(source)
-                yield Prediction(
-                    name, self.engine.model.name, status="refused", cause=cause_of(error), hint=hint
-                )
+                name, model = name_of(source), self.engine.model.name
+                result = Prediction(name, model, status="refused", cause=cause_of(error), hint=hint)
+            yield result
+
+    def _begin(self, source: Any) -> OpenedVideo:
+        return self.reader.open(source, watch=_stopwatch()).begin()
+
+    def _answer(self, video: OpenedVideo) -> Prediction:
+        def run(frames: Any) -> ModelOutput:
+            with video.watch("model"):
+                return self.engine.run(frames)
+
+        answers = video.map(run)
+        return describe(self.engine.model, video.facts(), answers, self.top, video.watch.milliseconds)
+
+
+def _stopwatch() -> Stopwatch:
+    return Stopwatch("decode", "transform", "model")
 
 
 def describe(
@@ -119,6 +134,7 @@ def describe(
         boxes=tuple(box for each in answers for box in _boxes(*each, model.spec, video)),
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
+        keyframes=keyframes_of([window for window, _ in answers]),
     )
 
 
@@ -127,10 +143,11 @@ def protocol(windows: Sequence[Window]) -> str:
     first = windows[0]
     clips, crops = len(first.clips), first.crops
     views = f"{clips} clip{'s' if clips > 1 else ''} x {crops} crop{'s' if crops > 1 else ''}"
+    only = ", key frames only" if first.keyframes else ""
     if len(windows) == 1:
-        return f"whole video, {views}"
+        return f"whole video, {views}{only}"
     seconds = (windows[-1].end_s - first.start_s) / len(windows)
-    return f"{len(windows)} windows of {seconds:.3g} s, {views} each"
+    return f"{len(windows)} windows of {seconds:.3g} s, {views} each{only}"
 
 
 def ranked(scores: Tensor, labels: Sequence[str], top: int) -> tuple[ClassScore, ...]:

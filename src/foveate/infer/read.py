@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -25,7 +24,8 @@ from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
-from foveate.video.sample import views
+from foveate.video.base import stacked
+from foveate.video.sample import nearest, views
 from foveate.video.transform import test_transform
 
 LONG_S = 20.0  # longer videos are split into windows by default, seconds
@@ -52,7 +52,7 @@ class Window:
     """A time range of a video with one prediction: frames `first` to `end` (exclusive), `start_s` to `end_s`.
 
     clips: frame indices in the video of each of its clips. times: of the frames of the first clip, seconds.
-    crops: per clip.
+    crops: per clip. keyframes: whether key frames stand for the frames of the sampling rule.
     """
 
     first: int
@@ -62,6 +62,7 @@ class Window:
     clips: tuple[tuple[int, ...], ...] = ()
     times: tuple[float, ...] = ()
     crops: int = 1
+    keyframes: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ class ClipReader:
     clips, crops: views of each window. window: its length in seconds; 0 makes one window of the video, None
     splits videos longer than 20 s into windows of 5 s. needed: which frames of a clip the model reads
     (`VideoModel.frames_needed`); None for all. in_chunks: whether the model takes long clips in chunks
-    (`VideoModel.takes_chunks`). Invalid numbers raise UsageError here.
+    (`VideoModel.takes_chunks`). keyframes: read the key frame nearest to each frame in its place, which is
+    inexact and several times as fast; a model of all frames gets each once. Of files that do not say which
+    their key frames are, all frames are read. Invalid numbers raise UsageError here.
     """
 
     spec: ClipSpec
@@ -116,6 +119,7 @@ class ClipReader:
     needed: Callable[[int], list[int]] | None = None
     in_chunks: bool = False
     limits: Limits = field(default_factory=Limits)
+    keyframes: bool = False
 
     def __post_init__(self) -> None:
         if self.window and not 0.01 <= self.window < float("inf"):
@@ -163,12 +167,24 @@ class OpenedVideo:
         self.entry = entry
         self.video = video
         self.watch = watch
+        self._begun: Iterator[tuple[Window, Any]] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.video.close()
+
+    def begin(self) -> Self:
+        """Read the first window now, which `map` then finds done."""
+        expected, windows = self.video.info.frames, self.windows()
+        try:
+            first = next(windows)
+        except DataError:  # which `map` meets again, or the windows are others now
+            return self
+        if self.video.info.frames == expected:
+            self._begun = chain([first], windows)
+        return self
 
     def facts(self) -> VideoFacts:
         """Properties of the video; damage and frames_decoded are those so far."""
@@ -183,8 +199,9 @@ class OpenedVideo:
         number of frames than expected, the windows are computed again and all of them are run again.
         """
         expected = self.video.info.frames
+        windows, self._begun = self._begun or self.windows(), None
         try:
-            pairs = [(window, run(frames)) for window, frames in self.windows()]
+            pairs = [(window, run(frames)) for window, frames in windows]
         except DataError:
             if self.video.info.frames == expected:
                 raise
@@ -194,38 +211,82 @@ class OpenedVideo:
         return [(window, run(frames)) for window, frames in self.windows()]
 
     def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
-        """Yield each window and its clips, which are decoded when requested."""
+        """Yield each window and its clips, which are decoded when requested, in one pass where they rise."""
+        planned = self._planned()
+        places = [index for window in planned for index in chain.from_iterable(window.clips)]
+        one_pass = len(planned) > 1 and _rising(places) and not any(map(self._chunked, planned))
+        frames = self.video.iterate(places) if one_pass else None
+        for window in planned:
+            yield window, self._frames(window) if frames is None else self._next_frames(window, frames)
+
+    def _planned(self) -> list[Window]:
+        """All windows, with the frames that their clips show."""
         reader, video = self.reader, self.video
         first, total = frame_range(replace(self.entry, frames=None), video, cut_short=True)
         times, end = video.times, first + total
         end_s = float(times[end]) if end < len(times) else video.info.duration_s
+        keys = self._keys(first, end)
+        planned = []
         for part in cut(times[first:end], end_s, reader.window):
             start = first + part.first
-            indices = views(part.end - part.first, reader.spec, reader.clips, video.info.fps)
+            sampled = views(part.end - part.first, reader.spec, reader.clips, video.info.fps)
+            indices = [self._readable([start + index for index in clip], keys) for clip in sampled]
             kept = [
                 [clip[i] for i in reader.needed(len(clip))] if reader.needed else clip for clip in indices
             ]
-            clips = tuple(tuple(start + index for index in clip) for clip in kept)
+            clips = tuple(tuple(clip) for clip in kept)
             seconds = tuple(times[list(clips[0])].tolist())
-            span = {"first": start, "end": first + part.end, "crops": reader.crops}
-            yield replace(part, **span, clips=clips, times=seconds), self._frames(clips)
+            window = replace(part, first=start, end=first + part.end, crops=reader.crops)
+            planned.append(replace(window, clips=clips, times=seconds, keyframes=keys is not None))
+        return planned
 
-    def _frames(self, clips: Sequence[Sequence[int]]) -> Tensor | Chunks:
-        """Read the frames of the clips of one window, in all crops."""
-        spec, crops = self.reader.spec, self.reader.crops
-        indices = [*chain.from_iterable(clips)]
-        rising = all(before < after for before, after in pairwise(indices))
-        if self.reader.in_chunks and crops == 1 and len(indices) > CHUNK_ABOVE and rising:
-            return Chunks(self.video, indices, spec, self.watch)
+    def _keys(self, first: int, end: int) -> NDArray[np.int64] | None:
+        """The key frames that stand for others, from the stretch itself if it has one; None without any."""
+        keys = self.video.key_frames
+        if not self.reader.keyframes or len(keys) == self.video.info.frames:
+            return None
+        inside = keys[(keys >= first) & (keys < end)]
+        return inside if len(inside) else keys
+
+    def _readable(self, clip: list[int], keys: NDArray[np.int64] | None) -> list[int]:
+        """The frames of a clip, or the key frames that stand for them."""
+        if keys is None:
+            return clip
+        near = nearest(clip, keys)
+        return sorted({*near}) if self.reader.spec.sampling == "all" else near
+
+    def _chunked(self, window: Window) -> bool:
+        """Whether the model takes the clip of a window in chunks."""
+        indices = [*chain.from_iterable(window.clips)]
+        long = len(indices) > CHUNK_ABOVE and _rising(indices)
+        return self.reader.in_chunks and window.crops == 1 and long
+
+    def _frames(self, window: Window) -> Tensor | Chunks:
+        """The frames of the clips of one window, in all crops."""
+        indices = [*chain.from_iterable(window.clips)]
+        if self._chunked(window):
+            return Chunks(self.video, indices, self.reader.spec, self.watch)
         with self.watch("decode"):
-            shown = read_cut(
-                self.video, indices, partial(self._crops, spec, crops)
-            )  # (crops, clips*T, S, S, C)
-        return shown.unflatten(1, (len(clips), -1)).transpose(0, 1).flatten(0, 1)
+            return _by_clip(read_cut(self.video, indices, self._crops), window)
 
-    def _crops(self, spec: ClipSpec, crops: int, frames: Tensor) -> Tensor:
+    def _next_frames(self, window: Window, frames: Iterator[NDArray[np.uint8]]) -> Tensor:
+        """The same from a pass over the frames of all windows."""
+        with self.watch("decode"):
+            own = stacked(islice(frames, sum(map(len, window.clips))))
+            return _by_clip(torch.cat([self._crops(torch.from_numpy(part)) for part in own], 1), window)
+
+    def _crops(self, frames: Tensor) -> Tensor:
         with self.watch("transform"):
-            return test_transform(frames, spec, crops)
+            return test_transform(frames, self.reader.spec, self.reader.crops)
+
+
+def _rising(indices: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(indices))
+
+
+def _by_clip(crops: Tensor, window: Window) -> Tensor:
+    """From (crops, clips x T, S, S, C) to (clips x crops, T, S, S, C)."""
+    return crops.unflatten(1, (len(window.clips), -1)).transpose(0, 1).flatten(0, 1)
 
 
 def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list[Window]:
@@ -243,6 +304,12 @@ def cut(times: NDArray[np.float64], end_s: float, seconds: float | None) -> list
     edges = [*firsts, len(times)]
     shown = [*times[firsts].tolist(), end_s]
     return [Window(*frames, *span) for frames, span in zip(pairwise(edges), pairwise(shown), strict=True)]
+
+
+def keyframes_of(windows: Sequence[Window]) -> tuple[int, ...]:
+    """Indices of the frames read, increasing, if key frames stood for others; else none."""
+    frames = {frame for window in windows if window.keyframes for clip in window.clips for frame in clip}
+    return tuple(sorted(frames))
 
 
 def _in_memory(frames: Tensor | Chunks) -> Tensor:

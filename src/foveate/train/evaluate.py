@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from foveate.choices import Average, Ensemble
 from foveate.errors import DataError, FoveateError
 from foveate.infer.engine import Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
@@ -23,9 +24,6 @@ from foveate.train.objective import Frames, clips_of
 from foveate.train.run import BadFile
 
 log = logging.getLogger(__name__)
-
-Average = Literal["logits", "softmax", "sigmoid"]  # what a view says: logits, or the probabilities of them
-Ensemble = Literal["mean", "max"]  # of the views of a video; SlowFast's for Charades is the maximum
 
 
 CHOICES = ("frames_read", "boxes", "looked", "sizes")  # of ModelOutput, kept of the first view

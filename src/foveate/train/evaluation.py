@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.choices import Average
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.errors import DataError, FoveateError
 from foveate.io import atomic_write
 from foveate.models.base import VideoModel
-from foveate.train.evaluate import Average, Scored, measures
+from foveate.train.evaluate import Scored, measures
 
 VERSION = 1
 Array = NDArray[Any]

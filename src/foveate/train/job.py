@@ -13,10 +13,11 @@ import torch
 import yaml
 from typing_extensions import TypeVar
 
+from foveate.choices import Average, Ensemble, ListFormat
 from foveate.config import read_yaml, to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
 from foveate.data.guards import list_warnings
-from foveate.data.lists import ListFormat, VideoList, read_list
+from foveate.data.lists import VideoList, read_list
 from foveate.data.sides import sided_classes
 from foveate.data.split import split_videos
 from foveate.errors import DataError, ModelFileError, UsageError
@@ -25,7 +26,7 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
-from foveate.train.evaluate import Average, Ensemble, score
+from foveate.train.evaluate import score
 from foveate.train.evaluation import Evaluation, to_evaluation
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address

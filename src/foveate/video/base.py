@@ -61,6 +61,12 @@ class Scan:
     duration_s: float = 0.0
 
 
+def stacked(frames: Iterator[NDArray[np.uint8]], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
+    """Frames (H, W, 3) as chunks (k, H, W, 3) with up to `size` of them."""
+    while chunk := list(islice(frames, size)):
+        yield np.stack(chunk)
+
+
 class Video(ABC):
     """An open video: frames by index, by time or as a stream. Close it or use it in a `with` block."""
 
@@ -73,6 +79,14 @@ class Video(ABC):
     @abstractmethod
     def times(self) -> NDArray[np.float64]:
         """Time of each frame in seconds after the first one, shape (frames,), non-decreasing."""
+
+    @property
+    def key_frames(self) -> NDArray[np.int64]:
+        """Indices of the frames that are decoded without any other, increasing, the first of them 0.
+
+        All frames, where nothing is saved by taking some of them or the file does not say which they are.
+        """
+        return np.arange(self.info.frames)
 
     @abstractmethod
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -88,9 +102,7 @@ class Video(ABC):
 
     def chunks(self, indices: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at increasing indices, up to `size` at a time: uint8 RGB (k, H, W, 3)."""
-        frames = self.iterate(indices)
-        while chunk := list(islice(frames, size)):
-            yield np.stack(chunk)
+        return stacked(self.iterate(indices), size)
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -115,7 +127,7 @@ class Video(ABC):
         return self.read(np.maximum(shown, 0))
 
     def close(self) -> None:
-        """Release resources; nothing to do for files, which are open only while frames are read."""
+        """Release resources, such as the open file. A later read opens it again."""
         return
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
 """Videos in container files: random access that decodes only the groups of pictures it needs.
 
-Requested frames are sorted and decoded in one pass; a seek happens only where it saves decoding, and only in
-files whose packet times identify their frames. Every frame is checked against the index of packet times. At
-the first mismatch the file is decoded once from start to end, the frames that came out become the index from
-then on, and missing ones are reported as damage.
+Requested frames are sorted and decoded in one pass. A seek happens only where it saves decoding, and packets
+that no requested frame needs are left out, both only in files whose packet times identify their frames.
+Every frame is checked against the index of packet times. At the first mismatch the file is decoded once from
+start to end, the frames that came out become the index from then on, and missing ones are reported as damage.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import dropwhile
 
 import av
 import numpy as np
@@ -20,25 +19,23 @@ from numpy.typing import NDArray
 from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
 from foveate.video.damage import DecodeFacts, HeaderFacts, find_damage
 from foveate.video.decoder import Decoder, RGBConverter
+from foveate.video.follow import IndexMismatch, follow
 from foveate.video.index import FrameIndex, index_frames, index_packets, one_frame_per_packet, read_packets
 from foveate.video.source import VideoBytes
 
 
-class IndexMismatch(Exception):
-    """A decoded frame does not have the time that the index gives it."""
-
-
 class ContainerVideo(Video):
-    """The first video stream of a container file, which is open only while frames are read."""
+    """The first video stream of a container file, which stays open for the next read until `close`."""
 
     _index: FrameIndex
+    _kept: Decoder | None = None  # from the last read, where the next one can seek in it
 
     def __init__(self, file: VideoBytes, limits: Limits) -> None:
         self._file = file
         self._limits = limits
         self._damage_found: str | None = None  # by `find_damage`; None until all was decoded once
         self.damage = []
-        with Decoder(file, limits) as decoder:
+        with self._open() as decoder:
             packets = read_packets(decoder, limits)
             if packets.frame is None or not packets.times:
                 raise decoder.no_frames_error(len(packets.times))
@@ -48,7 +45,6 @@ class ContainerVideo(Video):
             self._last_ticks = packets.last_ticks
             self._header = HeaderFacts.of(decoder, packets, file.size)
             self._set_index(index_packets(packets, decoder))
-            self.frames_decoded = decoder.decoded
             certain = one_frame_per_packet(packets, decoder) and self._header.complete()
         if not certain:
             self._decode_all()
@@ -56,6 +52,10 @@ class ContainerVideo(Video):
     @property
     def times(self) -> NDArray[np.float64]:
         return self._index.seconds
+
+    @property
+    def key_frames(self) -> NDArray[np.int64]:
+        return super().key_frames if self._index.pts is None else self._index.starts
 
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         requested = self._checked(indices)
@@ -87,13 +87,32 @@ class ContainerVideo(Video):
         size = info.width, info.height
         return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
 
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_kept"}
+
     @contextmanager
-    def _open(self) -> Iterator[Decoder]:
-        with Decoder(self._file, self._limits) as decoder:
-            try:
-                yield decoder
-            finally:
-                self.frames_decoded += decoder.decoded
+    def _open(self, anywhere: bool = False) -> Iterator[Decoder]:
+        """A decoder at the beginning of the file, or anywhere in it for one who seeks."""
+        if anywhere and self._kept is not None:
+            self._file.for_ffmpeg()  # raises if the file has changed
+            decoder, self._kept = self._kept, None
+        else:
+            decoder = Decoder(self._file, self._limits)
+        before, again = decoder.decoded, False
+        try:
+            yield decoder
+            again = self._kept is None and self._index.pts is not None and not decoder.errors
+        finally:
+            self.frames_decoded += decoder.decoded - before
+            if again:
+                self._kept = decoder
+            else:
+                decoder.close()
 
     def _stack(self, frames: Iterator[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
         out = np.empty((count, self.info.height, self.info.width, 3), dtype=np.uint8)
@@ -104,14 +123,13 @@ class ContainerVideo(Video):
     def _decode(self, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at sorted, distinct indices; only these are converted to RGB."""
         to_rgb = RGBConverter(self.info.width, self.info.height)
-        converted = set(wanted.tolist())
+        strict = self._damage_found is None
         corrupt = []
-        with self._open() as decoder:
+        with self._open(anywhere=self._index.pts is not None) as decoder:
             for start, run in self._index.runs(wanted):
-                for position, frame in self._follow(decoder, start, int(run[-1])):
-                    if position in converted:
-                        corrupt += [str(position)] if frame.is_corrupt else []
-                        yield to_rgb(frame)
+                for position, frame in follow(decoder, self._index, start, run, strict):
+                    corrupt += [str(position)] if frame.is_corrupt else []
+                    yield to_rgb(frame)
         if corrupt:
             self._report(f"frames marked as damaged: {', '.join(corrupt)}")
 
@@ -125,23 +143,6 @@ class ContainerVideo(Video):
         except IndexMismatch:
             cause = "decoding it twice gives different frames"
             raise DecodeError(self.info.name, cause, "copy the file again") from None
-
-    def _follow(self, decoder: Decoder, start: int, last: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (index, frame) from `start` to `last`; IndexMismatch if a frame is missing or unexpected."""
-        pts = self._index.pts
-        frames = decoder.frames()
-        if start and pts is not None:
-            first = int(pts[start])
-            decoder.seek(first)
-            frames = dropwhile(lambda frame: frame.pts is not None and frame.pts < first, frames)
-        for position, frame in enumerate(frames, start):
-            expected = pts is None or (position < len(pts) and frame.pts == pts[position])
-            if not expected or (decoder.errors and self._damage_found is None):
-                raise IndexMismatch
-            yield position, frame
-            if position == last:
-                return
-        raise IndexMismatch
 
     def _all_frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame; at the end, update the index and the damage by what was decoded."""

@@ -44,12 +44,14 @@ class Decoder:
         self._file = file
         self.errors: list[str] = []  # the message of each undecodable packet
         self.decoded = 0  # frames
+        self.moved = False  # from the beginning of the file
         self._limits = limits
         self.container = _open(file, limits)
         try:
             self.stream = self._video_stream()
             context = self.stream.codec_context
             context.thread_count = limits.threads
+            context.thread_type = "AUTO" if limits.threads > 1 else "NONE"  # frames at once, not only slices
             context.options = {"max_pixels": _ffmpeg_max_pixels(limits)}
         except BaseException:
             self.container.close()
@@ -81,6 +83,7 @@ class Decoder:
 
     def packets(self) -> Iterator[av.Packet]:
         """Yield the packets of all streams in file order, then empty ones that flush the decoders."""
+        self.moved = True
         try:
             yield from self.container.demux()
         except IndexError:  # from PyAV if a stream appears mid-file; raised after our flushing packet
@@ -88,8 +91,11 @@ class Decoder:
         except FAILURES as error:
             raise DecodeError(self.name, *self._file.explain(error)) from error
 
-    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
-        """Decode a packet: the frames it completes, or none for a damaged packet, which is counted."""
+    def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """Decode a packet: the frames it completes, or none for a damaged packet, which is counted.
+
+        None, like an empty packet, gives the frames that are held back.
+        """
         try:
             frames = self.stream.codec_context.decode(packet)
         except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
@@ -100,6 +106,17 @@ class Decoder:
         self.decoded += len(frames)
         if any(frame.width * frame.height > self._limits.max_pixels for frame in frames):
             raise self._too_large()
+        return frames
+
+    def decode_last(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decode a packet and take what the decoder holds back; it has to seek before it decodes another."""
+        frames = self.decode(packet)
+        return frames + self.decode(None) if packet.size else frames
+
+    def decode_alone(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """Decode a packet without waiting for those after it; others are decoded after a seek."""
+        frames = self.decode_last(packet)
+        self.stream.codec_context.flush_buffers()
         return frames
 
     def no_frames_error(self, packets: int) -> DecodeError:
@@ -118,9 +135,12 @@ class Decoder:
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame from the current position to the end."""
-        for packet in self.packets():
-            if packet.stream is self.stream:
-                yield from self.decode(packet)
+        for packet in self.own_packets():
+            yield from self.decode(packet)
+
+    def own_packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of the video stream in file order, then an empty one."""
+        return (packet for packet in self.packets() if packet.stream is self.stream)
 
     def seek(self, pts: int) -> None:
         """Seek to the last key frame at or before a presentation time, in ticks of the stream."""
@@ -133,6 +153,10 @@ class Decoder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
 
 

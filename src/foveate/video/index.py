@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from foveate.video.base import DEFAULT_FPS, DecodeError, Limits
 from foveate.video.decoder import Decoder
+from foveate.video.disposable import H264Packets
 
 NO_TIME = np.iinfo(np.int64).min
 EXACT_TIMES = {"mov", "matroska", "flv"}  # containers whose packets have the times of their frames
@@ -33,6 +34,7 @@ class FrameIndex:
     starts: NDArray[np.int64]  # indices of key frames; the first is 0, the beginning of the file
     fps: float
     duration_s: float
+    disposable: NDArray[np.bool_]  # (frames,) whether no other frame refers to it; False if unknown
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -56,6 +58,7 @@ class Packets:
 
     times: array[int] = field(default_factory=lambda: array("q"))  # pts of packets that are shown, in ticks
     keys: bytearray = field(default_factory=bytearray)  # 1 for key frames
+    disposable: bytearray = field(default_factory=bytearray)  # 1 for those that no other packet refers to
     frame: av.VideoFrame | None = None
     hidden: int = 0  # packets that an edit list hides
     smallest: int = 1 << 31  # size of the smallest packet, bytes
@@ -65,7 +68,7 @@ class Packets:
     last_ticks: int = 0  # duration of the packet with the highest pts
     end_s: float = 0.0  # latest time in any stream
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: av.Packet, syntax: H264Packets | None) -> None:
         """Count one packet of the video stream."""
         if packet.is_discard:
             self.hidden += 1
@@ -75,6 +78,7 @@ class Packets:
             self.latest, self.last_ticks = time, packet.duration or 0
         self.times.append(time)
         self.keys.append(packet.is_keyframe)
+        self.disposable.append(syntax is not None and syntax.disposable(packet))
         self.smallest = min(self.smallest, packet.size)
         self.corrupt |= packet.is_corrupt
         self.truncated = packet.is_corrupt
@@ -82,25 +86,26 @@ class Packets:
 
 def read_packets(decoder: Decoder, limits: Limits) -> Packets:
     """Read all packets and decode only as many as the first frame needs."""
-    packets = Packets()
+    packets, syntax = Packets(), H264Packets.of(decoder.stream.codec_context)
+    ends: dict[int, int] = {}  # of each stream, in its ticks
     for packet in decoder.packets():
-        packets.end_s = max(packets.end_s, _end_s(packet))
+        if packet.pts is not None and not packet.is_discard:
+            end = packet.pts + (packet.duration or 0)
+            ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), end)
         if packet.stream is not decoder.stream:
             continue
         if packet.size:
-            packets.add(packet)
+            packets.add(packet, syntax)
         if len(packets.times) > limits.max_frames:
             cause = f"more than {limits.max_frames} frames"
             raise DecodeError(decoder.name, cause, "cut it into shorter videos")
         if packets.frame is None:
-            packets.frame = next(iter(decoder.decode(packet)), None)
+            whole = syntax is not None and len(packets.times) == 1  # packets of a picture, not of a field
+            frames = decoder.decode_alone(packet) if whole else decoder.decode(packet)
+            packets.frame = next(iter(frames), None)
+    streams = decoder.container.streams
+    packets.end_s = max((float(end * (streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
     return packets
-
-
-def _end_s(packet: av.Packet) -> float:
-    if packet.pts is None or packet.time_base is None or packet.is_discard:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
 def one_frame_per_packet(packets: Packets, decoder: Decoder) -> bool:
@@ -128,13 +133,14 @@ def index_packets(packets: Packets, decoder: Decoder) -> FrameIndex:
         and not EXACT_TIMES.isdisjoint(decoder.family)
         and bool((np.diff(shown) > 0).all())
     )
-    starts = np.zeros(1, dtype=np.int64)
+    starts, disposable = np.zeros(1, dtype=np.int64), np.zeros(len(stored), dtype=bool)
     if identified:
+        disposable = np.frombuffer(packets.disposable, dtype=np.uint8).astype(bool)[order]
         keys = np.frombuffer(packets.keys, dtype=np.uint8).astype(bool)
         starts = np.union1d(starts, np.searchsorted(shown, stored[keys]))
     clock = shown if local else None
     seconds, fps, duration = _timing(clock, len(stored), packets.last_ticks, decoder)
-    return FrameIndex(seconds, shown if identified else None, starts, fps, duration)
+    return FrameIndex(seconds, shown if identified else None, starts, fps, duration, disposable)
 
 
 def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameIndex:
@@ -142,7 +148,8 @@ def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameI
     stored = np.array(times, dtype=np.int64)
     ordered = stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
     seconds, fps, duration = _timing(stored if ordered else None, len(stored), last_ticks, decoder)
-    return FrameIndex(seconds, None, np.zeros(1, dtype=np.int64), fps, duration)
+    starts, disposable = np.zeros(1, dtype=np.int64), np.zeros(len(stored), dtype=bool)
+    return FrameIndex(seconds, None, starts, fps, duration, disposable)
 
 
 def _timing(

@@ -19,9 +19,11 @@ For a video with fewer frames than the clip, `ClipSpec.short` names a policy:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foveate.clip import ClipSpec, ShortPolicy
 from foveate.errors import UsageError
@@ -159,6 +161,16 @@ def views(total: int, spec: ClipSpec, clips: int = 1, fps: float | None = None) 
     room = max(0, total - spec.frames * spec.stride)
     starts = np.linspace(0, room, clips).astype(int).tolist()
     return [_from_start(total, spec.frames, spec.stride, start) for start in starts]
+
+
+def nearest(indices: Sequence[int], allowed: NDArray[np.int64]) -> list[int]:
+    """For each index the nearest of the increasing `allowed` ones, of two equally near ones the earlier."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    after = np.minimum(np.searchsorted(allowed, wanted), len(allowed) - 1)
+    before = np.maximum(after - 1, 0)
+    closer = np.abs(allowed[after] - wanted) < np.abs(wanted - allowed[before])
+    picked: list[int] = np.where(closer, allowed[after], allowed[before]).tolist()
+    return picked
 
 
 def _in_each_segment(total: int, frames: int, place: float | np.ndarray) -> list[int]:

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
+from foveate.choices import ListFormat
 from foveate.data.class_names import read_class_names
-from foveate.data.lists.detect import READERS, ListFormat, detect
+from foveate.data.lists.detect import READERS, detect
 from foveate.data.lists.entries import ListFolder, VideoEntry, VideoList, portable, to_entries
 from foveate.data.lists.jsonl import write_jsonl
 from foveate.data.lists.labels import resolve_labels
@@ -23,7 +24,7 @@ from foveate.data.lists.rows import ListSource
 from foveate.data.text import read_lines
 from foveate.errors import DataError, UsageError
 
-__all__ = ["ListFormat", "VideoEntry", "VideoList", "detect", "read_list", "write_jsonl"]
+__all__ = ["VideoEntry", "VideoList", "detect", "read_list", "write_jsonl"]
 
 FOLDER_FORMATS = ("folder", "hmdb51")
 SPLIT_FORMATS = ("folder", "hmdb51", "kinetics", "csv")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
+from foveate.choices import ListFormat
 from foveate.data.lists.charades import is_charades, read_charades
 from foveate.data.lists.columns import (
     adafocus_layout,
@@ -38,23 +38,6 @@ from foveate.data.lists.records import (
 from foveate.data.lists.rows import Reader
 from foveate.errors import DataError
 
-ListFormat = Literal[
-    "auto",  # found by looking
-    "jsonl",  # {"foveate": 1, ..}, then {"path", "labels", ..} a line
-    "folder",  # class/video, or split/class/video
-    "csv",  # a header with path and label (header.py has other names for them), or JSON objects with these
-    "pyslowfast",  # path [frames] [label]
-    "mmaction2",  # video label [label ..] | folder frames label
-    "tsm",  # folder frames label
-    "adafocus",  # folder,frames,label[,label ..]
-    "ibm",  # folder start end [label ..]
-    "something_v1",  # id;class name (also Jester)
-    "something_v2",  # JSON list of id and template
-    "kinetics",  # label,youtube_id,time_start,time_end,split
-    "ucf101",  # Class/video.avi [number from 1]
-    "hmdb51",  # a folder of class_test_splitN.txt
-    "charades",  # original_vido_id video_id frame_id path labels
-]
 READERS: Mapping[str, Reader] = {
     "jsonl": read_jsonl,
     "folder": read_folder,
