@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ from foveate.train.recipes.adafocus import AdaFocusPlan, AdaFocusTSMPlan, AdaFoc
 from foveate.train.stages import train_model
 from foveate.video.transform import Augment
 from foveate.weights.file import read_model
-from test_docs import commands
+from test_docs_commands import commands
 
 SIDE = 32
 NETS = (
@@ -246,7 +247,7 @@ def test_documented_commands_are_the_recipes_of_the_papers(monkeypatch: pytest.M
     monkeypatch.setattr("foveate.cli.training.train_model", lambda job, _: (jobs.append(job), sys.exit(0)))
     for words in commands(Path(__file__).parents[1] / "docs/models/adafocus.md"):
         with pytest.raises(SystemExit) as left:
-            main(words)
+            main(shlex.split(words))
         assert left.value.code == 0, words
     rates = []
     for job_ in jobs:
