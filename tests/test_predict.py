@@ -310,7 +310,7 @@ class TestUse:
             names, row = csv.reader(result.save(tmp_path / "r.csv").read_text().splitlines())
             assert dict(zip(names, row, strict=True))["label_1"] == result.label
             page = result._repr_html_()
-            assert result.label in page and "data:image/png;base64," in page and "http" not in page
+            assert result.label in page and "data:image/jpeg;base64," in page and "http" not in page
             result.show()
             assert result.label in capsys.readouterr().out
         with pytest.raises(UsageError, match="does not end in"):

@@ -494,3 +494,22 @@ def test_luck_is_named() -> None:
     few = [record | {"val_n_ok": 20.0} for record in history([0.3, 0.4, 0.5, 0.5])]
     assert "may be luck" in " ".join(describe_training(few, "top1", CHANCE))
     assert "may be luck" not in " ".join(describe_training(history([0.97] * 4), "top1", CHANCE))
+
+
+def test_stages_in_the_order_of_training_and_their_own_option(tmp_path: Path) -> None:
+    """By time, not by name; advice names the option that sets the epochs of that stage."""
+    epoch = {"kind": "epoch", "epoch": 5, "step": 6, "loss": 1.5}
+    for name, minute, scores in (("attend", 1, {}), ("answer", 2, {"val_top1": 0.9, "val_n_ok": 400.0})):
+        stage = tmp_path / name
+        stage.mkdir()
+        (stage / "config.yaml").write_text("val: val.jsonl\nplan: {attend_epochs: 6, answer_epochs: 6}\n")
+        (stage / "metrics.jsonl").write_text(json.dumps(epoch | scores) + "\n")
+        (stage / "starts.jsonl").write_text(f'{{"started": "2026-01-01T00:0{minute}:00", "epochs": 6}}\n')
+        said = read_run(tmp_path).summary()
+        assert said[0].startswith("Nothing was scored yet") == (name == "attend")
+        assert ("loss in attend went" in said[0]) == (name == "attend") and "--val," not in said[0]
+    run = read_run(tmp_path)
+    assert [log.name for log in run.stages] == ["attend", "answer"]
+    assert "--eval-every" in " ".join(run.summary())
+    said = describe_training(history([0.3, 0.4, 0.5, 0.6, 0.7]), "top1", CHANCE, option="--answer-epochs")
+    assert "--answer-epochs 10" in " ".join(said)

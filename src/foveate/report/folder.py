@@ -32,6 +32,11 @@ class StageLog:
     changes: tuple[Record, ...] = ()  # of settings, as the run was extended
 
     @property
+    def started(self) -> str:
+        """When its first run began, as ISO 8601; "" if that is not known."""
+        return str(self.starts[0].get("started", "")) if self.starts else ""
+
+    @property
     def steps_per_epoch(self) -> float:
         """Optimizer steps; 1 if that is not known yet."""
         last = self.epochs[-1] if self.epochs else {"step": 1, "epoch": 0}
@@ -78,11 +83,23 @@ class RunRecord:
         if self.evaluation and self.best is None:  # evaluated once, after all training
             return [describe_evaluation(self.evaluation)]
         planned = int(log.starts[-1].get("epochs", 0)) if log.starts else 0
-        lines = describe_training(log.epochs, self.monitor, self.baseline, planned)
-        first = (
-            lines[0].replace(":", f" in {log.name}:", 1) if log.name and self.best is not None else lines[0]
+        lines = describe_training(
+            log.epochs,
+            self.monitor,
+            self.baseline,
+            planned,
+            validated=bool(self.settings.get("val") or self.settings.get("val_share")),
+            option=self._epochs_option(log.name),
         )
-        return [first, *lines[1:]]
+        if log.name:
+            before = ":" if self.best is not None else " went"
+            lines[0] = lines[0].replace(before, f" in {log.name}{before}", 1)
+        return lines
+
+    def _epochs_option(self, stage: str) -> str:
+        """The option of the command line that sets the epochs of a stage."""
+        own = f"{stage}_epochs"
+        return f"--{own.replace('_', '-')}" if own in (self.settings.get("plan") or {}) else "--epochs"
 
     def spent(self) -> dict[str, float]:
         """Seconds of training and of evaluating, and peak memory of the main process in megabytes."""
@@ -119,15 +136,16 @@ def read_run(folder: Path) -> RunRecord:
         settings = read_yaml(inside[0] / "config.yaml")
     else:
         settings = read_yaml(folder / "config.yaml")
-    logs = sorted({path.parent for path in (*folder.glob("metrics.jsonl"), *folder.glob("*/metrics.jsonl"))})
-    stages = [_read_log(path, "" if path == folder else path.name) for path in logs]
+    found_in = {path.parent for path in (*folder.glob("metrics.jsonl"), *folder.glob("*/metrics.jsonl"))}
+    read = {path: _read_log(path, "" if path == folder else path.name) for path in sorted(found_in)}
+    logs = sorted(read, key=lambda path: read[path].started)  # of one second: by name
     evaluations = [folder / "evaluation.npz", *(path / "evaluation.npz" for path in reversed(logs))]
     found = next((path for path in evaluations if path.exists()), None)
     bad = {record["path"]: record["cause"] for path in logs for record in _lines(path / "bad_files.jsonl")}
     return RunRecord(
         folder,
         settings,
-        tuple(stages) or (StageLog("", (), (), ()),),
+        tuple(read[path] for path in logs) or (StageLog("", (), (), ()),),
         tuple(bad.items()),
         load_evaluation(found) if found else None,
     )

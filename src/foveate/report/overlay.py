@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from foveate.errors import DataError, OutputError
 from foveate.infer.output import Prediction
 from foveate.io import atomic_write
-from foveate.report.sheet import CELL, caption, left_out, make_sheet, thinned, write_sheet_file
+from foveate.report.sheet import BLACK, CELL, caption, left_out, make_sheet, thinned, write_sheet_file
 from foveate.video import Video, open_video
 
 GREEN, BLUE, GREY = (60, 230, 90), (80, 150, 255), (150, 150, 150)
@@ -191,6 +191,7 @@ def drawn(rgb: NDArray[np.uint8], mark: Mark, text: str, width: int, height: int
     if mark.box:
         box = [round(edge * scale) for edge in mark.box]
         if mark.solid:
+            draw.rectangle([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1], outline=BLACK, width=line + 2)
             draw.rectangle(box, outline=GREEN, width=line)
         else:
             _dashed(draw, box, max(1, width // 320))

@@ -58,6 +58,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         "facts": _facts(run),
         "curves": _curves(run),
         "waiting": _waiting(run),
+        "stage_columns": ("stage", "epochs#", "time#", "first loss#", "last loss#", "validation#"),
+        "stages": _stages(run) if len(run.stages) > 1 else [],
         "settings": settings,
         "commands": [start["command"] for each in run.stages[:1] for start in each.starts],
         "circumstances": _circumstances(run),
@@ -181,6 +183,17 @@ def _measured(evaluation: Evaluation) -> list[tuple[str, str]]:
 def _curves(run: RunRecord) -> list[tuple[str, list[Plot]]]:
     chance = run.baseline.chance
     return [(each.name, training_plots(each, chance, each.name or "run")) for each in run.stages]
+
+
+def _stages(run: RunRecord) -> list[tuple[str, ...]]:
+    """A row for each stage; its validation is the last of the measure that chose the weights."""
+    rows: list[tuple[str, ...]] = []
+    for log in run.stages:
+        losses = [f"{r['loss']:.3g}" for r in log.epochs if isinstance(r.get("loss"), float)] or ["–"]
+        scored = [percent(r[f"val_{run.monitor}"]) for r in log.epochs if run.is_scored(r)] or ["–"]
+        seconds = sum((r.get("seconds") or 0.0) + (r.get("eval_seconds") or 0.0) for r in log.epochs)
+        rows.append((log.name, str(len(log.epochs)), duration(seconds), losses[0], losses[-1], scored[-1]))
+    return rows
 
 
 def _waiting(run: RunRecord) -> str:

@@ -58,6 +58,12 @@ KNOWN = {
     "kind", "epoch", "step", "lr", "loss", "top1", "samples", "bad", "seconds", "eval_seconds", "memory_mb",
     "data_wait_share", "samples_per_s",
 }  # fmt: skip
+OWN_WORDS = {  # of the losses that recipes with several record
+    "apart": "distance of policy and guide",
+    "guide_loss": "loss of the guide",
+    "answer_loss": "loss of the answer",
+    "accuracy_loss": "loss of the answer",
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,9 @@ def training_plots(log: StageLog, chance: float | None, name: str) -> list[Plot]
     plots = [_loss(log, name), _measures(log, chance, name)]
     plots.append(_by_step(log, "lr", "Learning rate", "rate", f"{name}-rate"))
     others = dict.fromkeys(key for r in log.epochs for key in r if key not in KNOWN and key[:4] != "val_")
-    plots += [_by_step(log, key, key.capitalize(), key, f"{name}-{key}") for key in list(others)[:6]]
+    for key in list(others)[:6]:
+        word = OWN_WORDS.get(key, key.replace("_", " "))
+        plots.append(_by_step(log, key, word[0].upper() + word[1:], word, f"{name}-{key}"))
     plots.append(_by_step(log, "samples_per_s", "Speed", "clips a second", f"{name}-speed"))
     return [plot for plot in plots if plot]
 

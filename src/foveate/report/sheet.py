@@ -49,7 +49,7 @@ def write_sheet_file(sheet: Image.Image, out: Path) -> Path:
 
 def caption(picture: Image.Image, text: str) -> Image.Image:
     """The picture with words in its upper left corner."""
-    font = ImageFont.load_default(size=max(12, picture.height // 14))
+    font = ImageFont.load_default(size=max(picture.height // 14, min(18, picture.width // 8)))
     draw = ImageDraw.Draw(picture)
     draw.text((6, 4), text, WHITE, font=font, stroke_width=2, stroke_fill=BLACK)
     return picture

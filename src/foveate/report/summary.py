@@ -61,12 +61,19 @@ def describe_evaluation(evaluation: Evaluation) -> str:
 
 
 def describe_training(
-    epochs: Sequence[Record], monitor: str = "top1", baseline: Baseline | None = None, planned: int = 0
+    epochs: Sequence[Record],
+    monitor: str = "top1",
+    baseline: Baseline | None = None,
+    planned: int = 0,
+    *,
+    validated: bool = False,
+    option: str = "--epochs",
 ) -> list[str]:
     """Sentences on a finished or broken-off training, the best epoch first, then what it means.
 
     epochs: the records of kind epoch in metrics.jsonl, in order. monitor: the measure that chose the best
-    weights. planned: epochs that the training should have had; 0: as many as there are.
+    weights. planned: epochs that the training should have had; 0: as many as there are. validated: whether
+    there is a validation list, scored or not yet. option: of the command line, that sets the epochs.
     """
     baseline = baseline or Baseline()
     if not epochs:
@@ -81,7 +88,7 @@ def describe_training(
         if _is_number(record.get(f"val_{monitor}"))
     ]
     if not evaluated:
-        return [_unscored(epochs), *status]
+        return [_unscored(epochs, validated), *status]
     best_epoch, best = max(evaluated, key=lambda each: (each[1], -each[0]))
     beside = f" ({baseline})" if str(baseline) else ""
     so_far = "Best so far" if unfinished else "Best"
@@ -92,7 +99,7 @@ def describe_training(
     if _diverged(epochs):
         said = _diverged_words(epochs)
     elif best <= baseline.best + 2 * noise:
-        said = _chance_words(learnt, baseline, noise)
+        said = _chance_words(learnt, baseline, noise, option)
     elif learnt is not None and learnt >= 0.8 and learnt - evaluated[-1][1] >= max(0.15, 4 * noise):
         said = (
             f"It over-fitted: {_word(monitor)} {percent(learnt)} on the training videos, "
@@ -100,7 +107,7 @@ def describe_training(
             "(--weights imagenet), freezing the backbone (--freeze backbone) or more --weight-decay."
         )
     else:
-        said = "" if unfinished else _trend_words(evaluated, best_epoch, best, noise, monitor)
+        said = "" if unfinished else _trend_words(evaluated, best_epoch, best, noise, monitor, option)
     uncertain = (
         f"With {videos:.0f} validation videos, differences below {percent(2 * noise)} may be luck."
         if videos and noise > 0.02
@@ -109,9 +116,11 @@ def describe_training(
     return [line for line in (first, said, uncertain, *status) if line]
 
 
-def _unscored(epochs: Sequence[Record]) -> str:
+def _unscored(epochs: Sequence[Record], validated: bool) -> str:
     losses = _losses(epochs)
     fell = f" The training loss went from {losses[0]:.3g} to {losses[-1]:.3g}." if losses else ""
+    if validated:
+        return f"Nothing was scored yet, so whether it learnt is not known.{fell}"
     return f"Nothing was scored, so whether it learnt is not known (give --val, a list it never sees).{fell}"
 
 
@@ -131,7 +140,7 @@ def _diverged_words(epochs: Sequence[Record]) -> str:
     return f"It diverged: the training loss grew, {low}. Try a third of --rate, or --clip-norm 5."
 
 
-def _chance_words(learnt: float | None, baseline: Baseline, noise: float) -> str:
+def _chance_words(learnt: float | None, baseline: Baseline, noise: float, option: str) -> str:
     if learnt is not None and learnt > baseline.best + max(0.3, 4 * noise):
         return (
             f"It learnt the training videos by heart ({percent(learnt)}) and nothing that holds for others. "
@@ -139,23 +148,30 @@ def _chance_words(learnt: float | None, baseline: Baseline, noise: float) -> str
         )
     return (
         "It never left chance. Are the labels right (foveate data check LIST)? Try another "
-        "--rate (three times as much, a third), weights to start from (--weights imagenet), or more epochs."
+        "--rate (three times as much, a third), weights to start from (--weights imagenet), or more epochs "
+        f"({option})."
     )
 
 
 def _trend_words(
-    evaluated: Sequence[tuple[int, float]], best_epoch: int, best: float, noise: float, monitor: str
+    evaluated: Sequence[tuple[int, float]],
+    best_epoch: int,
+    best: float,
+    noise: float,
+    monitor: str,
+    option: str,
 ) -> str:
     last_epoch, last = evaluated[-1]
     if len(evaluated) < 4:
-        return "It was evaluated too few times to say whether more epochs would help; try more --epochs."
+        more = f"try more {option}" if last_epoch < 4 else "a smaller --eval-every would show it"
+        return f"It was evaluated too few times to say whether more epochs would help; {more}."
     before = [value for epoch, value in evaluated if epoch <= last_epoch - max(1, last_epoch // 3)]
     if best_epoch > 0.8 * last_epoch and before and best > max(before) + noise / 2:
-        return f"It was still improving. Try more epochs (--epochs {2 * last_epoch} in a new folder)."
+        return f"It was still improving. Try more epochs ({option} {2 * last_epoch} in a new folder)."
     if last < best - 2 * noise:
         return (
             f"It got worse after its best epoch, to {percent(last)} at the end. Its best weights are kept; "
-            f"fewer epochs (--epochs {max(best_epoch + 1, 2)}) or more --weight-decay would do."
+            f"fewer epochs ({option} {max(best_epoch + 1, 2)}) or more --weight-decay would do."
         )
     return (
         f"It has levelled off: the last epochs brought no better {_word(monitor)}; more will not help alone."
