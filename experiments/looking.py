@@ -190,8 +190,8 @@ def settings() -> dict[str, Any]:
 EXPERIMENT = Experiment(
     name="looking",
     claim="On some hundred videos of small subjects, a patch that is learnt from labels alone beats whole "
-    "frames: a linear classifier on frozen features, and a TSM fine-tuned for one pass over the videos, which "
-    "takes four fifths of the time. Milliseconds are of a busy machine.",
+    "frames: a linear classifier on frozen features, and a TSM fine-tuned for one pass over the videos, "
+    "which takes four fifths of the time. Milliseconds are of a busy machine.",
     variants=tuple(VARIANTS),
     columns=(
         Column("top1", "top-1 %", 100),
