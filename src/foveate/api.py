@@ -113,7 +113,7 @@ class Result(Prediction):
             sheet = self._sheet()
         except (DataError, UsageError, OSError):
             return ""
-        sheet.save(buffer, "JPEG", quality=QUALITY)  # a PNG is seven times as large, in every notebook
+        sheet.save(buffer, "JPEG", quality=QUALITY)  # a PNG is six times as large, in every notebook
         data = base64.b64encode(buffer.getvalue()).decode()
         alt = f"frames of {html.escape(self.video, quote=True)}"
         return f'<img alt="{alt}" style="max-width:100%" src="data:image/jpeg;base64,{data}">'
