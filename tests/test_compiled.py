@@ -79,6 +79,8 @@ def test_who_is_sure_exits_as_early(name: str, folder: Path) -> None:
     assert plain.steps is not None and len(plain.steps.unique()) == 2
     assert same_decisions(ours, plain) and relative_error(ours.logits, plain.logits) < 1e-4
     assert ours.macs is not None and plain.macs is not None and torch.equal(ours.macs, plain.macs)
+    # policy and classifier with and without a state before them, whatever the step
+    assert engine.store.made == len(model.parts) + 2
 
 
 def test_a_part_is_not_compiled_for_ever_more_ways_of_calling_it(folder: Path) -> None:

@@ -179,9 +179,28 @@ def test_early_exit_answers_like_the_whole_and_costs_less(kind: str) -> None:
     assert torch.allclose(model(clip()), whole.logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["adafocus_small", "adafocus_v2_small"])
+@pytest.mark.parametrize("group", [2, 3, 9])
+@torch.inference_mode()
+def test_in_groups_videos_leave_later_with_the_same_answer(name: str, group: int) -> None:
+    single, grouped = small(name), small(name, exit_group=group)
+    confidence = single.output(clip()).step_logits.softmax(-1).amax(-1)  # (3, T)
+    first = float(confidence[:, 0].sort().values[1:].mean())
+    exits = (first, float(confidence[:, 1].min()) / 2, 0.0, 0.0)  # one video after one frame, two after two
+    for model in (single, grouped):
+        model.set_exits(exits)
+    alone, together = single.output(clip()), grouped.output(clip())
+    assert sorted(alone.steps.tolist()) == [1, 2, 2]
+    assert together.steps.tolist() == [min(group, FRAMES)] * 3
+    assert torch.equal(together.frames_read.sum(1), together.steps)
+    assert torch.allclose(together.logits, alone.logits, atol=1e-5)
+    assert torch.allclose(together.step_logits, alone.step_logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "cause"),
     [
+        ({"exit_group": 0}, "must be at least 1 frame"),
         ({"patch": 64}, "does not fit into a frame"),
         ({"patch": 0}, "must be at least one pixel"),
         ({"patch": -5}, "must be at least one pixel"),
@@ -414,6 +433,7 @@ DYNAMIC = KINDS | {
     "plus exits": ("adafocus_small", {"skip": True}),
     "coarse exits": ("adafocus_small", {"order": "coarse_to_fine"}),
     "v2 exits": ("adafocus_v2_small", {}),
+    "group exits": ("adafocus_small", {"exit_group": 2}),
 }
 
 

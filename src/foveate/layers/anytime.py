@@ -16,7 +16,27 @@ def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor
     return hidden, last.squeeze(0)
 
 
-class RecurrentClassifier(nn.Module):
+class AnytimeClassifier(nn.Module):
+    """What all share: `accumulate`, nearly all of the work, is the same at every step; `answer` is not.
+
+    So an engine compiles the first once for all steps.
+    """
+
+    def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, classes) and the state (B, ...) after the last frame. features: (B, T, F)."""
+        known, state = self.accumulate(features, state)
+        return self.answer(known, first), state
+
+    def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is known after each frame, (B, T, width), and the state (B, ...) after the last."""
+        raise TypeError(f"{type(self).__name__} does not implement `accumulate`")
+
+    def answer(self, known: Tensor, first: int = 0) -> Tensor:
+        """Logits (B, T, classes) from what is known after each frame, `first` frames after the start."""
+        raise TypeError(f"{type(self).__name__} does not implement `answer`")
+
+
+class RecurrentClassifier(AnytimeClassifier):
     """A GRU over the frames and a linear layer (f_C of AdaFocus, section 3.1)."""
 
     def __init__(self, features: int, num_classes: int, width: int = 1024, dropout: float = 0.5) -> None:
@@ -25,10 +45,13 @@ class RecurrentClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(width, num_classes)
 
-    def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, classes) and the state (B, width) after the last frame."""
-        hidden, state = run_gru(self.gru, features, state)
-        return self.linear(self.dropout(hidden)), state
+    def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The GRU's outputs (B, T, width) and its state (B, width)."""
+        return run_gru(self.gru, features, state)
+
+    def answer(self, known: Tensor, first: int = 0) -> Tensor:
+        logits: Tensor = self.linear(self.dropout(known))
+        return logits
 
     def states_before(self, features: Tensor) -> Tensor:
         """Hidden state before each frame of a clip, (B, T, width). features: (B, T, F)."""
@@ -45,7 +68,7 @@ class RecurrentClassifier(nn.Module):
         self.linear = nn.Linear(self.linear.in_features, num_classes)
 
 
-class MeanClassifier(nn.Module):
+class MeanClassifier(AnytimeClassifier):
     """A linear layer on each frame; the logarithm of the mean probability over the frames so far."""
 
     def __init__(self, features: int, num_classes: int, dropout: float = 0.5) -> None:
@@ -53,12 +76,16 @@ class MeanClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, num_classes)
 
-    def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T, classes); state: (B, classes), the sum of the first probabilities."""
+    def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sums of probabilities up to each frame, (B, T, classes), and to the last, (B, classes)."""
         sums = self._scores(features).cumsum(1)
         if state is not None:
             sums = sums + state.unsqueeze(1)
-        return (sums / _frame_counts(sums, first)).log(), sums[:, -1]
+        return sums, sums[:, -1]
+
+    def answer(self, known: Tensor, first: int = 0) -> Tensor:
+        """Log-probabilities (B, T, classes)."""
+        return (known / _frame_counts(known, first)).log()
 
     def states_before(self, features: Tensor) -> Tensor:
         """Sum of the probabilities of the frames before each frame of a clip, (B, T, classes)."""
@@ -84,7 +111,7 @@ def _frame_counts(rows: Tensor, first: int) -> Tensor:
     return torch.arange(first + 1, first + frames + 1, device=rows.device, dtype=rows.dtype).unsqueeze(1)
 
 
-class RunningMaxClassifier(nn.Module):
+class RunningMaxClassifier(AnytimeClassifier):
     """AdaFocusV2's classifier: embed each frame, running maximum over the frames, one linear head per step.
 
     frames: number of heads; steps after the last one use the last head.
@@ -100,15 +127,20 @@ class RunningMaxClassifier(nn.Module):
         self.width = width
         self.heads = nn.ModuleList(nn.Linear(width, num_classes) for _ in range(frames))
 
-    def forward(self, features: Tensor, state: Tensor | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, classes); state: (B, width), the maximum over the `first` frames."""
+    def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The maximum up to each frame, (B, T, width), and to the last, (B, width)."""
         embedded = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
-        last, logits = len(self.heads) - 1, []
-        for step, frame in enumerate(embedded.unbind(1), start=first):
+        known = []
+        for frame in embedded.unbind(1):
             state = frame if state is None else torch.maximum(state, frame)
-            logits.append(self.heads[min(step, last)](self.dropout(state)))
+            known.append(state)
         assert state is not None  # no clip is empty
-        return torch.stack(logits, 1), state
+        return torch.stack(known, 1), state
+
+    def answer(self, known: Tensor, first: int = 0) -> Tensor:
+        last = len(self.heads) - 1
+        frames = enumerate(known.unbind(1), start=first)
+        return torch.stack([self.heads[min(step, last)](self.dropout(frame)) for step, frame in frames], 1)
 
     def reset(self, num_classes: int) -> None:
         """New, untrained linear layers for `num_classes` classes."""

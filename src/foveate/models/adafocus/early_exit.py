@@ -53,7 +53,26 @@ def _between(ranked: Tensor, leave: int) -> float:
     return float(ranked[leave - 1] + ranked[leave]) / 2
 
 
-def check_exits(thresholds: Sequence[float], frames: int) -> None:
-    """ValueError unless there is a threshold for every frame of a clip, or none at all."""
+def hold_first_sure(step_logits: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Let the first sure answer of each video stand for the frames after it.
+
+    step_logits: (B, T, classes). thresholds: (T,). Returns the answers (B, T, classes), and which
+    videos are not sure after any of these frames, (B,).
+    """
+    unsure = step_logits.softmax(-1).amax(-1) < thresholds  # (B, T)
+    before = unsure.cumprod(1).sum(1, keepdim=True)  # frames before the first sure one
+    last = len(thresholds) - 1
+    places = torch.arange(last + 1, device=before.device).minimum(before)  # (B, T)
+    held = step_logits.gather(1, places.unsqueeze(-1).expand_as(step_logits))
+    return held, before.squeeze(1) > last
+
+
+def check_exits(thresholds: Sequence[float], frames: int, group: int = 1) -> None:
+    """ValueError unless there is a threshold for every frame of a clip, or none at all.
+
+    group: frames between two decisions, at least 1.
+    """
+    if group < 1:
+        raise ValueError(f"exit_group is {group}; it must be at least 1 frame")
     if thresholds and len(thresholds) != frames:
         raise ValueError(f"{len(thresholds)} exit thresholds do not fit a clip of {frames} frames")

@@ -6,6 +6,7 @@ training call it and differ in what they pass, such as another rule where to loo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,17 +19,17 @@ from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_b
 from foveate.backbones.parts import TemporalSlot, no_slot
 from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec, ShortPolicy
-from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, RunningMaxClassifier
+from foveate.layers.anytime import AnytimeClassifier
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, random_corners
 from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
-from foveate.models.adafocus.early_exit import check_exits
+from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
 from foveate.models.base import ModelOutput, VideoModel, same_macs
 
 Order = Literal["time", "coarse_to_fine"]
+IMAGES_AT_ONCE = 16  # maps of more leave the processor's cache, which costs more than larger products save
 Where = Literal["learned", "centre", "random"]
-StepClassifier = RecurrentClassifier | MeanClassifier | RunningMaxClassifier
 
 Place = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """(maps of the glance (B, T, C, h, w), state of the policy) -> (corners (B, T, 2), state)."""
@@ -171,14 +172,14 @@ class FocusModel(VideoModel):
     head_names: tuple[str, ...] = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
     policy: Any  # None where the place of the patch is not learnt
     skip_policy: Any  # None where f_L sees every patch
-    classifier: Any  # a StepClassifier
+    classifier: Any  # an AnytimeClassifier; None where the heads of both networks answer
 
     def __init__(
         self,
         glance: FrameNet,
         policy: nn.Module | None,
         local: FrameNet,
-        classifier: nn.Module | None,
+        classifier: AnytimeClassifier | None,
         skip_policy: nn.Module | None,
         spec: ClipSpec,
         config: Any,
@@ -194,7 +195,8 @@ class FocusModel(VideoModel):
         self.spec = spec
         self.config = config
         learnt = ["policy"] * (policy is not None) + ["skip_policy"] * (skip_policy is not None)
-        self.parts = ("glance_at", *learnt, "local_features", "classify")
+        answering = "classify" if classifier is None else "accumulate"
+        self.parts = ("glance_at", *learnt, "local_features", answering)
         self.dynamic = skip_policy is not None or bool(self.exits)
 
     @property
@@ -208,7 +210,10 @@ class FocusModel(VideoModel):
         return thresholds
 
     def set_exits(self, exits: tuple[float, ...]) -> None:
-        """Stop reading at these probabilities of the best class, one for each frame; none: read all."""
+        """Stop reading at these probabilities of the best class, one for each frame; none: read all.
+
+        How many frames are read between two decisions is `exit_group` of the configuration.
+        """
         self.config = replace(self.config, exits=exits)
         self.dynamic = self.skip_policy is not None or bool(exits)
 
@@ -266,13 +271,26 @@ class FocusModel(VideoModel):
         batch, frames = clip.shape[0], clip.shape[2]
         images, places = fold_time(clip), corners.expand(batch, frames, 2).flatten(0, 1)
         if looked is None or bool(looked.all()):
-            return self.local_features(self.cut(images, places), frames).unflatten(0, (batch, frames))
+            return self._look(self.cut(images, places), frames).unflatten(0, (batch, frames))
         chosen = looked.flatten()
         features = images.new_zeros(len(chosen), self.local.channels)
         if bool(chosen.any()):
             patches = self.cut(images[chosen], places[chosen])
-            features[chosen] = self.local_features(patches, frames).to(features.dtype)
+            features[chosen] = self._look(patches, frames).to(features.dtype)
         return features.unflatten(0, (batch, frames))
+
+    def _look(self, patches: Tensor, frames: int) -> Tensor:
+        """`local_features`, some clips at a time."""
+        pieces = patches.split(frames * self._clips_at_once(frames))
+        return torch.cat([self.local_features(piece, frames) for piece in pieces])
+
+    def glance_in_turn(self, clip: Tensor) -> Glance:
+        """`glance_at`, some clips at a time."""
+        pieces = [self.glance_at(piece) for piece in clip.split(self._clips_at_once(clip.shape[2]))]
+        return Glance(*(torch.cat(fields) for fields in zip(*pieces, strict=True)))
+
+    def _clips_at_once(self, frames: int) -> int:
+        return sys.maxsize // frames if self.training else max(1, IMAGES_AT_ONCE // frames)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""
@@ -296,8 +314,14 @@ class FocusModel(VideoModel):
 
         state: after the `first` frames before these.
         """
-        answer: tuple[Tensor, Tensor] = self.classifier(torch.cat([glance, local], dim=-1), state, first)
-        return answer
+        known, state = self.accumulate(glance, local, state)
+        logits: Tensor = self.classifier.answer(known, first)
+        return logits, state
+
+    def accumulate(self, glance: Tensor, local: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What f_C knows after each frame, and its state: all of `classify` that is alike at every step."""
+        known: tuple[Tensor, Tensor] = self.classifier.accumulate(torch.cat([glance, local], dim=-1), state)
+        return known
 
     def random_corners(self, batch: int, frames: int) -> Tensor:
         """Corners (B, T, 2), on the CPU, of patches anywhere."""
@@ -338,16 +362,22 @@ class FocusModel(VideoModel):
         return self._output_of([(torch.arange(len(frame)), seen)], [0], len(frame)), seen.state
 
     def _read_until_sure(self, clip: Tensor) -> Iterator[tuple[Tensor, FocusPass]]:
-        """Frame by frame, the numbers of the videos that are not sure yet and the pass over their frame.
+        """Group by group, the numbers of the videos that are not sure yet and the pass over their frames.
 
-        Nothing is computed for the others (conditional exit: Wang et al., CVPR 2022, section 3.4).
+        Nothing is computed for the others (conditional exit: Wang et al., CVPR 2022, section 3.4, where a
+        group is a frame). Who was sure within the group keeps the first answer that was.
         """
         check_exits(self.exits, clip.shape[2])
+        order, thresholds = torch.tensor(self.order(clip.shape[2])), torch.tensor(self.exits)
+        frames = clip.movedim(1, -1)  # (B, T, S, S, 3), as it is stored
         reading, state = torch.arange(len(clip), device=clip.device), FocusState()
-        for place, threshold in zip(self.order(clip.shape[2]), self.exits, strict=True):
-            seen = self.focus(ClipFeatures(self, clip[reading, :, place].unsqueeze(2)), state)
-            yield reading.cpu(), seen
-            unsure = seen.step_logits[:, -1].softmax(-1).amax(-1) < threshold
+        for group, limits in zip(
+            *(x.split(self.config.exit_group) for x in (order, thresholds)), strict=True
+        ):
+            chosen = frames[reading.unsqueeze(1), group.to(clip.device)].movedim(-1, 1)
+            seen = self.focus(ClipFeatures(self, chosen), state)
+            answers, unsure = hold_first_sure(seen.step_logits, limits.to(clip.device))
+            yield reading.cpu(), replace(seen, step_logits=answers)
             reading, state = reading[unsure], seen.state.of(unsure)
             if not len(reading):
                 return
@@ -414,7 +444,7 @@ class ClipFeatures:
 
     def glance(self) -> Glance:
         if self._glance is None:
-            self._glance = self._model.glance_at(self._clip)
+            self._glance = self._model.glance_in_turn(self._clip)
         return self._glance
 
     def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:

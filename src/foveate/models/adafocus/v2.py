@@ -26,13 +26,14 @@ class AdaFocusV2Config(FocusConfig):
     policy_width: int = 2048
     dropout: float = 0.2
     exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all
+    exit_group: int = 1  # frames read between two decisions; 1 as in the papers, 2 to 4 are quicker
     classifier: Literal["max", "gru"] = "max"  # f_C: running maximum with a head a step, or V1's GRU
     classifier_width: int = 4096  # of f_C
     order: Order = "coarse_to_fine"  # in which frames are read
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_exits(self.exits, self.frames)
+        check_exits(self.exits, self.frames, self.exit_group)
 
     def build(self) -> AdaFocusV2:
         """The untrained model."""
