@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import against, blvnet, decode, engines, focus, folder, fullvideo_memory, latency, loader
+from benchmarks import (
+    against,
+    blvnet,
+    decode,
+    engines,
+    exits,
+    focus,
+    folder,
+    fullvideo_memory,
+    latency,
+    loader,
+)
 from benchmarks.record import Table, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
@@ -14,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "decode": decode.run,
     "engines": engines.run,
     "engine_costs": engines.run_costs,
+    "exits": exits.run,
     "focus": focus.run,
     "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,

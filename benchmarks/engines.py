@@ -73,7 +73,7 @@ def run_costs() -> Table:
     """What compiling takes, and the first clip of the next process; each in a process of its own."""
     rows: list[dict[str, Value]] = []
     for name in MODELS:
-        for engine, kind in _variants():
+        for engine, kind in variants():
             with tempfile.TemporaryDirectory() as folder:
                 first = in_child(first_clip, name, engine, kind, folder)
                 again = in_child(first_clip, name, engine, kind, folder)
@@ -117,7 +117,7 @@ def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, V
     """The rows of one model."""
     model = made(name)
     frames = a_clip(model)
-    engines = {(engine, kind): opened(model, engine, kind, folder) for engine, kind in _variants()}
+    engines = {(engine, kind): opened(model, engine, kind, folder) for engine, kind in variants()}
     outputs = {variant: engine.run(frames) for variant, engine in engines.items()}
     calls: dict[str, Callable[[], float]] = {
         " ".join(variant): partial(seconds, partial(engine.run, frames))
@@ -160,7 +160,8 @@ def matrix_rates() -> dict[str, float]:
     return rates
 
 
-def _variants() -> list[tuple[str, Precision]]:
+def variants() -> list[tuple[str, Precision]]:
+    """Those of `VARIANTS` that this machine can run."""
     return [
         (engine, kind)
         for engine, kind in VARIANTS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 
@@ -93,6 +93,9 @@ def open_engine(
     seconds to measure a model that it has not met on this machine. UsageError for an unknown name, or an
     engine that is not installed or lacks the precision.
     """
+    kinds = get_args(Precision)
+    if precision not in (None, *kinds):
+        raise UsageError(f"--precision {precision}", "no engine has it", f"choose {' or '.join(kinds)}")
     if name == "auto":
         from foveate.infer.choice import open_fastest
 
