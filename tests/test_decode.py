@@ -125,6 +125,14 @@ def test_only_needed_frames_are_converted_and_whole_groups_are_skipped(long_clip
         assert video.frames_decoded - before <= 15 + 4  # neighbouring groups: one pass, no frame twice
 
 
+def test_no_frame_of_a_small_file_is_decoded_twice(long_clip):
+    """What opening has decoded is where the first read goes on; a file that is not small seeks back."""
+    with open_video(long_clip) as video:
+        assert codes(video.read(range(video.info.frames))) == list(range(video.info.frames))
+        assert video.frames_decoded == video.info.frames
+        assert codes(video.read([0, 1])) == [0, 1]
+
+
 def test_picking_stops_at_the_last_frame_and_holds_none(long_clip):
     with open_video(long_clip) as video:
         before = video.frames_decoded

@@ -39,7 +39,8 @@ def test_each_frame_is_the_nearest_key_frame_and_few_are_decoded(clips):
         abs(k - i) == min(abs(i - key) for key in KEYS) for k, i in zip(clip, sampled, strict=True)
     )
     assert fast.windows[0].keyframes and not exact.windows[0].keyframes
-    assert fast.facts.frames_decoded == 7 < exact.facts.frames_decoded  # each, and the first once more
+    assert fast.facts.frames_decoded <= len(KEYS) + 3  # each, and what comes out with the first
+    assert exact.facts.frames_decoded > 50
     with open_video(clips["bikes.mp4"]) as video:
         assert video.key_frames.tolist() == KEYS
         assert fast.windows[0].times == tuple(video.times[list(clip)])

@@ -479,6 +479,13 @@ def test_the_best_epoch_comes_first_beside_guessing() -> None:
 def test_over_fitting_shows_both_numbers() -> None:
     said = " ".join(describe_training(history([0.33] * 5, [0.5, 0.9, 1, 1, 1]), "top1", CHANCE))
     assert "100 % on the training videos, 33 % on the validation videos" in said
+    assert "--weights imagenet" in said
+
+
+def test_weights_that_are_in_use_are_not_advised() -> None:
+    for measured, learnt in (([0.33] * 5, [0.5, 0.9, 1, 1, 1]), ([0.1] * 5, None), ([0.1] * 5, [1] * 5)):
+        said = " ".join(describe_training(history(measured, learnt), "top1", CHANCE, from_scratch=False))
+        assert "weights to start from" not in said
 
 
 def test_a_run_that_was_stopped_or_not_evaluated() -> None:

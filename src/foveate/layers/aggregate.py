@@ -118,12 +118,19 @@ class TemporalAggregation(nn.Module):
 
     def _mix_traced(self, maps: Tensor, num_frames: int, taps: Sequence[Tap]) -> Tensor:
         """`_mix` in operations that compilers are good at."""
-        groups = 1 if self.config.full else taps[0][1].shape[0]
-        mixed = F.conv2d(maps, taps[0][1], groups=groups)
-        for offset, weight in taps[1:]:
-            scaled = moved_in_batch(F.conv2d(maps, weight, groups=groups), num_frames, offset)
+        mixed = self._scaled(maps, num_frames, taps[0])
+        for tap in taps[1:]:
+            scaled = self._scaled(maps, num_frames, tap)
             mixed = torch.maximum(mixed, scaled) if self.config.method == "max" else mixed + scaled
         return F.relu(mixed)
+
+    def _scaled(self, maps: Tensor, num_frames: int, tap: Tap) -> Tensor:
+        offset, weight = tap
+        if self.config.full:
+            maps = F.conv2d(maps, weight)
+            return moved_in_batch(maps, num_frames, offset) if offset else maps
+        factors = weight.squeeze(-1)  # (C, 1, 1)
+        return moved_in_batch(maps, num_frames, offset, factors) if offset else maps * factors
 
     def _scale(self, clip: Tensor, weight: Tensor) -> Tensor:
         weight = weight.to(clip.dtype)  # under autocast the maps are of lower precision

@@ -7,13 +7,31 @@ clip, pass the state (B, ...) that the previous call returned and `first`, the n
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from foveate.layers.temporal import is_traced
 
 
 def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run a one-layer GRU on features (B, T, F): outputs (B, T, width) and the last state (B, width)."""
+    if is_traced():
+        return _run_traced(gru, features, state)
     hidden, last = gru(features, None if state is None else state.unsqueeze(0).contiguous())
     return hidden, last.squeeze(0)
+
+
+def _run_traced(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`run_gru` step by step, for compilers: a GRU of OpenVINO in bfloat16 takes ten times as long."""
+    outputs = []
+    hidden = features.new_zeros(features.shape[0], gru.hidden_size) if state is None else state
+    for given in F.linear(features, gru.weight_ih_l0, gru.bias_ih_l0).unbind(1):
+        reset, update, new = given.chunk(3, -1)
+        own_reset, own_update, own_new = F.linear(hidden, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, -1)
+        new = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+        hidden = new + torch.sigmoid(update + own_update) * (hidden - new)
+        outputs.append(hidden)
+    return torch.stack(outputs, 1), hidden
 
 
 class AnytimeClassifier(nn.Module):

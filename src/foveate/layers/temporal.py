@@ -22,17 +22,16 @@ def is_traced() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
-def moved_in_batch(maps: Tensor, num_frames: int, offset: int) -> Tensor:
+def moved_in_batch(maps: Tensor, num_frames: int, offset: int, weight: Tensor | None = None) -> Tensor:
     """The map of the frame `offset` later in the place of each map (B*T, C, H, W); 0 outside the clip.
 
-    For compilers: they keep images channels-last, and copy them twice for a view with time as a dimension of
-    its own. PyTorch is faster with that view.
+    weight: (C, 1, 1), a factor for each channel. For compilers: they keep images channels-last, and copy them
+    twice for a view with time as a dimension of its own. PyTorch is faster with that view.
     """
     places = torch.arange(maps.shape[0], device=maps.device) % num_frames + offset
     inside = ((places >= 0) & (places < num_frames)).to(maps.dtype).view(-1, 1, 1, 1)
-    before, after = max(0, -offset), max(0, offset)
-    moved = F.pad(maps[after : maps.shape[0] - before], (0, 0, 0, 0, 0, 0, before, after))
-    return moved * inside
+    moved = F.pad(maps, (0, 0, 0, 0, 0, 0, -offset, offset))  # cuts one end: one copy, not two
+    return moved * (inside if weight is None else inside * weight)
 
 
 class StreamMemory:

@@ -90,6 +90,7 @@ class RunRecord:
             planned,
             validated=bool(self.settings.get("val") or self.settings.get("val_share")),
             option=self._epochs_option(log.name),
+            from_scratch=not self.settings.get("weights"),
         )
         if log.name:
             before = ":" if self.best is not None else " went"
@@ -116,6 +117,11 @@ class RunRecord:
         usual = _flat(_defaults(self.settings))
         found = {name: value for name, value in _flat(self.settings).items() if usual.get(name, ...) != value}
         return {name: _text(value) for name, value in found.items()} | self._extensions()
+
+    def setting(self, name: str) -> str:
+        """The value of a setting; a dash for one that the recipe of this run does not have."""
+        own = _flat(self.settings)
+        return _text(own[name]) if name in own else "–"
 
     def _extensions(self) -> dict[str, str]:
         """What was changed as the run went on, by setting and epoch."""

@@ -325,9 +325,11 @@ def _compared_plots(runs: Mapping[str, RunRecord], word: str) -> list[Plot]:
 
 
 def _different_settings(runs: Mapping[str, RunRecord]) -> list[tuple[str, ...]]:
-    changed = [run.changed_settings() for run in runs.values()]
-    names = sorted({name for own in changed for name in own} - {"out"})
-    rows = [(name, *(own.get(name, "default") for own in changed)) for name in names]
+    changed = {run.folder: run.changed_settings() for run in runs.values()}
+    names = sorted({name for own in changed.values() for name in own} - {"out"})
+    rows = [
+        (name, *(changed[run.folder].get(name, run.setting(name)) for run in runs.values())) for name in names
+    ]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from foveate.train.evaluation import Evaluation
 
 Record = Mapping[str, Any]  # an epoch of metrics.jsonl
+PRETRAINED = "weights to start from (--weights imagenet), "
 WORDS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean of classes", "mAP": "mAP"}
 
 
@@ -68,12 +69,14 @@ def describe_training(
     *,
     validated: bool = False,
     option: str = "--epochs",
+    from_scratch: bool = True,
 ) -> list[str]:
     """Sentences on a finished or broken-off training, the best epoch first, then what it means.
 
     epochs: the records of kind epoch in metrics.jsonl, in order. monitor: the measure that chose the best
     weights. planned: epochs that the training should have had; 0: as many as there are. validated: whether
     there is a validation list, scored or not yet. option: of the command line, that sets the epochs.
+    from_scratch: whether the training began without pretrained weights, so that these can be advised.
     """
     baseline = baseline or Baseline()
     if not epochs:
@@ -95,16 +98,16 @@ def describe_training(
     first = f"{so_far}: epoch {best_epoch} of {planned}, validation {_word(monitor)} {percent(best)}{beside}."
     videos = next((r["val_n_ok"] for r in reversed(epochs) if r.get("val_n_ok")), 0)
     noise = max(math.sqrt(best * (1 - best) / videos), 1 / videos) if videos else 0.02
-    learnt = _latest(epochs, monitor)
+    learnt, pretrained = _latest(epochs, monitor), PRETRAINED if from_scratch else ""
     if _diverged(epochs):
         said = _diverged_words(epochs)
     elif best <= baseline.best + 2 * noise:
-        said = _chance_words(learnt, baseline, noise, option)
+        said = _chance_words(learnt, baseline, noise, option, pretrained)
     elif learnt is not None and learnt >= 0.8 and learnt - evaluated[-1][1] >= max(0.15, 4 * noise):
         said = (
             f"It over-fitted: {_word(monitor)} {percent(learnt)} on the training videos, "
-            f"{percent(evaluated[-1][1])} on the validation videos. Try more videos, weights to start from "
-            "(--weights imagenet), freezing the backbone (--freeze backbone) or more --weight-decay."
+            f"{percent(evaluated[-1][1])} on the validation videos. Try more videos, {pretrained}"
+            "freezing the backbone (--freeze backbone) or more --weight-decay."
         )
     else:
         said = "" if unfinished else _trend_words(evaluated, best_epoch, best, noise, monitor, option)
@@ -140,16 +143,17 @@ def _diverged_words(epochs: Sequence[Record]) -> str:
     return f"It diverged: the training loss grew, {low}. Try a third of --rate, or --clip-norm 5."
 
 
-def _chance_words(learnt: float | None, baseline: Baseline, noise: float, option: str) -> str:
+def _chance_words(
+    learnt: float | None, baseline: Baseline, noise: float, option: str, pretrained: str
+) -> str:
     if learnt is not None and learnt > baseline.best + max(0.3, 4 * noise):
         return (
             f"It learnt the training videos by heart ({percent(learnt)}) and nothing that holds for others. "
-            "Are the labels of the two lists the same classes? Try more videos, or weights to start from."
+            f"Are the labels of the two lists the same classes? Try {pretrained}more videos."
         )
     return (
         "It never left chance. Are the labels right (foveate data check LIST)? Try another "
-        "--rate (three times as much, a third), weights to start from (--weights imagenet), or more epochs "
-        f"({option})."
+        f"--rate (three times as much, a third), {pretrained}or more epochs ({option})."
     )
 
 

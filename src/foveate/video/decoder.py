@@ -7,6 +7,7 @@ limit are never allocated.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -45,6 +46,8 @@ class Decoder:
         self.errors: list[str] = []  # the message of each undecodable packet
         self.decoded = 0  # frames
         self.moved = False  # from the beginning of the file
+        self._packets: list[av.Packet] | None = None  # from the beginning to the end, to go through again
+        self._begun: deque[list[av.VideoFrame]] = deque()  # what the first of them gave, decoded already
         self._limits = limits
         self.container = _open(file, limits)
         try:
@@ -77,6 +80,11 @@ class Decoder:
         return float(self.stream.time_base or 0)
 
     @property
+    def file_size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
     def family(self) -> set[str]:
         """FFmpeg's names of the container format, such as {"mov", "mp4", "m4a", ..}."""
         return set(self.container.format.name.split(","))
@@ -91,11 +99,25 @@ class Decoder:
         except FAILURES as error:
             raise DecodeError(self.name, *self._file.explain(error)) from error
 
+    def rewind(self, packets: list[av.Packet], begun: list[list[av.VideoFrame]]) -> None:
+        """Go on as if nothing had been read: `packets` are all of the stream, in file order.
+
+        begun: the frames that came out at each of the first packets, which are not decoded again.
+        """
+        self.moved, self._packets, self._begun = False, packets, deque(begun)
+
+    @property
+    def begun(self) -> int:
+        """How many of the next packets were decoded before `rewind`; all of them have to be gone through."""
+        return len(self._begun)
+
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """Decode a packet: the frames it completes, or none for a damaged packet, which is counted.
 
         None, like an empty packet, gives the frames that are held back.
         """
+        if self._begun:
+            return self._begun.popleft()
         try:
             frames = self.stream.codec_context.decode(packet)
         except (av.error.ArgumentError, MemoryError) as error:  # how FFmpeg says that max_pixels is exceeded
@@ -140,10 +162,15 @@ class Decoder:
 
     def own_packets(self) -> Iterator[av.Packet]:
         """Yield the packets of the video stream in file order, then an empty one."""
+        if self._packets is not None:
+            packets, self._packets, self.moved = self._packets, None, True
+            return iter(packets)
         return (packet for packet in self.packets() if packet.stream is self.stream)
 
     def seek(self, pts: int) -> None:
         """Seek to the last key frame at or before a presentation time, in ticks of the stream."""
+        self._packets = None
+        self._begun.clear()
         try:
             self.container.seek(pts, stream=self.stream)
         except FAILURES as error:

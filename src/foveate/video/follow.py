@@ -59,14 +59,15 @@ def _by_time(decoder: Decoder, index: FrameIndex, start: int, run: NDArray[np.in
     if start or decoder.moved:
         decoder.seek(first)
     for packet in decoder.own_packets():
-        if packet.pts in needless:
+        if packet.pts in needless and not decoder.begun:
             continue
         if packet.size and packet.pts is None:
             raise IndexMismatch
         if packet.pts is not None and packet.pts >= first:
             heappush(due, packet.pts)
             unsent.discard(packet.pts)
-        for frame in decoder.decode(packet) if unsent else decoder.decode_last(packet):
+        last = not unsent and decoder.begun <= 1
+        for frame in decoder.decode_last(packet) if last else decoder.decode(packet):
             if frame.pts is not None and frame.pts < first:
                 continue
             if not due or heappop(due) != frame.pts:

@@ -22,6 +22,7 @@ NO_TIME = np.iinfo(np.int64).min
 EXACT_TIMES = {"mov", "matroska", "flv"}  # containers whose packets have the times of their frames
 MAX_REORDER = 32  # packets between storage and display order; no codec needs more
 SEEK_COST = 8  # frames; a seek discards about as many that the decoder has buffered
+KEPT_BYTES = 16 << 20  # of packets that stay in memory until the first read
 NOT_CODED = 19  # bytes; MPEG-4 packets up to this size may contain no frame
 
 
@@ -85,9 +86,13 @@ class Packets:
 
 
 def read_packets(decoder: Decoder, limits: Limits) -> Packets:
-    """Read all packets and decode only as many as the first frame needs."""
+    """Read all packets and decode only as many as the first frame needs.
+
+    The decoder of a small file then goes on from there, so that nothing is read or decoded twice.
+    """
     packets, syntax = Packets(), H264Packets.of(decoder.stream.codec_context)
     ends: dict[int, int] = {}  # of each stream, in its ticks
+    small, own, begun = decoder.file_size <= KEPT_BYTES, [], []
     for packet in decoder.packets():
         if packet.pts is not None and not packet.is_discard:
             end = packet.pts + (packet.duration or 0)
@@ -99,10 +104,15 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
         if len(packets.times) > limits.max_frames:
             cause = f"more than {limits.max_frames} frames"
             raise DecodeError(decoder.name, cause, "cut it into shorter videos")
+        if small:
+            own.append(packet)
         if packets.frame is None:
             whole = syntax is not None and len(packets.times) == 1  # packets of a picture, not of a field
-            frames = decoder.decode_alone(packet) if whole else decoder.decode(packet)
+            frames = decoder.decode_alone(packet) if whole and not small else decoder.decode(packet)
             packets.frame = next(iter(frames), None)
+            begun.append(frames)
+    if small:
+        decoder.rewind(own, begun)
     streams = decoder.container.streams
     packets.end_s = max((float(end * (streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
     return packets
