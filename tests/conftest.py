@@ -21,6 +21,13 @@ THREADS = max(1, (os.cpu_count() or 1) // WORKERS)
 torch.set_num_threads(THREADS)
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of the processes that tests start
 
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests compile and count does not go to the user's folder, and nothing is found there."""
+    os.environ["FOVEATE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 CLIPS = ("carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4")
 
 

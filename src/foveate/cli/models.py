@@ -14,7 +14,7 @@ from foveate.data.class_names import read_class_names
 from foveate.errors import UsageError
 from foveate.measure.cost import count_macs, count_parameters, measure_latency, peak_memory_mb
 from foveate.models.base import VideoModel
-from foveate.models.zoo import MODELS, create_model, model_spec
+from foveate.models.zoo import MODELS, create_model, create_outline, model_spec
 from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
 from foveate.weights.load import known_weights
@@ -30,8 +30,7 @@ else:
 def catalogue_row(name: str) -> dict[str, object]:
     """What `foveate models` prints of a model, kept in models/catalogue.json by docs/make_tables.py."""
     known = MODELS[name]
-    with torch.device("meta"):  # shapes alone, with which counting costs no arithmetic
-        model = create_model(name)
+    model = create_outline(name)  # counting with shapes alone costs no arithmetic
     spec = model.spec
     return {
         "name": name,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options do
     from foveate.models.base import VideoModel
     from foveate.report.results import ClassRow
 
-MEASURE_FROM = 8  # videos, for which the seconds that --engine auto measures come in again
+MEASURE_FROM = 32  # videos, for which the seconds that --engine auto measures come in again
 MANY = 20  # frames to name in a line; JSON names them all
 
 
@@ -59,7 +59,7 @@ def predict(
     keyframes: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
-    engine: str = "eager",
+    engine: str = "auto",
     precision: Precision | None = None,
     device: str = "cpu",
     csv: bool = False,
@@ -91,8 +91,8 @@ def predict(
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
-            takes the fastest.
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
+            which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
         device: cpu or cuda.
@@ -124,7 +124,7 @@ def predict(
         measure=many,
         keyframes=keyframes,
     )
-    say_chosen(engine, predictor.engine)
+    say_chosen(predictor.engine)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -142,9 +142,9 @@ def predict(
     return DataError.exit_code if refused else 0
 
 
-def say_chosen(name: str, engine: Engine) -> None:
-    """Say what --engine auto has chosen, and why."""
-    if name == "auto":
+def say_chosen(engine: Engine) -> None:
+    """Say what --engine auto has chosen, and why, if it had a choice."""
+    if engine.about.startswith("auto: "):
         say(engine.about)
 
 
@@ -171,7 +171,7 @@ def features(
     resize: int | None = None,
     template: str | None = None,
     keyframes: bool = False,
-    engine: str = "eager",
+    engine: str = "auto",
     precision: Precision | None = None,
     device: str = "cpu",
     json: bool = False,
@@ -193,8 +193,8 @@ def features(
         keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
             exact. The answer says so, and which frames were read.
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
-            takes the fastest.
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
+            which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
         device: cpu or cuda.
@@ -212,7 +212,7 @@ def features(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     runner = open_engine(net, engine, device_named(device), precision, len(sources) >= MEASURE_FROM)
-    say_chosen(engine, runner)
+    say_chosen(runner)
     needed, chunks = net.frames_needed, net.takes_chunks
     reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
     rows = []
@@ -252,7 +252,7 @@ def evaluate(
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
-    engine: str = "eager",
+    engine: str = "auto",
     precision: Precision | None = None,
     device: str = "cpu",
     predictions: Path | None = None,
@@ -281,8 +281,8 @@ def evaluate(
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several.
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto measures once and
-            takes the fastest.
+            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
+            which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
         device: cpu or cuda.
@@ -308,7 +308,7 @@ def evaluate(
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
     runner = open_engine(net, engine, device_named(device), precision, len(listed.entries) >= MEASURE_FROM)
-    say_chosen(engine, runner)
+    say_chosen(runner)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -74,14 +76,18 @@ class ArtefactStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def remember(self, facts: Mapping[str, str], value: Any) -> None:
-        """Keep a value that JSON can hold for `recall`; where nothing can be written, nothing is kept."""
+    def remember(self, facts: Mapping[str, str], value: Any, quiet: bool = False) -> None:
+        """Keep a value that JSON can hold for `recall`; where nothing can be written, nothing is kept.
+
+        quiet: without a warning then.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.folder / f"{digest(facts)}.json") as part:
                 part.write_text(json.dumps(dict(facts) | {"value": value}, indent=1) + "\n")
         except (OSError, OutputError) as error:
-            log.warning("%s: cannot be written (%s); nothing is remembered", self.folder, _reason(error))
+            level = logging.DEBUG if quiet else logging.WARNING
+            log.log(level, "%s: cannot be written (%s); nothing is remembered", self.folder, _reason(error))
 
 
 def digest(facts: Mapping[str, str]) -> str:
@@ -89,19 +95,51 @@ def digest(facts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()[:32]
 
 
+class KnownMacs:
+    """Multiply-adds of a model's parts, kept for the next process.
+
+    Counting them loads PyTorch's compiler, which takes a second.
+    """
+
+    def __init__(self, model: VideoModel) -> None:
+        self._store = ArtefactStore()
+        self._facts = facts_of_structure(model) | {"kept": "multiply-adds"}
+        self._known = model.known_macs
+        found = self._store.recall(self._facts)
+        if isinstance(found, dict):
+            self._known.update({key: macs for key, macs in found.items() if isinstance(macs, int)})
+        self._kept = len(self._known)
+
+    def keep(self) -> None:
+        """Write what has been counted since."""
+        if len(self._known) > self._kept:
+            self._kept = len(self._known)
+            self._store.remember(self._facts, self._known, quiet=True)
+
+
 def facts_of(model: VideoModel) -> dict[str, str]:
     """What a compiled part of a model depends on, apart from compiler and call: the model, code, machine."""
     weights = hashlib.sha256()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    for _, tensor in _tensors(model):
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return facts_of_structure(model) | {"weights": weights.hexdigest(), "processor": processor()}
+
+
+def facts_of_structure(model: VideoModel) -> dict[str, str]:
+    """What the operations of a model and their shapes depend on."""
+    shapes = [f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in _tensors(model)]
     return {
-        "model": f"{type(model).__name__} {model.name} {model.config!r} {model.spec!r}",
-        "weights": weights.hexdigest(),
+        "model": f"{type(model).__name__} {model.name} {getattr(model, 'config', None)!r} {model.spec!r}",
+        "shapes": hashlib.sha256("\n".join(shapes).encode()).hexdigest(),
         "code": _code(),
+        "own code": _own_code(model),
         "torch": version("torch"),
-        "processor": processor(),
     }
+
+
+def _tensors(model: VideoModel) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 @cache
@@ -124,6 +162,17 @@ def _code() -> str:
         for path in sorted((root / folder).rglob("*.py")):
             found.update(path.read_bytes())
     return found.hexdigest()
+
+
+def _own_code(model: VideoModel) -> str:
+    """Digest of the files of all modules that are neither ours nor PyTorch's; without a file, a new one."""
+    names = {type(module).__module__ for module in model.modules()}
+    own = sorted(name for name in names if name.partition(".")[0] not in ("foveate", "torch"))
+    found = hashlib.sha256()
+    for name in own:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        found.update(Path(file).read_bytes() if file else os.urandom(16))
+    return found.hexdigest() if own else ""
 
 
 def _read_checked(path: Path, read: Callable[[Path], T]) -> T:

@@ -65,25 +65,27 @@ def open_fastest(
     measure: bool = True,
     folder: Path | None = None,
 ) -> Engine:
-    """The fastest engine for a model; `about` says why.
+    """The fastest engine for a model; `about` says why if there was a choice.
 
     precision: to choose among engines of this one only. measure: whether to measure if nothing is remembered;
-    otherwise eager. folder: of compiled parts and memory; None: beside the downloads.
+    otherwise eager, as on a GPU. folder: of compiled parts and memory; None: beside the downloads.
     """
     plain = precision or "fp32"
     if torch.device(device).type != "cpu":
-        return _explained(EagerEngine(model, device, plain), f"eager {plain}: the others need the CPU")
+        return EagerEngine(model, device, plain)  # the others need the CPU
     store = ArtefactStore(folder)
     facts = facts_of(model) | {"engines": _installed(), "asked": str(precision)}
     facts["threads"] = str(torch.get_num_threads())
     choice = _choice_of(store.recall(facts))
     if choice is None and not measure:
-        return _explained(EagerEngine(model, device, plain), f"eager {plain}: not measured for so few videos")
+        return EagerEngine(model, device, plain)
     if choice is None:
         log.info("%s: measuring engines", model.name)
         choice = fastest(model, precision, folder)
         store.remember(facts, asdict(choice))
-    return _explained(_open(model, choice.engine, choice.precision, folder), choice.reason)
+    engine = _open(model, choice.engine, choice.precision, folder)
+    engine.about = f"auto: {choice.reason}"
+    return engine
 
 
 def fastest(model: VideoModel, precision: Precision | None = None, folder: Path | None = None) -> Choice:
@@ -179,11 +181,6 @@ def _open(model: VideoModel, name: str, precision: Precision, folder: Path | Non
     if name == "eager":
         return EagerEngine(model, "cpu", precision)
     return CompiledEngine(model, name, "cpu", precision, folder)
-
-
-def _explained(engine: Engine, reason: str) -> Engine:
-    engine.about = f"auto: {reason}"
-    return engine
 
 
 def _installed() -> str:

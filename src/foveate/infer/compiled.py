@@ -6,7 +6,9 @@ patches) may be of any size in each call; the other dimensions and the plain val
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,26 +94,41 @@ class CompiledPart:
         return self._ways[key](leaves)
 
     def _compiled(self, way: Way, leaves: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
-        try:  # tracing takes as long as running, so on as little as the part takes
-            examples = way.examples([1] * len(leaves))
-            answer = self._answer_to(way.inputs(examples))
-        except RuntimeError:  # it wants the frames of a clip together
-            examples = way.examples([len(leaf) if isinstance(leaf, Tensor) else 0 for leaf in leaves])
-            answer = self._answer_to(way.inputs(examples))
-        graph = Graph(self._model, self._part, way)
         facts = {**self._facts, "part": self._part, "way": way.key}
-        make = partial(self._make, graph, [way.stored(*pair) for pair in way.tensors(examples)])
+        answer = self._answer(way, leaves, facts)
+        make = partial(self._make, way, leaves)
         read = partial(self._compiler.load, precision=self._precision)
         run = self._store.load(facts, self._compiler.suffix, make, read)
         return partial(_call, run, way, *tree_flatten(answer))
 
-    def _answer_to(self, inputs: Any) -> Any:
-        """What the part returns, without values. It costs little, and the model may refuse the input here."""
-        return shapes_from_shapes(self._model, self._part, inputs)
+    def _answer(self, way: Way, leaves: Sequence[Any], facts: Mapping[str, str]) -> Any:
+        """What the part returns, without values; the model may refuse the input here.
 
-    def _make(self, graph: nn.Module, examples: Sequence[Tensor], path: Path) -> None:
+        It is kept for the next process, because finding it loads PyTorch's compiler, which takes a second.
+        """
+        known = self._store.recall(facts)
+        with suppress(LookupError, TypeError):
+            return restored(known)
+        _, answer = self._example(way, leaves)
+        if (kept := outline(answer)) is not None:
+            self._store.remember(facts, kept, quiet=True)
+        return answer
+
+    def _example(self, way: Way, leaves: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Leaves of a call that is as small as the part takes, and what it returns, without values."""
+        try:  # tracing takes as long as running
+            examples = way.examples([1] * len(leaves))
+            answer = shapes_from_shapes(self._model, self._part, way.inputs(examples))
+        except RuntimeError:  # it wants the frames of a clip together
+            examples = way.examples([len(leaf) if isinstance(leaf, Tensor) else 0 for leaf in leaves])
+            answer = shapes_from_shapes(self._model, self._part, way.inputs(examples))
+        return examples, answer
+
+    def _make(self, way: Way, leaves: Sequence[Any], path: Path) -> None:
+        leaves, _ = self._example(way, leaves)
+        examples = [way.stored(*pair) for pair in way.tensors(leaves)]
         try:
-            self._compiler.compile(graph, examples, self._precision, path)
+            self._compiler.compile(Graph(self._model, self._part, way), examples, self._precision, path)
         except (FoveateError, OSError):
             raise
         except Exception as error:  # of whatever kind a foreign library raises
@@ -194,6 +211,31 @@ def _call(run: Run, way: Way, answer: list[Any], structure: TreeSpec, leaves: Se
     """Run a compiled way on the leaves of a call. answer: leaves of the result, empty where tensors go."""
     found = iter(run([way.stored(*pair) for pair in way.tensors(leaves)]))
     return tree_unflatten([next(found) if isinstance(leaf, Tensor) else leaf for leaf in answer], structure)
+
+
+def outline(answer: Any) -> Any:
+    """What JSON can hold of an answer, without its values; None for what `restored` could not make again."""
+    if isinstance(answer, Tensor):
+        return {"tensor": True}
+    if isinstance(answer, tuple):
+        items = [outline(item) for item in answer]
+        kind = type(answer)
+        named = {} if kind is tuple else {"type": [kind.__module__, kind.__qualname__]}
+        return None if None in items else {"items": items, **named}
+    return {"value": answer} if answer is None or isinstance(answer, bool | int | float | str) else None
+
+
+def restored(kept: Any) -> Any:
+    """The answer, empty in place of tensors, of an `outline`; LookupError or TypeError for anything else."""
+    if "tensor" in kept:
+        return torch.empty(0)
+    if "items" not in kept:
+        return kept["value"]
+    items = [restored(item) for item in kept["items"]]
+    if "type" not in kept:
+        return tuple(items)
+    module, name = kept["type"]
+    return vars(sys.modules[module])[name](*items)  # of a module that the model has loaded
 
 
 def first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from foveate.choices import Precision
 from foveate.errors import UsageError
+from foveate.infer.artefacts import KnownMacs
 from foveate.models.base import Frames, ModelOutput, VideoModel
 
 COMPILING = ("openvino", "onnxruntime", "compile")
@@ -51,12 +52,15 @@ class EagerEngine:
         self.model = model.to(self.device).eval()
         self.precision = precision
         self.about = f"eager {precision}"
+        self._macs = KnownMacs(model)
 
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.model.output(self.model.prepare(frames, self.device))
+            output = self.model.output(self.model.prepare(frames, self.device))
+        self._macs.keep()
+        return output
 
     def warmup(self, views: int = 1) -> None:
         self.run(torch.zeros(clip_shape(self.model, views), dtype=torch.uint8))
@@ -76,7 +80,7 @@ def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> Vi
     """
     clone = copy.copy(model)
     clone.__dict__["_modules"] = {name: part for name, part in model._modules.items() if name not in parts}
-    clone.__dict__ |= {**parts, "part_macs": model.part_macs}
+    clone.__dict__ |= {**parts, "part_macs": model.part_macs, "_known_macs": model.known_macs}
     return clone
 
 

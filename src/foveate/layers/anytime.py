@@ -23,11 +23,13 @@ def run_gru(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor
 
 def _run_traced(gru: nn.GRU, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     """`run_gru` step by step, for compilers: a GRU of OpenVINO in bfloat16 takes ten times as long."""
+    weights: tuple[Tensor, ...] = tuple(gru.parameters())
+    of_input, of_state, input_bias, state_bias = weights
     outputs = []
     hidden = features.new_zeros(features.shape[0], gru.hidden_size) if state is None else state
-    for given in F.linear(features, gru.weight_ih_l0, gru.bias_ih_l0).unbind(1):
+    for given in F.linear(features, of_input, input_bias).unbind(1):
         reset, update, new = given.chunk(3, -1)
-        own_reset, own_update, own_new = F.linear(hidden, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, -1)
+        own_reset, own_update, own_new = F.linear(hidden, of_state, state_bias).chunk(3, -1)
         new = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
         hidden = new + torch.sigmoid(update + own_update) * (hidden - new)
         outputs.append(hidden)

@@ -134,13 +134,18 @@ class VideoModel(nn.Module):
 
         part: a name in `parts`. inputs: tensors, whose values do not matter, plain values, or tuples of both.
         """
-        known: dict[Any, int] = self.__dict__.setdefault("_part_macs", {})
         values, structure = tree_flatten(inputs)
         shapes = tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in values)
-        key = (part, shapes, str(structure), self.num_classes)
+        key, known = f"{part} {shapes} {structure} {self.num_classes}", self.known_macs
         if key not in known:
             known[key] = macs_from_shapes(self, part, inputs)
         return known[key]
+
+    @property
+    def known_macs(self) -> dict[str, int]:
+        """What `part_macs` has counted so far, by part and shapes; engines keep it for the next process."""
+        found: dict[str, int] = self.__dict__.setdefault("_known_macs", {})
+        return found
 
 
 def all_read(clip: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ import fnmatch
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch.overrides import TorchFunctionMode
+
 from foveate.config import from_dict, nearest, to_dict
 from foveate.errors import UsageError
 from foveate.models.adafocus.tsm import AdaFocusTSMConfig
@@ -393,6 +396,25 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
         raise UsageError(f"model {name}", str(error)) from error
     model.name = name
     return model
+
+
+def create_outline(name: str) -> VideoModel:
+    """`create_model` without values: all tensors lie on PyTorch's meta device, which has shapes alone."""
+    with torch.device("meta"), _Uninitialised():
+        return create_model(name)
+
+
+RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)  # some of torch.nn.init are seen only by these
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out random numbers, which on the meta device take seconds, as they load PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in RANDOM or getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _check_positive(config: Any, subject: str) -> None:

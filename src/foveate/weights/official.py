@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foveate.errors import ModelFileError
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_model, model_spec
+from foveate.models.zoo import create_model, create_outline, model_spec
 from foveate.weights.addresses import class_names
 from foveate.weights.container import read_container, state_dict_of
 from foveate.weights.origins import ORIGINS, Origin, find_origin, get_origin
@@ -86,8 +85,7 @@ def _unwrapped(
     state: dict[str, Tensor], name: str, origin: Origin | None, path: Path
 ) -> tuple[dict[str, Tensor], Origin]:
     """The state dict without what wraps the network, and its origin: those that fit the model best."""
-    with torch.device("meta"):
-        wanted = create_model(name).state_dict().keys()
+    wanted = create_outline(name).state_dict().keys()
     forms, rest = [state], state
     for _ in range(3):
         first = Counter(key.partition(".")[0] for key in rest).most_common(1)[0][0]
