@@ -14,8 +14,10 @@ from benchmarks import (
     focus,
     folder,
     fullvideo_memory,
+    growth,
     latency,
     loader,
+    peers,
 )
 from benchmarks.record import Table, write
 
@@ -29,8 +31,10 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "focus": focus.run,
     "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,
+    "growth": growth.run,
     "latency": latency.run,
     "loader": loader.run,
+    "peers": peers.run,
 }
 
 
