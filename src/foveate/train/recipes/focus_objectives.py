@@ -79,8 +79,9 @@ class TableFeatures:
         return found if looked is None else found * looked.unsqueeze(-1)
 
     def random_corners(self) -> Tensor:
-        batch, frames, positions = self._values["table"].shape[:3]
-        return self._model.corners_of(torch.randint(positions, (batch, frames)))
+        table = self._values["table"]
+        positions = torch.randint(table.shape[2], table.shape[:2])  # drawn alike on every device
+        return self._model.corners_of(positions.to(table.device))
 
 
 def loss_of_steps(loss: LossFunction, step_logits: Tensor, labels: Tensor) -> Tensor:
