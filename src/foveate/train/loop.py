@@ -115,11 +115,11 @@ def fit(
         for line in check_group_rates(param_groups or (), config):
             log.warning("%s", line)
     training.begin(dict(decides or {}) | {"data": fingerprint})
-    with StopSignals() as training.stop, training.open_displays(console) as training.displays:
+    with StopSignals() as training.stop:
         if before and state.epoch < config.epochs:
-            with training.stop.at_once():
-                before()
-        training.run_epochs()
+            training.run_before(before)
+        with training.open_displays(console) as training.displays:  # whose clock times steps alone
+            training.run_epochs()
     return Outcome(state.judged, state.step, state.best, state.scores)
 
 
@@ -223,6 +223,16 @@ class _Training(Generic[B]):
         console = console or Console(stderr=True)
         steps = Steps(total, self.state.step, self.later_steps)
         return open_displays(self.run.folder, steps, self.config, self.device, console)
+
+    def run_before(self, before: Callable[[], None]) -> None:
+        """Do what comes before the first step, and record its seconds, also of one that was broken off."""
+        clock = time.perf_counter()
+        try:
+            with self.stop.at_once():
+                before()
+        finally:
+            self.note({"kind": "before", **self.place(), "seconds": time.perf_counter() - clock})
+            self.save()
 
     def run_epochs(self) -> None:
         try:
