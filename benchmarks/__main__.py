@@ -16,6 +16,7 @@ from benchmarks import (
     fullvideo_memory,
     latency,
     loader,
+    stage2,
 )
 from benchmarks.record import Table, write
 
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "fullvideo_memory": fullvideo_memory.run,
     "latency": latency.run,
     "loader": loader.run,
+    "stage2": stage2.run,
 }
 
 
