@@ -21,10 +21,11 @@ from foveate.report.folder import read_run
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob, TrainLoader, named_model
 from foveate.train.kept import Keep, KeptFeatures
+from foveate.train.objective import loss_function
 from foveate.train.recipes import with_plan
 from foveate.train.recipes.adafocus import AdaFocusPlan
 from foveate.train.recipes.attention import AttentionPlan, set_whitening, upper_blocks
-from foveate.train.recipes.focus_objectives import TableFeatures, keep_table
+from foveate.train.recipes.focus_objectives import PatchTraining, TableFeatures, keep_table
 from foveate.train.stages import train_model
 from foveate.train.stop import Stopped
 from foveate.video.transform import Augment
@@ -295,6 +296,21 @@ def test_a_table_answers_as_the_networks_do() -> None:
         looked = torch.tensor([[True, False, True], [True, True, False]])
         torch.testing.assert_close(table.local(corners, looked), seen.local(corners, looked))
         torch.testing.assert_close(table.glance().features, seen.glance().features)
+
+
+def test_kept_features_move_to_the_device_of_the_model(videos: Path, tmp_path: Path) -> None:
+    settings = ("resize=32", "size=32", "glance_size=16", "patch=16", "frames=2")
+    chosen = replace(job(videos, tmp_path), model="adafocus_small", settings=settings, plan=AdaFocusPlan())
+    listed = read_list(videos)
+    model = named_model(chosen, listed)
+    loader = TrainLoader(chosen, model, listed)
+    features = KeptFeatures(Keep("table", keep_table, ("glance", "local")), model, loader, tmp_path / "kept")
+    features.fill()
+    model.to("meta")  # a device without numbers, which refuses to compute with those of the CPU
+    batch = next(iter(features.batches(0, 0)))
+    for patches in ("random", "policy"):
+        loss = PatchTraining(loss_function("cross_entropy"), patches)(model, batch)["loss"]  # type: ignore[arg-type]
+        assert loss.device.type == "meta"
 
 
 def test_policy_and_classifier_learn_from_kept_features(videos: Path, tmp_path: Path) -> None:
