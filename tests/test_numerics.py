@@ -74,6 +74,20 @@ def test_what_fails_or_computes_something_else_is_not_chosen() -> None:
     assert "fp32 channels-last fails: no such kernel; " in why and "bf16 not taken: its loss is" in why
 
 
+def test_a_gradient_that_is_not_finite_is_not_chosen() -> None:
+    model = toy.make_model()
+    real = attempt(model, Numerics("bf16"))
+
+    def overflowing(way: Numerics) -> float:
+        loss = real(way)
+        if way.kind == "bf16":
+            model.head.weight.grad[0, 0] = torch.inf
+        return loss
+
+    chosen, why = fastest(model, overflowing)
+    assert chosen.kind == "fp32" and "bf16 not taken: its gradient is inf" in why
+
+
 def test_kernels_of_three_dimensions_are_stored_so_too() -> None:
     model = nn.Sequential(nn.Conv3d(4, 8, 3), nn.Conv2d(4, 8, 3))
     values = [parameter.clone() for parameter in model.parameters()]

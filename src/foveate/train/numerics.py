@@ -56,7 +56,8 @@ def set_order(model: nn.Module, channels_last: bool) -> None:
 def fastest(model: nn.Module, attempt: Attempt) -> tuple[Numerics, str]:
     """The quickest way for a model, whose kernels are in its order from then on, and a line that says why.
 
-    What differs from the loss in float32 by more than `TOLERANCE`, or fails, is not chosen.
+    What differs from the loss in float32 by more than `TOLERANCE`, has no finite gradient or fails is not
+    chosen.
     """
     ways, device = [Numerics()], next(model.parameters()).device
     if any(parameter.dim() in ORDERS for parameter in model.parameters()):
@@ -85,6 +86,8 @@ def fastest(model: nn.Module, attempt: Attempt) -> tuple[Numerics, str]:
                     exact = loss
                 elif not abs(loss - exact) <= TOLERANCE * abs(exact):  # NaN is not
                     notes[way] = f"{way} not taken: its loss is {loss:.4g}, not {exact:.4g}"
+                elif not (norm := _gradient(model)) < math.inf:
+                    notes[way] = f"{way} not taken: its gradient is {norm:.4g}"
             if time.perf_counter() > end:
                 break
     able = {way: statistics.median(own[1:] or own) for way, own in times.items() if way not in notes}
@@ -103,6 +106,12 @@ def _timed(attempt: Attempt, way: Numerics, device: torch.device) -> tuple[float
     loss = attempt(way)
     _wait_for(device)
     return time.perf_counter() - start, loss
+
+
+def _gradient(model: nn.Module) -> float:
+    """Its norm, inf or NaN if a part of it is."""
+    parts = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(parts))
 
 
 def _wait_for(device: torch.device) -> None:
