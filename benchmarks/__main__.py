@@ -1,4 +1,7 @@
-"""`python -m benchmarks` runs every benchmark; with a name, one. Results are kept in benchmarks/results/."""
+"""`python -m benchmarks` runs every benchmark; with a name, one.
+
+Results are kept in benchmarks/results/, one by one and together in all.json and all.md.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from benchmarks import (
     latency,
     loader,
     peers,
+    stage2,
 )
-from benchmarks.record import Table, write
+from benchmarks.record import Table, collect, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
@@ -35,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "latency": latency.run,
     "loader": loader.run,
     "peers": peers.run,
+    "stage2": stage2.run,
 }
 
 
@@ -44,6 +49,7 @@ def main() -> None:
     name = parser.parse_args().name
     for chosen in [name] if name else BENCHMARKS:
         print(write(chosen, BENCHMARKS[chosen]()).read_text())
+    collect(BENCHMARKS)
 
 
 if __name__ == "__main__":

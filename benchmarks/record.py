@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -88,6 +88,14 @@ def write(name: str, table: Table, folder: Path = RESULTS) -> Path:
     path = folder / f"{name}.md"
     path.write_text(_markdown(name, table, command))
     return path
+
+
+def collect(names: Iterable[str], folder: Path = RESULTS) -> None:
+    """all.json and all.md from the results that there are, each with its own date, machine and versions."""
+    there = [name for name in names if (folder / f"{name}.json").exists()]
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in there]
+    (folder / "all.json").write_text(json.dumps(records) + "\n")
+    (folder / "all.md").write_text("\n".join((folder / f"{name}.md").read_text() for name in there))
 
 
 def _markdown(name: str, table: Table, command: str) -> str:

@@ -326,6 +326,17 @@ class Threads(torch.utils.data.Dataset):
         return torch.get_num_threads()
 
 
+def test_one_worker_for_each_processor_of_this_process(monkeypatch):
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert workers.usual_workers() == min(here, 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert workers.usual_workers() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # as torchrun says
+    assert workers.usual_workers() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert workers.usual_workers() == 1
+
+
 def test_workers_use_one_thread_each():
     order = EpochSampler(2, 0)
     assert list(workers.WatchedLoader(Threads(), ["a", "b"], order, sum, workers=2)) == [1, 1]

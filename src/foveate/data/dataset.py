@@ -36,6 +36,7 @@ class BadFile:
     path: str
     cause: str
     labels: tuple[int, ...] = ()  # class numbers, where the list says them
+    index: int = -1  # of its entry, of which a list may have several for one path; -1: of no list
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class VideoDataset(Dataset[Sample]):
         try:
             return Sample(self._frames(entry, (epoch, index, *again)), label, index)
         except (DataError, OSError) as error:
-            return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error), entry.labels))
+            bad = BadFile(entry.path, cause_of(error), entry.labels, index)
+            return Sample(self._nothing(), label, index, bad)
 
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
