@@ -35,7 +35,7 @@ def run() -> Table:
         rows = [
             row
             for rows_of in (rows_of_plus, rows_of_v2)
-            for engine, kind in variants()
+            for engine, kind in variants()[1:]
             if engine != "onnxruntime"
             for row in in_child(rows_of, engine, kind, folder)
         ]
