@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.child import in_child
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
+from foveate.infer.calibrate import LEAST, calibrate
 from foveate.infer.choice import a_clip, has_bf16, relative_error, same_decisions
 from foveate.infer.compiled import CompiledEngine
 from foveate.infer.engine import EagerEngine, Engine, Precision
@@ -37,6 +38,7 @@ VARIANTS: tuple[tuple[str, Precision], ...] = (
     ("eager", "bf16"),
     ("openvino", "fp32"),
     ("openvino", "bf16"),
+    ("openvino", "int8"),
     ("onnxruntime", "fp32"),
 )
 REPEATS = 7
@@ -107,9 +109,12 @@ def made(name: str) -> VideoModel:
 
 
 def opened(model: VideoModel, engine: str, kind: Precision, folder: str) -> Engine:
-    """An engine that keeps what it compiles in a folder."""
+    """An engine that keeps what it compiles in a folder; int8 is calibrated on clips of smooth noise."""
     if engine == "eager":
         return EagerEngine(model, "cpu", kind)
+    if kind == "int8" and not any(Path(folder).glob("int8")):
+        calibrate(model, [*a_clip(model, LEAST).numpy()], Path(folder))
+        (Path(folder) / "int8").touch()
     return CompiledEngine(model, engine, "cpu", kind, Path(folder))
 
 
@@ -135,7 +140,7 @@ def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, V
         row["times"] = ratio(eager, own)
         row["error"] = relative_error(output.logits, reference.logits)
         row["decisions"] = "same" if same_decisions(output, reference) else "others"
-        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind]
+        row["share"] = 100 * gmacs / Spread.of(own).median / rates.get(kind, float("nan"))
         rows.append(row)
     return rows
 
@@ -165,5 +170,7 @@ def variants() -> list[tuple[str, Precision]]:
     return [
         (engine, kind)
         for engine, kind in VARIANTS
-        if (engine == "eager" or find_spec(engine)) and (kind == "fp32" or has_bf16())
+        if (engine == "eager" or find_spec(engine))
+        and (kind != "bf16" or has_bf16())
+        and (kind != "int8" or find_spec("nncf"))
     ]

@@ -8,7 +8,6 @@ back, to compare the answers with those of PyTorch in float32.
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,12 +35,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LEAST = 16  # videos
+HINT = f"give at least {LEAST}, better 100 to 300 of the kind that the model will see"
 MOST = 300  # further ones of a list are left out, evenly
 CALLS = 100  # of a way of calling a part that are quantised with
 ROOM = 1 << 29  # bytes of inputs that are kept for one
 SMALL = 0.05  # of the multiply-adds: such a part stays as it is
 GAIN = 0.95  # of the time in floating point: what is hardly faster is not worth the error
-ROUNDS = 5  # of which the median counts
+ROUNDS = 10  # of which the fastest counts, as a machine may be busy at times
 
 
 def calibrate(
@@ -59,13 +59,13 @@ def calibrate(
     """
     demand_nncf()
     sources = _spread(sources)
-    _demand(len(sources))
+    if len(sources) < LEAST:
+        raise UsageError("--calibrate", f"{len(sources)} videos are too few", HINT)
     recorder = Recorder(CompiledEngine(model, "openvino", folder=folder))
     engine = recorder.engine
     forget(engine.store, engine.facts)
     log.info("calibrating on %d videos, which takes minutes", len(sources))
     used = len(_each(model, sources[::2], recorder.run))
-    _demand(2 * used)
     plain: Precision = "bf16" if has_bf16() else "fp32"
     ways = {name: tuple(_quantised(recorder, name, plain, parts)) for name in model.parts}
     begun = Calibration(ways, plain, used)
@@ -139,10 +139,11 @@ def _quantised(
 
 
 def _gain(part: CompiledPart, calls: Calls, plain: Precision) -> float:
-    """How many times as fast a part is in int8, in turns, as a machine may be busy at times."""
+    """How many times as fast a part is in int8, in turns."""
     runs = [part.run_of(calls.way, calls.leaves, kind) for kind in (plain, "int8")]
-    pairs = [[_seconds(run, calls.inputs[0]) for run in runs] for _ in range(ROUNDS + 1)][1:]
-    return statistics.median(before / after for before, after in pairs)
+    times = [[_seconds(run, calls.inputs[0]) for run in runs] for _ in range(ROUNDS)]
+    before, after = map(min, zip(*times, strict=True))
+    return before / after
 
 
 def _seconds(run: Run, inputs: Sequence[Tensor]) -> float:
@@ -161,7 +162,6 @@ def _compared(
         return plain.run(frames).logits, ours.run(frames).logits
 
     pairs = _each(model, sources, both)
-    _demand(2 * len(pairs))
     exact, quantised = (torch.cat(logits) for logits in zip(*pairs, strict=True))
     same = exact.argmax(1) == quantised.argmax(1)
     return replace(
@@ -173,7 +173,7 @@ def _compared(
 
 
 def _each(model: VideoModel, sources: Sequence[Any], run: Callable[[Any], T]) -> list[T]:
-    """`run` of the clip of each video that can be read."""
+    """`run` of the clip of each video that can be read; UsageError if these are too few."""
     reader = ClipReader(model.spec, window=0, needed=model.frames_needed, in_chunks=model.takes_chunks)
     found = []
     for source, video_of in ahead(lambda source: reader.open(source).begin(), sources):
@@ -182,6 +182,9 @@ def _each(model: VideoModel, sources: Sequence[Any], run: Callable[[Any], T]) ->
                 found += [result for _, result in video.map(run)]
         except (DataError, OSError) as error:
             log.warning("%s: %s; left out of the calibration", name_of(source), cause_of(error))
+    if 4 * len(found) < LEAST:
+        cause = f"{len(found)} of {len(sources)} videos can be read, too few"
+        raise UsageError("--calibrate", cause, HINT)
     return found
 
 
@@ -189,9 +192,3 @@ def _spread(sources: Sequence[Any]) -> Sequence[Any]:
     """Up to `MOST` of the videos, from the whole list."""
     count = min(len(sources), MOST)
     return [sources[place * len(sources) // count] for place in range(count)]
-
-
-def _demand(videos: int) -> None:
-    if videos < LEAST:
-        hint = f"give at least {LEAST}, better 100 to 300 of the kind that the model will see"
-        raise UsageError("--calibrate", f"{videos} videos that can be read are too few", hint)

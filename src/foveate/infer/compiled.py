@@ -56,7 +56,7 @@ class CompiledEngine:
         self.model = model.to("cpu").eval()
         self.about = f"{name} {precision}"
         self.store = ArtefactStore(folder)
-        self.facts = facts_of(model) | {"compiler": f"{name} {version_of(compiler)}"}
+        self.facts = facts_of(model) | facts_of_compiler(compiler)
         in_int8: Mapping[str, Collection[str]] = {}
         if precision == "int8":
             calibration = calibration or self._recalled()
@@ -246,6 +246,11 @@ class Graph(nn.Module):
 
     def _given(self, tensor: Tensor, kind: Kind) -> Tensor:
         return tensor.movedim(tensor.dim() - 1, 1) if kind.channels_last else tensor
+
+
+def facts_of_compiler(compiler: Compiler) -> dict[str, str]:
+    """What a compiled part depends on of its compiler."""
+    return {"compiler": f"{compiler.name} {version_of(compiler)}"}
 
 
 def way_of(inputs: Any) -> tuple[Way, list[Any]]:

@@ -7,16 +7,17 @@ call to its maker over the network.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
-from logging import ERROR
 from typing import Any
 
 from torch import Tensor
 
 from foveate.errors import UsageError
 
+PACKAGE = "nncf"
 # what only moves values stays out, or the CPU plugin changes their layout on the way into it and out of it
 MOVES = ("Concat", "Pad", "VariadicSplit")
 
@@ -24,7 +25,7 @@ MOVES = ("Concat", "Pad", "VariadicSplit")
 def demand_nncf() -> None:
     """UsageError if NNCF is not installed."""
     try:
-        version("nncf")
+        version(PACKAGE)
     except PackageNotFoundError as error:
         hint = "pip install 'foveate[int8]', or use --precision bf16"
         raise UsageError("--precision int8", "nncf, which calibrates, is not installed", hint) from error
@@ -35,7 +36,7 @@ def quantised(model: Any, calls: Sequence[Sequence[Tensor]]) -> Any:
     import nncf
     from nncf.openvino.quantization.quantize_model import quantize_impl
 
-    nncf.set_log_level(ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function changes others' handlers, too
     with redirect_stdout(io.StringIO()):  # bars of progress
         return quantize_impl(
             model,
