@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from foveate.infer.calibrate import calibrate
 
 from benchmarks.engines import opened, variants
 from benchmarks.record import WORK, Table, Value
 from foveate.cli.demo import FIGURES
 from foveate.data.lists import read_list
 from foveate.data.synthetic import make_figures
+from foveate.infer.calibrate import calibrate
 from foveate.infer.choice import relative_error
 from foveate.infer.compiled import CompiledEngine
 from foveate.infer.engine import Engine

@@ -17,6 +17,7 @@ import torch
 from benchmarks import blvnet
 from benchmarks.child import in_child
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
+from foveate.infer.calibrate import LEAST, calibrate
 from foveate.infer.choice import a_clip, has_bf16, relative_error, same_decisions
 from foveate.infer.compiled import CompiledEngine
 from foveate.infer.engine import EagerEngine, Engine, Precision
@@ -44,6 +45,7 @@ VARIANTS: tuple[tuple[str, Precision], ...] = (
     ("eager", "bf16"),
     ("openvino", "fp32"),
     ("openvino", "bf16"),
+    ("openvino", "int8"),
     ("onnxruntime", "fp32"),
 )
 REPEATS = 7
@@ -83,6 +85,8 @@ def run_costs() -> Table:
     rows: list[dict[str, Value]] = []
     for name in MODELS:
         for engine, kind in variants()[1:]:
+            if kind == "int8":
+                continue  # which takes what its videos take
             with tempfile.TemporaryDirectory() as folder:
                 first = in_child(first_clip, name, engine, kind, folder)
                 again = in_child(first_clip, name, engine, kind, folder)
@@ -116,11 +120,15 @@ def made(name: str) -> VideoModel:
 
 
 def opened(model: VideoModel, engine: str, kind: Precision, folder: str) -> Engine:
-    """An engine that keeps what it compiles in a folder."""
+    """An engine that keeps what it compiles in a folder; int8 is calibrated on clips of smooth noise."""
     if engine == RELEASED:
         return ReleasedOrder(model)
     if engine == "eager":
         return EagerEngine(model, "cpu", kind)
+    calibrated = Path(folder) / f"calibrated-{model.name}"
+    if kind == "int8" and not calibrated.exists():
+        calibrate(model, [*a_clip(model, LEAST).numpy()], Path(folder))
+        calibrated.touch()
     return CompiledEngine(model, engine, "cpu", kind, Path(folder))
 
 
@@ -157,7 +165,7 @@ def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, V
         row["times"] = ratio(released, own)
         row["error"] = relative_error(output.logits, reference.logits)
         row["decisions"] = "same" if same_decisions(output, reference) else "others"
-        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind]
+        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind] if kind in rates else ""
         rows.append(row)
     return rows
 
@@ -192,5 +200,7 @@ def variants() -> list[tuple[str, Precision]]:
     return [
         (engine, kind)
         for engine, kind in VARIANTS
-        if (engine in (RELEASED, "eager") or find_spec(engine)) and (kind == "fp32" or has_bf16())
+        if (engine in (RELEASED, "eager") or find_spec(engine))
+        and (kind != "bf16" or has_bf16())
+        and (kind != "int8" or find_spec("nncf"))
     ]

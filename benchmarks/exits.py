@@ -36,7 +36,7 @@ def run() -> Table:
             row
             for rows_of in (rows_of_plus, rows_of_v2)
             for engine, kind in variants()[1:]
-            if engine != "onnxruntime"
+            if engine != "onnxruntime" and kind != "int8"
             for row in in_child(rows_of, engine, kind, folder)
         ]
     about = (

@@ -42,12 +42,14 @@ class EagerEngine:
     """PyTorch in eager mode.
 
     precision: fp32, or bf16 by autocast, which is faster on processors with bfloat16 arithmetic (see `foveate
-    doctor`). The model is moved to `device` and set to eval mode.
+    doctor`); UsageError for int8. The model is moved to `device` and set to eval mode.
     """
 
     def __init__(
         self, model: VideoModel, device: str | torch.device | None = None, precision: Precision = "fp32"
     ) -> None:
+        if precision == "int8":
+            raise UsageError("--precision int8", "eager does not have it", "use --engine openvino")
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
         self.precision = precision
@@ -100,6 +102,8 @@ def open_engine(
     kinds = get_args(Precision)
     if precision not in (None, *kinds):
         raise UsageError(f"--precision {precision}", "no engine has it", f"choose {' or '.join(kinds)}")
+    if name == "auto" and precision == "int8":
+        name = "openvino"  # the only one that has it
     if name == "auto":
         from foveate.infer.choice import open_fastest
 
