@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks.gpu import main as gpu_benchmark
 
 from foveate.data.dataset import Batch
 from foveate.errors import UsageError
@@ -176,3 +178,18 @@ def test_auto_is_eager_on_a_gpu_with_kernels_in_the_order_of_clips() -> None:
     kernels = [kernel for kernel in engine.model.parameters() if kernel.dim() == 5]
     assert kernels
     assert all(kernel.is_contiguous(memory_format=torch.channels_last_3d) for kernel in kernels)
+
+
+def test_the_benchmark_writes_what_it_had_time_for(tmp_path: Path, compiler: None) -> None:
+    trial = ["--device", "cpu", "--models", "adafocus_small", "--batches", "2", "--repeats", "2"]
+    assert gpu_benchmark(["--minutes", "0", "--out", str(tmp_path), *trial]) == 2
+    assert not list(tmp_path.iterdir())
+    assert gpu_benchmark(["--minutes", "0.9", "--out", str(tmp_path), *trial]) == 0
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    rows = {row["engine"]: row for row in record["rows"]}
+    assert list(rows) == ["eager fp32", "eager fp16", "eager bf16"]
+    assert rows["eager fp32"]["answers"] == "agree" and rows["eager fp32"]["error"] < 1e-6
+    assert rows["eager bf16"]["step"]["median"] > 0 and rows["eager bf16"]["rate_2"]["median"] > 0
+    assert rows["eager fp16"]["answers"].startswith("fails: --precision fp16")
+    assert "adafocus_small compile fp16" in record["about"]  # which was not begun
+    assert "--minutes 0.9" in record["command"]

@@ -95,7 +95,7 @@ def predict(
             which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
@@ -197,7 +197,7 @@ def features(
             which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         json: Print one JSON object.
     """
     from foveate.infer.engine import open_engine
@@ -285,7 +285,7 @@ def evaluate(
             which it measures once, for 32 or more videos.
         precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
             with engine auto whichever is faster.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
