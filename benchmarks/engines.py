@@ -140,7 +140,7 @@ def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, V
         row["times"] = ratio(eager, own)
         row["error"] = relative_error(output.logits, reference.logits)
         row["decisions"] = "same" if same_decisions(output, reference) else "others"
-        row["share"] = 100 * gmacs / Spread.of(own).median / rates.get(kind, float("nan"))
+        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind] if kind in rates else "-"
         rows.append(row)
     return rows
 
