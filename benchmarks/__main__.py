@@ -1,4 +1,7 @@
-"""`python -m benchmarks` runs every benchmark; with a name, one. Results are kept in benchmarks/results/."""
+"""`python -m benchmarks` runs every benchmark; with a name, one.
+
+Results are kept in benchmarks/results/, one by one and together in all.json and all.md.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from benchmarks import (
     focus,
     folder,
     fullvideo_memory,
+    growth,
     latency,
     loader,
+    peers,
+    stage2,
 )
-from benchmarks.record import Table, write
+from benchmarks.record import Table, collect, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
@@ -29,8 +35,11 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "focus": focus.run,
     "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,
+    "growth": growth.run,
     "latency": latency.run,
     "loader": loader.run,
+    "peers": peers.run,
+    "stage2": stage2.run,
 }
 
 
@@ -40,6 +49,7 @@ def main() -> None:
     name = parser.parse_args().name
     for chosen in [name] if name else BENCHMARKS:
         print(write(chosen, BENCHMARKS[chosen]()).read_text())
+    collect(BENCHMARKS)
 
 
 if __name__ == "__main__":

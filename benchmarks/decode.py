@@ -141,9 +141,9 @@ def real_clips() -> list[Path]:
     return [found[name] for name in CLIPS]
 
 
-def long_clip() -> Path:
-    """The packets of bikes.mp4 again and again, made once."""
-    path = WORK / f"long{LONG}.mp4"
+def long_clip(copies: int = LONG) -> Path:
+    """The packets of bikes.mp4, which lasts 10 s, again and again, made once."""
+    path = WORK / f"long{copies}.mp4"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def long_clip() -> Path:
         copy = target.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.size]
         period = sum(packet.duration or 0 for packet in packets)
-        for turn in range(LONG):
+        for turn in range(copies):
             for packet in packets:
                 again = av.Packet(bytes(packet))
                 again.pts = (packet.pts or 0) + turn * period

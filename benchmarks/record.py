@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.surroundings import machine, versions
+from foveate.io import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path("work/benchmarks")
@@ -77,17 +78,29 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Spread:
     return Spread.of([a / b for a, b in zip(of, to, strict=True)])
 
 
-def write(name: str, table: Table, folder: Path = RESULTS) -> Path:
-    """NAME.json with all there is to know and NAME.md with the table; returns the latter's path."""
+def write(name: str, table: Table, folder: Path = RESULTS, command: str = "") -> Path:
+    """NAME.json with all there is to know and NAME.md with the table; returns the latter's path.
+
+    command: that measured it, if not `python -m benchmarks NAME`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = f"python -m benchmarks {name}"
+    command = command or f"python -m benchmarks {name}"
     facts = {"command": command, "date": time.strftime("%Y-%m-%d")}
     surroundings = {"versions": versions(), "machine": machine()}
     record = {"benchmark": name, **facts, **surroundings, **asdict(table)}
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    with atomic_write(folder / f"{name}.json") as part:  # the one before stays if this process is killed here
+        part.write_text(json.dumps(record, indent=1) + "\n")
     path = folder / f"{name}.md"
     path.write_text(_markdown(name, table, command))
     return path
+
+
+def collect(names: Iterable[str], folder: Path = RESULTS) -> None:
+    """all.json and all.md from the results that there are, each with its own date, machine and versions."""
+    there = [name for name in names if (folder / f"{name}.json").exists()]
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in there]
+    (folder / "all.json").write_text(json.dumps(records) + "\n")
+    (folder / "all.md").write_text("\n".join((folder / f"{name}.md").read_text() for name in there))
 
 
 def _markdown(name: str, table: Table, command: str) -> str:

@@ -31,9 +31,18 @@ def machine() -> dict[str, str | int | None]:
     """The processor, its cores, and how many threads PyTorch takes of it."""
     return {
         "processor": _processor(),
+        "instructions": ", ".join(name for name, there in _abilities().items() if there) or "unknown",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
+    }
+
+
+def _abilities() -> dict[str, bool]:
+    """Which of the instructions that matter here the processor has."""
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # which came after 2.10
+    return {
+        name: bool(able.get(name)) for name in ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     }
 
 

@@ -17,13 +17,15 @@ from foveate.errors import UsageError
 from foveate.layers.patch import grid_corners
 from foveate.models.adafocus.attention import AttentionPolicy, CellAttention, window_coverage
 from foveate.models.zoo import create_model
+from foveate.report.folder import read_run
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob, TrainLoader, named_model
 from foveate.train.kept import Keep, KeptFeatures
+from foveate.train.objective import loss_function
 from foveate.train.recipes import with_plan
 from foveate.train.recipes.adafocus import AdaFocusPlan
 from foveate.train.recipes.attention import AttentionPlan, set_whitening, upper_blocks
-from foveate.train.recipes.focus_objectives import TableFeatures, keep_table
+from foveate.train.recipes.focus_objectives import PatchTraining, TableFeatures, keep_table
 from foveate.train.stages import train_model
 from foveate.train.stop import Stopped
 from foveate.video.transform import Augment
@@ -199,6 +201,42 @@ def test_a_bad_file_is_in_every_epoch_s_list_of_bad_files(videos: Path, tmp_path
         assert bad.path.endswith("3.npy") and bad.cause
 
 
+def test_every_stretch_of_a_bad_file_is_known_to_be_bad(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    lines = videos.read_text().splitlines()
+    lines += [
+        json.dumps({"path": f"{tmp_path}/broken.npy", "labels": [0], "start": start, "end": start + 2})
+        for start in (0, 2, 4, 6)
+    ]
+    listed = videos.parent / "stretches.jsonl"
+    listed.write_text("\n".join(lines) + "\n")
+    counted: Counter[str] = Counter()
+
+    def counting(model: object, clip: Tensor) -> dict[str, Tensor]:
+        counted["clips"] += len(clip)
+        return levels(model, clip)
+
+    features = kept(listed, tmp_path, Keep("levels", counting, ("glance",)))
+    features.fill()
+    assert np.load(tmp_path / "kept" / "state.npy").tolist() == [[1] * 8 + [2] * 4]
+    bad = [file for batch in features.batches(0, 0) for file in batch.bad]
+    assert sorted(file.index for file in bad) == [8, 9, 10, 11] and all(file.cause for file in bad)
+    kept(listed, tmp_path, Keep("levels", counting, ("glance",))).fill()
+    assert counted["clips"] == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"views": 0}, "views of maps: 0 draws"), ({"guide_size": 0}, "--guide-size: is 0")],
+)
+def test_plans_of_nothing_are_refused(
+    videos: Path, tmp_path: Path, fields: dict[str, int], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train_model(replace(job(videos, tmp_path / "run"), plan=replace(PLAN, **fields)))
+    assert not (tmp_path / "run").exists()
+
+
 # ---- the recipe
 
 
@@ -260,6 +298,21 @@ def test_a_table_answers_as_the_networks_do() -> None:
         torch.testing.assert_close(table.glance().features, seen.glance().features)
 
 
+def test_kept_features_move_to_the_device_of_the_model(videos: Path, tmp_path: Path) -> None:
+    settings = ("resize=32", "size=32", "glance_size=16", "patch=16", "frames=2")
+    chosen = replace(job(videos, tmp_path), model="adafocus_small", settings=settings, plan=AdaFocusPlan())
+    listed = read_list(videos)
+    model = named_model(chosen, listed)
+    loader = TrainLoader(chosen, model, listed)
+    features = KeptFeatures(Keep("table", keep_table, ("glance", "local")), model, loader, tmp_path / "kept")
+    features.fill()
+    model.to("meta")  # a device without numbers, which refuses to compute with those of the CPU
+    batch = next(iter(features.batches(0, 0)))
+    for patches in ("random", "policy"):
+        loss = PatchTraining(loss_function("cross_entropy"), patches)(model, batch)["loss"]  # type: ignore[arg-type]
+        assert loss.device.type == "meta"
+
+
 def test_policy_and_classifier_learn_from_kept_features(videos: Path, tmp_path: Path) -> None:
     plan = AdaFocusPlan(
         glance_epochs=0, local_epochs=0, patch_epochs=0, policy_epochs=2, tune_epochs=1, kept_views=1
@@ -268,5 +321,17 @@ def test_policy_and_classifier_learn_from_kept_features(videos: Path, tmp_path: 
     train_model(replace(job(videos, tmp_path), model="adafocus_small", settings=settings, plan=plan))
     stages = {p.name for p in tmp_path.iterdir() if p.is_dir()}
     assert stages == {"stage2", "stage2_skip", "stage3"}
-    last = json.loads((tmp_path / "stage2" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"reward", "entropy"} <= last.keys()
+    records = [json.loads(line) for line in (tmp_path / "stage2" / "metrics.jsonl").read_text().splitlines()]
+    assert {"reward", "entropy"} <= records[-1].keys()
+    assert records[0]["kind"] == "before" and records[0]["seconds"] > 0
+    spent = read_run(tmp_path).spent()
+    assert spent["before_s"] >= records[0]["seconds"]
+    assert spent["total_s"] == spent["before_s"] + spent["train_s"] + spent["eval_s"]
+
+
+def test_fewer_than_no_draws_are_refused(videos: Path, tmp_path: Path) -> None:
+    whole = replace(
+        job(videos, tmp_path), model="adafocus_small", settings=(), plan=AdaFocusPlan(kept_views=-1)
+    )
+    with pytest.raises(UsageError, match="views of table: -1 draws of each video are to be kept"):
+        train_model(whole)

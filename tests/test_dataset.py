@@ -12,7 +12,7 @@ import torch
 
 from foveate.clip import ClipSpec
 from foveate.data import workers
-from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader
+from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader, read_cut
 from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.models.zoo import create_model
@@ -21,6 +21,7 @@ from foveate.video import open_video
 from foveate.video.base import CHUNK
 from foveate.video.sample import clip_indices, segments, views
 from foveate.video.transform import Augment, train_transform
+from foveate.video.transform import test_transform as centre_crops
 from make_bad_videos import encode, read_index
 
 SPEC = ClipSpec(
@@ -261,6 +262,22 @@ def test_a_long_clip_is_cut_to_size_as_it_is_decoded(entries, crop, monkeypatch)
     assert held == [CHUNK, 24 - CHUNK]
 
 
+def test_of_large_pictures_fewer_are_in_memory_at_once(entries, monkeypatch):
+    spec = replace(SPEC, frames=8, size=32, resize=48)
+    with open_video(entries[0].path) as video:
+        whole, one = centre_crops(torch.from_numpy(video.read(range(7))), spec), video.read([0]).nbytes
+        for fit, expected in ((3, [3, 3, 1]), (0.5, [1] * 7)):
+            monkeypatch.setattr("foveate.video.base.CHUNK_BYTES", int(fit * one))
+            held = []
+
+            def cut(frames, held=held):
+                held.append(len(frames))
+                return centre_crops(frames, spec)
+
+            assert torch.equal(read_cut(video, range(7), cut), whole)
+            assert held == expected
+
+
 def test_whole_videos_are_tested_one_by_one(entries):
     dataset = VideoDataset(entries, replace(SPEC, frames=100, sampling="all"), 3)
     found = batches(dataset, batch=4, shuffle=False)
@@ -324,6 +341,17 @@ def test_the_signal_handlers_of_the_process_stay(entries):
 class Threads(torch.utils.data.Dataset):
     def __getitem__(self, item):
         return torch.get_num_threads()
+
+
+def test_one_worker_for_each_processor_of_this_process(monkeypatch):
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert workers.usual_workers() == min(here, 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert workers.usual_workers() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # as torchrun says
+    assert workers.usual_workers() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert workers.usual_workers() == 1
 
 
 def test_workers_use_one_thread_each():

@@ -15,25 +15,14 @@ from foveate.errors import UsageError
 from foveate.report.folder import read_run
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
-from foveate.train.recipes.adafocus import AdaFocusPlan
 from foveate.train.stages import train_model
 from foveate.video.transform import Augment
+from test_stages import NETS
+from test_stages import PLAN as ALL_STAGES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = TrainConfig(epochs=2, batch=4, optimizer="adamw", rate=1e-3, reference_batch=None, log_every=1)
-NETS = (
-    "resize=32",
-    "size=32",
-    "glance_size=16",
-    "patch=16",
-    "frames=2",
-    "policy_width=8",
-    "policy_squeeze=2",
-)
-PLAN = AdaFocusPlan(
-    glance_epochs=1, local_epochs=0, patch_epochs=1, policy_epochs=1, tune_epochs=1, patch_classifier=1.0,
-    glance_rate=1e-3, patch_rate=1e-3, tune_rate=1e-3,
-)  # fmt: skip
+PLAN = replace(ALL_STAGES, local_epochs=0)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from foveate.clip import ClipSpec
@@ -25,6 +26,7 @@ from foveate.data.stretch import frame_range
 from foveate.data.workers import Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
 from foveate.video import Video, open_video
+from foveate.video.base import stacked
 from foveate.video.sample import clip_indices, views
 from foveate.video.transform import Augment, test_transform, train_transform
 
@@ -36,6 +38,7 @@ class BadFile:
     path: str
     cause: str
     labels: tuple[int, ...] = ()  # class numbers, where the list says them
+    index: int = -1  # of its entry, of which a list may have several for one path; -1: of no list
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class VideoDataset(Dataset[Sample]):
         try:
             return Sample(self._frames(entry, (epoch, index, *again)), label, index)
         except (DataError, OSError) as error:
-            return Sample(self._nothing(), label, index, BadFile(entry.path, cause_of(error), entry.labels))
+            bad = BadFile(entry.path, cause_of(error), entry.labels, index)
+            return Sample(self._nothing(), label, index, bad)
 
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
@@ -147,14 +151,20 @@ class VideoDataset(Dataset[Sample]):
 def read_cut(
     video: Video, places: Sequence[int], cut: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """Frames at any places, (crops, N, S, S, C), full-size pictures in memory for a chunk of them at a time.
-
-    cut: of decoded frames (k, H, W, C), their crops (crops, k, S, S, C).
-    """
+    """Frames at any places, (crops, N, S, S, C), cut as `cut_each` does."""
     wanted, order = np.unique(places, return_inverse=True)
-    parts = [cut(torch.from_numpy(chunk)) for chunk in video.chunks(wanted.tolist())]
-    frames = torch.cat(parts, 1)
+    frames = cut_each(video.iterate(wanted.tolist()), cut)
     return frames if np.array_equal(wanted, places) else frames[:, torch.from_numpy(order)]
+
+
+def cut_each(
+    frames: Iterator[NDArray[np.uint8]], cut: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """The crops (crops, N, S, S, C) of N frames (H, W, C), of which a chunk is in memory at a time.
+
+    cut: of frames (k, H, W, C), their crops (crops, k, S, S, C).
+    """
+    return torch.cat([cut(torch.from_numpy(chunk)) for chunk in stacked(frames)], 1)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -86,6 +86,9 @@ class CompiledEngine:
     def run(self, frames: Frames) -> ModelOutput:
         return self._engine.run(frames)
 
+    def send(self, frames: Frames) -> Frames:
+        return self._engine.send(frames)
+
     def warmup(self, views: int = 1) -> None:
         self._engine.warmup(views)
 

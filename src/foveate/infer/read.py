@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.clip import ClipSpec
-from foveate.data.dataset import read_cut
+from foveate.data.dataset import cut_each, read_cut
 from foveate.data.lists import VideoEntry
 from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.measure.stopwatch import Stopwatch
 from foveate.video import Limits, Video, open_video
-from foveate.video.base import stacked
+from foveate.video.base import CHUNK
 from foveate.video.sample import nearest, views
 from foveate.video.transform import test_transform
 
@@ -89,15 +89,15 @@ class Chunks:
         self.watch = watch
 
     def __iter__(self) -> Iterator[Tensor]:
-        chunks = self.video.chunks(self.indices)
-        while True:
+        frames = self.video.iterate(self.indices)
+        for _ in range(0, len(self.indices), CHUNK):
             with self.watch("decode"):
-                frames = next(chunks, None)
-            if frames is None:
-                return
-            with self.watch("transform"):
-                crops = test_transform(torch.from_numpy(frames), self.spec)[0]
-            yield crops
+                crops = cut_each(islice(frames, CHUNK), self._crops)
+            yield crops[0]
+
+    def _crops(self, frames: Tensor) -> Tensor:
+        with self.watch("transform"):
+            return test_transform(frames, self.spec)
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,18 @@ class OpenedVideo:
     def __exit__(self, *_: object) -> None:
         self.video.close()
 
-    def begin(self) -> Self:
-        """Read the first window now, which `map` then finds done."""
+    def begin(self, send: Callable[[Any], Any] | None = None) -> Self:
+        """Read the first window now, which `map` then finds done.
+
+        send: begins to copy its clips to where the model runs (`Engine.send`).
+        """
         expected, windows = self.video.info.frames, self.windows()
         try:
-            first = next(windows)
+            window, frames = next(windows)
         except DataError:  # which `map` meets again, or the windows are others now
             return self
         if self.video.info.frames == expected:
-            self._begun = chain([first], windows)
+            self._begun = chain([(window, send(frames) if send else frames)], windows)
         return self
 
     def facts(self) -> VideoFacts:
@@ -272,8 +275,8 @@ class OpenedVideo:
     def _next_frames(self, window: Window, frames: Iterator[NDArray[np.uint8]]) -> Tensor:
         """The same from a pass over the frames of all windows."""
         with self.watch("decode"):
-            own = stacked(islice(frames, sum(map(len, window.clips))))
-            return _by_clip(torch.cat([self._crops(torch.from_numpy(part)) for part in own], 1), window)
+            own = islice(frames, sum(map(len, window.clips)))
+            return _by_clip(cut_each(own, self._crops), window)
 
     def _crops(self, frames: Tensor) -> Tensor:
         with self.watch("transform"):

@@ -30,6 +30,7 @@ class StageLog:
     epochs: tuple[Record, ...]
     starts: tuple[Record, ...]
     changes: tuple[Record, ...] = ()  # of settings, as the run was extended
+    before: tuple[Record, ...] = ()  # what came before the steps: keeping features
 
     @property
     def started(self) -> str:
@@ -103,13 +104,15 @@ class RunRecord:
         return f"--{own.replace('_', '-')}" if own in (self.settings.get("plan") or {}) else "--epochs"
 
     def spent(self) -> dict[str, float]:
-        """Seconds of training and of evaluating, and peak memory of the main process in megabytes."""
+        """Seconds before the steps, of training, of judging, of all; the main process's peak memory in MB."""
         records = [record for log in self.stages for record in log.epochs]
         found = {
+            "before_s": sum(record["seconds"] for log in self.stages for record in log.before),
             "train_s": sum(record.get("seconds") or 0.0 for record in records),
             "eval_s": sum(record.get("eval_seconds") or 0.0 for record in records),
-            "memory_mb": max((record.get("memory_mb") or 0.0 for record in records), default=0.0),
         }
+        found["total_s"] = sum(found.values())
+        found["memory_mb"] = max((record.get("memory_mb") or 0.0 for record in records), default=0.0)
         return {name: value for name, value in found.items() if value}
 
     def changed_settings(self) -> dict[str, str]:
@@ -159,9 +162,10 @@ def read_run(folder: Path) -> RunRecord:
 
 def _read_log(folder: Path, name: str) -> StageLog:
     records = _lines(folder / "metrics.jsonl")
-    steps, epochs = ([r for r in records if r.get("kind") == kind] for kind in ("step", "epoch"))
+    kinds = ("step", "epoch", "before")
+    steps, epochs, before = (tuple(r for r in records if r.get("kind") == kind) for kind in kinds)
     starts, changes = (tuple(_lines(folder / file)) for file in ("starts.jsonl", "changes.jsonl"))
-    return StageLog(name, tuple(steps), tuple(epochs), starts, changes)
+    return StageLog(name, steps, epochs, starts, changes, before)
 
 
 def _lines(path: Path) -> list[Record]:

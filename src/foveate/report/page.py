@@ -164,7 +164,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     spent = run.spent()
     facts = _measured(run.evaluation) if run.evaluation else []
     if spent.get("train_s"):
-        facts.append(("time", duration(spent["train_s"] + spent.get("eval_s", 0.0))))
+        facts.append(("time", duration(spent["total_s"])))
     if "memory_mb" in spent:
         facts.append(("peak memory", f"{spent['memory_mb']:.0f} MB"))
     return facts
@@ -220,7 +220,11 @@ def _circumstances(run: RunRecord) -> list[tuple[str, str]]:
             facts.insert(1, ("last resumed", last["started"]))
     facts.append(("seed", str((run.settings.get("train") or {}).get("seed", 0))))
     spent = run.spent()
-    words = {"train_s": "time spent training", "eval_s": "time spent on validation"}
+    words = {
+        "before_s": "time spent on features that are kept",
+        "train_s": "time spent training",
+        "eval_s": "time spent on validation",
+    }
     facts += [(word, duration(spent[name])) for name, word in words.items() if name in spent]
     if "memory_mb" in spent:
         facts.append(("peak memory of the main process", f"{spent['memory_mb']:.0f} MB"))
@@ -303,7 +307,7 @@ def _row(name: str, run: RunRecord) -> tuple[str, ...]:
         "–" if run.best is None else percent(run.best),
         "–" if best is None else str(best),
         "–" if gmacs is None else f"{gmacs:.3g}",
-        duration(spent.get("train_s", 0.0) + spent.get("eval_s", 0.0)),
+        duration(spent.get("total_s", 0.0)),
         f"{spent['memory_mb']:.0f} MB" if "memory_mb" in spent else "–",
     )
 

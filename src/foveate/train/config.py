@@ -16,7 +16,7 @@ GroupStyle = Literal["plain", "no_norm_decay", "no_norm_bias_decay", "tsm"]
 Loss = Literal["cross_entropy", "soft_cross_entropy", "bce"]
 ClassWeights = Literal["none", "balanced"]
 SamplerName = Literal["shuffle", "balanced"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 # What a resumed run may change: nothing here has a part in the weights.
 FREE = ("max_bad_fraction", "save_every", "log_every", "tensorboard", "timeout_s")
@@ -54,7 +54,9 @@ class TrainConfig:
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
     class_weights: ClassWeights = "none"  # balanced: a class counts in the loss by 1 / its number of videos
     sampler: SamplerName = "shuffle"  # balanced: as many clips of every class in each epoch
-    precision: Precision = "fp32"  # of the forward pass; fp16 needs CUDA
+    # Of the forward pass; fp16 needs CUDA. auto: fp32 or bf16, with kernels in the usual order or channels
+    # last, whatever is fastest on the first batch; a resumed run goes on with what was chosen.
+    precision: Precision = "fp32"
     ema: float = 0.0  # decay per step of averaged weights, which are then judged and kept. 0: none
 
     monitor: str = "top1"  # the measure by which the best weights are chosen; higher is better

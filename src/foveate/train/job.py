@@ -20,6 +20,7 @@ from foveate.data.guards import list_warnings
 from foveate.data.lists import VideoList, read_list
 from foveate.data.sides import sided_classes
 from foveate.data.split import split_videos
+from foveate.data.workers import usual_workers
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel
@@ -60,7 +61,8 @@ class TrainJob(Generic[P]):
     val_split: str | None = None  # of the validation list; the two may be one folder
     clips: int = 1  # clips of a validation video
     crops: int = 1  # crops of a validation clip, 1 or 3
-    workers: int = 2  # processes that decode
+    # Processes that decode; by default one for each processor, 8 at most, shared by those of torchrun.
+    workers: int = field(default_factory=usual_workers)
     device: str = "cpu"  # cpu or cuda
     resume: bool = False  # continue the run in `out`
     extend: bool = False  # the same, and more epochs, another rate or schedule than before are a choice

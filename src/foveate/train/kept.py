@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,15 @@ class Keep:
     begin_videos: int = 64
     sets: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            cause = f"{self.views} draws of each video are to be kept"
+            raise UsageError(f"views of {self.name}", cause, "give at least 1")
+
 
 @dataclass(frozen=True)
 class KeptBatch:
-    """What is kept of a batch of clips, by name, each (B, ...) float32."""
+    """What is kept of a batch of clips, by name, each (B, ...) float32, on the device of the model."""
 
     values: Mapping[str, Tensor]
     labels: Tensor  # (B,) class indices, or (B, C) of 0 and 1
@@ -67,6 +73,7 @@ class KeptFeatures:
         self.keep, self.model, self.loader, self.folder = keep, model, loader, folder
         self._rows: dict[str, np.ndarray] = {}
         self._causes: dict[str, str] = {}  # of bad files, by index
+        self._full = False
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -74,12 +81,17 @@ class KeptFeatures:
 
     def fill(self) -> None:
         """Compute what is missing; what is there of other videos, weights or settings is thrown away."""
+        if self._full:
+            return
         self._open()
         state = self._state()
-        missing = int((state == MISSING).sum())
-        if not missing:
-            return
-        began, said, done = time.monotonic(), 0.0, 0
+        if (state == MISSING).any():
+            with torch.no_grad(), _judging(self.model):
+                self._fill(state)
+        self._full = True
+
+    def _fill(self, state: np.ndarray) -> None:
+        missing, began, said, done = int((state == MISSING).sum()), time.monotonic(), 0.0, 0
         for view in range(self.keep.views):
             for batch in self._batches_from(view, int(np.argmax(state[view] == MISSING)), state[view]):
                 self._write(view, batch, state)
@@ -102,19 +114,20 @@ class KeptFeatures:
             len(data), epoch, job.train.seed, True, start=start * part, classes=classes
         ).order
         view, state = epoch % self.keep.views, self._state()
+        device = next(self.model.parameters()).device
         for first in range(0, len(order) - part + 1, part):
             indices = [index for _, index, *_ in order[first : first + part]]
             good = [index for index in indices if state[view, index] == THERE]
             bad = (self._bad_file(index) for index in indices if state[view, index] == BAD)
             values = {
-                name: torch.from_numpy(rows[view, good].astype(np.float32))
+                name: torch.from_numpy(rows[view, good].astype(np.float32)).to(device)
                 for name, rows in self._rows.items()
             }
-            yield KeptBatch(values, _labels(data, good), tuple(bad))
+            yield KeptBatch(values, _labels(data, good).to(device), tuple(bad))
 
     def _bad_file(self, index: int) -> BadFile:
         entry = self.loader.data.entries[index]
-        return BadFile(entry.path, self._causes[str(index)], tuple(entry.labels))
+        return BadFile(entry.path, self._causes[str(index)], entry.labels, index)
 
     # ---- the folder
 
@@ -140,9 +153,8 @@ class KeptFeatures:
         parts = nn.ModuleDict({str(k): self.model.get_submodule(p) for k, p in enumerate(self.keep.sets)})
         path = self.folder / "begin.pt"
         if not path.exists():
-            with torch.no_grad(), _judging(self.model):
+            with torch.no_grad(), _judging(self.model), atomic_write(path) as part:
                 self.keep.begin(self.model, self._first_clips())
-            with atomic_write(path) as part:
                 torch.save(parts.state_dict(), part)
         parts.load_state_dict(torch.load(path, weights_only=True))
 
@@ -174,20 +186,17 @@ class KeptFeatures:
     def _write(self, view: int, batch: Batch, state: np.ndarray) -> None:
         if len(batch):
             clips = clip_of(self.model, batch)[0]  # type: ignore[arg-type]
-            with torch.no_grad(), _judging(self.model):
-                # one by one, because maps of many frames at once fall out of a processor's cache
-                found = [self.keep.compute(self.model, clip) for clip in clips.split(1)]
+            # one by one, because maps of many frames at once fall out of a processor's cache
+            found = [self.keep.compute(self.model, clip) for clip in clips.split(1)]
             for name in found[0]:
                 rows = torch.cat([values[name] for values in found])
                 self._of(name, rows)[view, batch.indices.numpy()] = rows.half().cpu().numpy()
             state[view, batch.indices.numpy()] = THERE
         if batch.bad:
-            names = {entry.path: index for index, entry in enumerate(self.loader.data.entries)}
-            for file in batch.bad:
-                self._causes[str(names[file.path])] = file.cause
-                state[view, names[file.path]] = BAD
+            self._causes |= {str(file.index): file.cause for file in batch.bad}
             with atomic_write(self.folder / "bad.json") as part:
                 part.write_text(json.dumps(self._causes))
+            state[view, [file.index for file in batch.bad]] = BAD
 
     def _of(self, name: str, rows: Tensor) -> np.ndarray:
         if name not in self._rows:
@@ -203,7 +212,7 @@ class KeptFeatures:
         """Everything that the rows depend on."""
         job, data, digest = self.loader.job, self.loader.data, hashlib.sha256()
         for entry in data.entries:
-            digest.update(f"{entry.path} {entry.start} {entry.end}\n".encode("utf-8", "replace"))
+            digest.update(f"{entry}\n".encode("utf-8", "replace"))
         left_out = tuple(f"{part}." for part in self.keep.sets)
         for name, value in sorted(self.model.state_dict().items()):
             if name.startswith(tuple(f"{part}." for part in self.keep.reads)) and not name.startswith(
@@ -215,26 +224,21 @@ class KeptFeatures:
         return whole | {"views": self.keep.views, "digest": digest.hexdigest()}
 
 
-class _judging:
+@contextmanager
+def _judging(model: nn.Module) -> Iterator[None]:
     """All parts of a model in eval mode for a while, 2D kernels in the format in which they are fastest."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.training = [module for module in model.modules() if module.training]
-
-    def __enter__(self) -> None:
-        self.model.eval()
-        self._store(torch.channels_last)
-
-    def __exit__(self, *exc_info: object) -> None:
-        for module in self.training:
+    training = [module for module in model.modules() if module.training]
+    kernels = [(each, each.data) for each in model.parameters() if each.dim() == 4]
+    model.eval()
+    for kernel, data in kernels:
+        kernel.data = data.contiguous(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        for kernel, data in kernels:
+            kernel.data = data
+        for module in training:
             module.training = True
-        self._store(torch.contiguous_format)
-
-    def _store(self, form: torch.memory_format) -> None:
-        for parameter in self.model.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=form)
 
 
 def _labels(data: Any, indices: list[int]) -> Tensor:

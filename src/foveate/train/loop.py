@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Generic
@@ -22,17 +23,19 @@ from torch import nn
 
 from foveate.config import nearest
 from foveate.errors import DataError, UsageError
+from foveate.layers.order import set_order
 from foveate.measure.cost import peak_memory_mb
 from foveate.train.checkpoint import load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.extend import check_epochs, check_identity
+from foveate.train.numerics import Numerics, fastest
 from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, Steps, open_displays
 from foveate.train.run import Run
 from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
-from foveate.train.step import B, Objective, step_seed, train_step
+from foveate.train.step import B, Objective, step_seed, train_step, try_step
 from foveate.train.stop import Stopped, StopSignals
 
 log = logging.getLogger(__name__)
@@ -115,11 +118,14 @@ def fit(
         for line in check_group_rates(param_groups or (), config):
             log.warning("%s", line)
     training.begin(dict(decides or {}) | {"data": fingerprint})
-    with StopSignals() as training.stop, training.open_displays(console) as training.displays:
+    with StopSignals() as training.stop:
         if before and state.epoch < config.epochs:
-            with training.stop.at_once():
-                before()
-        training.run_epochs()
+            training.run_before(before)
+        if state.numerics is None:
+            training.choose_numerics()
+        with training.open_displays(console) as training.displays:  # whose clock times steps alone
+            training.run_epochs()
+    set_order(model, channels_last=False)
     return Outcome(state.judged, state.step, state.best, state.scores)
 
 
@@ -223,6 +229,32 @@ class _Training(Generic[B]):
         console = console or Console(stderr=True)
         steps = Steps(total, self.state.step, self.later_steps)
         return open_displays(self.run.folder, steps, self.config, self.device, console)
+
+    def run_before(self, before: Callable[[], None]) -> None:
+        """Do what comes before the first step, and record its seconds, also of one that was broken off."""
+        clock = time.perf_counter()
+        try:
+            with self.stop.at_once():
+                before()
+        finally:
+            self.note({"kind": "before", **self.place(), "seconds": time.perf_counter() - clock})
+            self.save()
+
+    def choose_numerics(self) -> None:
+        """Measure how the first batch with a readable clip is learnt from fastest, for all processes."""
+        state, found = self.state, Numerics()
+        learn_mode(state.model)
+        with self.stop.at_once():
+            if self.world.main:
+                batches = self.batches(state.epoch, state.batch)
+                readable = next((batch for batch in batches if len(batch.labels)), None)
+                if readable is not None:
+                    found, why = fastest(state.model, partial(try_step, state, readable, self.objective))
+                    log.info("precision auto: %s", why)
+                    self.note({"kind": "precision", **self.place(), "chosen": why})
+            state.numerics = self.world.gather(found)[0]
+        set_order(state.model, state.numerics.channels_last)
+        self.save()
 
     def run_epochs(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """The folder of one training run: who may write it, what lies in it.
 
     config.yaml        the settings, resolved
-    metrics.jsonl      one object a logged step and one an epoch
+    metrics.jsonl      one object a logged step, one an epoch, and one of the features that were kept before
     bad_files.jsonl    every file that could not be read, once, with its cause
     changes.jsonl      one object an extension: after which epoch, what was changed, from and to what
     starts.jsonl       one object a start: the command, when, versions and machine

@@ -19,8 +19,10 @@ import torch
 from torch import nn
 
 from foveate.errors import ModelFileError, UsageError
+from foveate.layers.order import set_order
 from foveate.train.config import TrainConfig
 from foveate.train.ema import Ema
+from foveate.train.numerics import Numerics
 from foveate.train.optim import ParamGroup, freeze_batch_norms, make_groups, make_optimizer
 from foveate.weights.rename import load_strictly
 
@@ -66,6 +68,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # off unless fp16
     ema: Ema | None
+    numerics: Numerics | None = None  # None: to be chosen
     epoch: int = 0  # the one under way
     batch: int = 0  # batches of it that are done, in each process
     step: int = 0  # optimizer steps that are done
@@ -85,6 +88,7 @@ class TrainState:
             "ema": dict(self.ema.model.state_dict()) if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "numerics": asdict(self.numerics) if self.numerics else None,
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
@@ -103,6 +107,9 @@ class TrainState:
         except ValueError as error:
             raise ModelFileError(path, f"its optimizer does not fit: {error}") from error
         self.scaler.load_state_dict(saved["scaler"])
+        if chosen := saved.get("numerics"):  # none in a run of an earlier version
+            self.numerics = Numerics(**chosen)
+            set_order(self.model, self.numerics.channels_last)
         self.epoch, self.batch, self.step = saved["epoch"], saved["batch"], saved["step"]
         self.best, self.scores = saved["best"], saved["scores"]
         self.tally = Tally(**saved["tally"])
@@ -126,7 +133,8 @@ def make_state(
         freeze_batch_norms(model)
     optimizer = make_optimizer(model, groups or make_groups(model, config.groups), config)
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-    return TrainState(model, optimizer, scaler, Ema(model, config.ema) if config.ema else None)
+    numerics = None if config.precision == "auto" else Numerics(config.precision)
+    return TrainState(model, optimizer, scaler, Ema(model, config.ema) if config.ema else None, numerics)
 
 
 def surroundings() -> dict[str, str]:

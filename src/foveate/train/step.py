@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from foveate.errors import FoveateError, UsageError
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ProcessGroup
+from foveate.train.numerics import DTYPES, Numerics
 from foveate.train.optim import set_rate
 from foveate.train.run import BadFile
 from foveate.train.state import TrainState
@@ -32,8 +34,6 @@ class Learnable(Protocol):
 B = TypeVar("B", bound=Learnable)
 Objective = Callable[[nn.Module, B], dict[str, Tensor]]
 """Means over the clips of a batch, of which "loss" is minimised and the others are only shown."""
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -61,7 +61,7 @@ def train_step(
     totals: dict[str, float] = {}
     if clips:
         state.optimizer.zero_grad()
-        totals = _added(world.gather(_backward(state, parts, objective, config, clips)))
+        totals = _added(world.gather(_backward(state, parts, objective, clips)))
         _check_finite(totals["loss"], "loss", state)
         _update(state, config, world)
     state.step += 1
@@ -70,18 +70,23 @@ def train_step(
     return totals, clips
 
 
-def _backward(
-    state: TrainState, parts: Sequence[B], objective: Objective[B], config: TrainConfig, clips: int
-) -> dict[str, float]:
+def try_step(state: TrainState, part: B, objective: Objective[B], way: Numerics) -> float:
+    """The loss of a part of a batch, whose gradient is computed in a way that is not that of the state."""
+    count = len(part.labels)
+    return _backward(replace(state, numerics=way), [part], objective, count)["loss"] / count
+
+
+def _backward(state: TrainState, parts: Sequence[B], objective: Objective[B], clips: int) -> dict[str, float]:
     """Add the gradient of this process's share of the mean loss over all `clips`; the sums of its values."""
-    device = next(state.model.parameters()).device.type
+    assert state.numerics is not None
+    device, kind = next(state.model.parameters()).device.type, state.numerics.kind
     sums: list[dict[str, float]] = []
     for part in parts:
         count = len(part.labels)
         if not count:
             continue
         with _memory_for(count):
-            with torch.autocast(device, DTYPES[config.precision], enabled=config.precision != "fp32"):
+            with torch.autocast(device, DTYPES[kind], enabled=kind != "fp32"):
                 values = objective(state.model, part)
             state.scaler.scale(values["loss"] * (count / clips)).backward()
         sums.append({name: float(value.detach()) * count for name, value in values.items()})

@@ -19,6 +19,7 @@ from foveate.errors import DataError
 
 DEFAULT_FPS = 25.0  # for sources without a frame rate
 CHUNK = 16  # frames per chunk where a video is read piece by piece
+CHUNK_BYTES = 8 << 20  # of the frames in a chunk; more at once would be fresh memory for every chunk
 
 
 class DecodeError(DataError):
@@ -61,10 +62,11 @@ class Scan:
     duration_s: float = 0.0
 
 
-def stacked(frames: Iterator[NDArray[np.uint8]], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
-    """Frames (H, W, 3) as chunks (k, H, W, 3) with up to `size` of them."""
-    while chunk := list(islice(frames, size)):
-        yield np.stack(chunk)
+def stacked(frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """Frames (H, W, 3) as chunks (k, H, W, 3): 16 at a time, fewer of large ones."""
+    for first in frames:
+        size = min(CHUNK, max(1, CHUNK_BYTES // first.nbytes))
+        yield np.stack([first, *islice(frames, size - 1)])
 
 
 class Video(ABC):
@@ -99,10 +101,6 @@ class Video(ABC):
         """Yield the frames at increasing indices one by one, uint8 RGB (H, W, 3), in constant memory."""
         for index in indices:
             yield self.read([index])[0]
-
-    def chunks(self, indices: Sequence[int], size: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames at increasing indices, up to `size` at a time: uint8 RGB (k, H, W, 3)."""
-        return stacked(self.iterate(indices), size)
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:

@@ -145,8 +145,8 @@ def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: floa
     brightness, saturation, contrast = rng.uniform(1 - strength, 1 + strength, 3).tolist()
     pixels = frames.float() * brightness
     grey = (pixels @ pixels.new_tensor(LUMA)).unsqueeze(-1)
-    pixels = torch.lerp(grey, pixels, saturation)
-    pixels = torch.lerp(grey.mean((1, 2, 3), keepdim=True), pixels, contrast)
+    torch.lerp(grey, pixels, saturation, out=pixels)
+    torch.lerp(grey.mean((1, 2, 3), keepdim=True), pixels, contrast, out=pixels)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from foveate.errors import UsageError
-from foveate.models.adafocus.attention import AttentionPolicy
 from foveate.models.adafocus.tsm import AdaFocusTSM
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
@@ -88,7 +87,7 @@ class AdaFocusTSMPlan:
 def stages_v1(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """Stages 0 to 3, with a second policy for AdaFocus+."""
     plan: AdaFocusPlan = job.plan
-    if isinstance(model.policy, AttentionPolicy):
+    if model.config.policy == "attention":
         raise UsageError(
             job.model, "policy=attention does not learn by reinforcement", "use --recipe attention"
         )
@@ -108,8 +107,9 @@ def stages_v1(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> 
     ]
     tuning = (plan.tune_epochs, plan.tune_rate, (("classifier", 1.0),))
     last = objectives.PatchTraining(loss, "policy")
-    table = Keep("table", objectives.keep_table, ("glance", "local"), plan.kept_views)
-    keep = table if plan.kept_views and model.policy is not None else None
+    keep = None
+    if plan.kept_views:
+        keep = Keep("table", objectives.keep_table, ("glance", "local"), plan.kept_views)
     if model.policy is None:
         return [*stages, Stage("stage3", *tuning, last, judged=True, needs="stage1")]
     for turn in range(1, plan.turns + 1):

@@ -12,7 +12,7 @@ the videos. The recipe is this project's own, not a paper's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -24,10 +24,10 @@ from foveate.layers.fold import fold_time
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.attention import AttentionPolicy, CellAttention
 from foveate.models.adafocus.v1 import AdaFocus
-from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
 from foveate.train.kept import Keep, KeptBatch
 from foveate.train.objective import LossFunction, loss_function
+from foveate.train.recipes.adafocus import SMALL_TRAIN
 from foveate.train.recipes.focus_objectives import PatchTraining, loss_of_steps
 from foveate.train.recipes.recipe import Recipe, Stage
 from foveate.video.transform import Augment
@@ -55,8 +55,10 @@ class AttentionPlan:
 def stages(model: AdaFocus, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The three stages by the job's plan; UsageError for a model without the attention policy."""
     plan: AttentionPlan = job.plan
-    if not isinstance(model.policy, AttentionPolicy):
+    if model.config.policy != "attention":
         raise UsageError(job.model, "has no policy that attends", "set policy=attention, or another --recipe")
+    if plan.guide_size < 1:
+        raise UsageError("--guide-size", f"is {plan.guide_size}", "give the side of a frame in pixels")
     loss = loss_function(job.train.loss, job.train.label_smoothing, weights)
     projections = ("policy.attention.project", "policy.guide.project")
     looking = ("policy.attention.score", "policy.guide.score", "policy.guide.head")
@@ -201,12 +203,10 @@ ATTENTION = Recipe(
     "for hundreds of videos and a CPU, from ImageNet networks",
     stages,
     AttentionPlan(),
-    train=TrainConfig(
+    train=replace(
+        SMALL_TRAIN,
         batch=32,
-        optimizer="adamw",
-        reference_batch=None,
         weight_decay=0.05,
-        groups="no_norm_bias_decay",
         warmup_epochs=1.0,
         label_smoothing=0.1,
         eval_every=100,  # the last epoch of a stage alone: a validation costs more than an epoch

@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foveate.layers.fold import fold_time
 from foveate.models.adafocus.parts import FocusFeatures, FocusModel, FocusPass, Glance, given
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
-from foveate.models.base import VideoModel
+from foveate.models.base import VideoModel, rows_at_once
 from foveate.train.kept import KeptBatch
 from foveate.train.objective import ClipBatch, LossFunction, clip_of
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
@@ -54,10 +55,14 @@ class FeatureBatch:
 
 def keep_table(model: AdaFocus, clip: Tensor) -> dict[str, Tensor]:
     """What both networks find in a clip, the local one at every position of the grid: for `TableFeatures`."""
-    seen, (batch, frames) = model.see(clip), (clip.shape[0], clip.shape[2])
+    images, (batch, frames) = fold_time(clip), (clip.shape[0], clip.shape[2])
     positions = torch.arange(model.config.grid**2, device=clip.device)
-    found = [seen.local(model.corners_of(place.expand(batch, frames))) for place in positions]
-    glance = seen.glance()
+    found: list[Tensor] = []
+    for some in positions.split(rows_at_once(positions, len(images) * model.config.patch**2)):
+        corners = (corner.expand(len(images), 2) for corner in model.corners_of(some))
+        patches = torch.cat([model.cut(images, each) for each in corners])
+        found += model.local_features(patches, frames).unflatten(0, (len(some), batch, frames))
+    glance = model.glance_in_turn(clip)
     return {"maps": glance.maps, "features": glance.features, "table": torch.stack(found, 2)}
 
 
@@ -79,8 +84,9 @@ class TableFeatures:
         return found if looked is None else found * looked.unsqueeze(-1)
 
     def random_corners(self) -> Tensor:
-        batch, frames, positions = self._values["table"].shape[:3]
-        return self._model.corners_of(torch.randint(positions, (batch, frames)))
+        table = self._values["table"]
+        positions = torch.randint(table.shape[2], table.shape[:2])  # drawn alike on every device
+        return self._model.corners_of(positions.to(table.device))
 
 
 def loss_of_steps(loss: LossFunction, step_logits: Tensor, labels: Tensor) -> Tensor:
