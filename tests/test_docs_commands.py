@@ -245,6 +245,9 @@ def given(page: Path) -> dict[str, Any]:
         return {"clip": torch.randn(1, 3, 32, 64, 64)}
     if page.stem == "parity":
         return {"np": np, "zlib": zlib, "key": "conv1.weight"}
+    if page.stem == "engines":
+        model = create_model("tsm_r10_8", 4, frames=2, size=64, resize=64)
+        return {"model": model, "videos": [torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)] * 16}
     if page.stem == "porting":
         first = next(iter(CHECKPOINTS))
         Path("checkpoint.pth").hardlink_to(first)
