@@ -21,6 +21,7 @@ from benchmarks import (
     latency,
     loader,
     peers,
+    reading,
     stage2,
 )
 from benchmarks.record import Table, collect, write
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "latency": latency.run,
     "loader": loader.run,
     "peers": peers.run,
+    "reading": reading.run,
     "stage2": stage2.run,
 }
 
