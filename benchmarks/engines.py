@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
+from benchmarks import blvnet
 from benchmarks.child import in_child
 from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds
+from foveate.infer.calibrate import LEAST, calibrate
 from foveate.infer.choice import a_clip, has_bf16, relative_error, same_decisions
 from foveate.infer.compiled import CompiledEngine
 from foveate.infer.engine import EagerEngine, Engine, Precision
-from foveate.models.base import VideoModel
+from foveate.models import base
+from foveate.models.base import Frames, ModelOutput, VideoModel, all_read
+from foveate.models.blvnet import BLVNetConfig
 from foveate.models.zoo import create_model
 
 MODELS = (
@@ -32,11 +38,14 @@ MODELS = (
     "arnet_r50_16",
     "fullvideo_r18_32to8",
 )
+RELEASED = "released order"  # eager PyTorch in float32, with the operations of the published code
 VARIANTS: tuple[tuple[str, Precision], ...] = (
+    (RELEASED, "fp32"),
     ("eager", "fp32"),
     ("eager", "bf16"),
     ("openvino", "fp32"),
     ("openvino", "bf16"),
+    ("openvino", "int8"),
     ("onnxruntime", "fp32"),
 )
 REPEATS = 7
@@ -51,7 +60,9 @@ def run() -> Table:
     about = (
         "One clip of the model's own shape at batch 1, from uint8 frames to the answer; untrained weights, "
         "norms drawn at random. The engines take turns. The error is that of the logits, relative to the "
-        "largest. The share is that of the rate of multiply-adds in a product of square matrices of side "
+        f"largest. The {RELEASED} is that of the papers' code in eager PyTorch: all frames through a network "
+        "at once, and for bLVNet-TAM each frame twice and a convolution for each tap (benchmarks/blvnet.py). "
+        "The share is that of the rate of multiply-adds in a product of square matrices of side "
         f"{SIDE} in the same precision: "
         + ", ".join(f"{kind} {rate:.0f} GMACs a second" for kind, rate in rates.items())
         + f". Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}."
@@ -61,7 +72,7 @@ def run() -> Table:
         "engine": "engine",
         "gmacs": "GMACs",
         "ms": "ms a clip",
-        "times": "times as fast as eager fp32",
+        "times": f"times as fast as the {RELEASED}",
         "error": "error",
         "decisions": "decisions",
         "share": "share of the matrix rate, %",
@@ -73,7 +84,9 @@ def run_costs() -> Table:
     """What compiling takes, and the first clip of the next process; each in a process of its own."""
     rows: list[dict[str, Value]] = []
     for name in MODELS:
-        for engine, kind in variants():
+        for engine, kind in variants()[1:]:
+            if kind == "int8":
+                continue  # which takes what its videos take
             with tempfile.TemporaryDirectory() as folder:
                 first = in_child(first_clip, name, engine, kind, folder)
                 again = in_child(first_clip, name, engine, kind, folder)
@@ -107,10 +120,28 @@ def made(name: str) -> VideoModel:
 
 
 def opened(model: VideoModel, engine: str, kind: Precision, folder: str) -> Engine:
-    """An engine that keeps what it compiles in a folder."""
+    """An engine that keeps what it compiles in a folder; int8 is calibrated on clips of smooth noise."""
+    if engine == RELEASED:
+        return ReleasedOrder(model)
     if engine == "eager":
         return EagerEngine(model, "cpu", kind)
+    calibrated = Path(folder) / f"calibrated-{model.name}"
+    if kind == "int8" and not calibrated.exists():
+        calibrate(model, [*a_clip(model, LEAST).numpy()], Path(folder))
+        calibrated.touch()
     return CompiledEngine(model, engine, "cpu", kind, Path(folder))
+
+
+class ReleasedOrder(EagerEngine):
+    """Runs a model in the order of its published code."""
+
+    @torch.inference_mode()
+    def run(self, frames: Frames) -> ModelOutput:
+        clip = self.model.prepare(frames, self.device)
+        if isinstance(self.model.config, BLVNetConfig):
+            return ModelOutput(blvnet.Released(self.model)(clip), all_read(clip))
+        with patch.object(base, "PIXELS_AT_ONCE", sys.maxsize):
+            return self.model.output(clip)
 
 
 def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, Value]]:
@@ -124,20 +155,24 @@ def rows_of(name: str, folder: str, rates: dict[str, float]) -> list[dict[str, V
         for variant, engine in engines.items()
     }
     times = in_turns(calls, REPEATS)
-    eager, reference = times["eager fp32"], outputs["eager", "fp32"]
+    released, reference = times[f"{RELEASED} fp32"], outputs["eager", "fp32"]
     rows: list[dict[str, Value]] = []
     for (engine, kind), output in outputs.items():
         own = times[f"{engine} {kind}"]
-        assert output.macs is not None
-        gmacs = float(output.macs.sum()) / 1e9
+        gmacs = _macs_of(reference) / 1e9
         row: dict[str, Value] = {"model": name, "engine": f"{engine} {kind}", "gmacs": gmacs}
         row["ms"] = Spread.of([1000 * took for took in own])
-        row["times"] = ratio(eager, own)
+        row["times"] = ratio(released, own)
         row["error"] = relative_error(output.logits, reference.logits)
         row["decisions"] = "same" if same_decisions(output, reference) else "others"
-        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind]
+        row["share"] = 100 * gmacs / Spread.of(own).median / rates[kind] if kind in rates else ""
         rows.append(row)
     return rows
+
+
+def _macs_of(output: ModelOutput) -> float:
+    assert output.macs is not None
+    return float(output.macs.sum())
 
 
 def first_clip(name: str, engine: str, kind: Precision, folder: str) -> float:
@@ -165,5 +200,7 @@ def variants() -> list[tuple[str, Precision]]:
     return [
         (engine, kind)
         for engine, kind in VARIANTS
-        if (engine == "eager" or find_spec(engine)) and (kind == "fp32" or has_bf16())
+        if (engine in (RELEASED, "eager") or find_spec(engine))
+        and (kind != "bf16" or has_bf16())
+        and (kind != "int8" or find_spec("nncf"))
     ]

@@ -35,8 +35,8 @@ def run() -> Table:
         rows = [
             row
             for rows_of in (rows_of_plus, rows_of_v2)
-            for engine, kind in variants()
-            if engine != "onnxruntime"
+            for engine, kind in variants()[1:]
+            if engine != "onnxruntime" and kind != "int8"
             for row in in_child(rows_of, engine, kind, folder)
         ]
     about = (

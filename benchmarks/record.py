@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.surroundings import machine, versions
+from foveate.io import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path("work/benchmarks")
@@ -77,14 +78,18 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Spread:
     return Spread.of([a / b for a, b in zip(of, to, strict=True)])
 
 
-def write(name: str, table: Table, folder: Path = RESULTS) -> Path:
-    """NAME.json with all there is to know and NAME.md with the table; returns the latter's path."""
+def write(name: str, table: Table, folder: Path = RESULTS, command: str = "") -> Path:
+    """NAME.json with all there is to know and NAME.md with the table; returns the latter's path.
+
+    command: that measured it, if not `python -m benchmarks NAME`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    command = f"python -m benchmarks {name}"
+    command = command or f"python -m benchmarks {name}"
     facts = {"command": command, "date": time.strftime("%Y-%m-%d")}
     surroundings = {"versions": versions(), "machine": machine()}
     record = {"benchmark": name, **facts, **surroundings, **asdict(table)}
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    with atomic_write(folder / f"{name}.json") as part:  # the one before stays if this process is killed here
+        part.write_text(json.dumps(record, indent=1) + "\n")
     path = folder / f"{name}.md"
     path.write_text(_markdown(name, table, command))
     return path

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import train_child as toy
+from foveate.layers.order import set_order
 from foveate.train import numerics
 from foveate.train.config import TrainConfig
 from foveate.train.loop import Outcome
-from foveate.train.numerics import Attempt, Numerics, fastest, set_order
+from foveate.train.numerics import Attempt, Numerics, fastest
 from test_train import CONFIG, LEARN, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -21,6 +21,7 @@ EXTRAS = {  # name -> a module it brings, and what that is for
     "track": ("tensorboard", "--tensorboard while training"),
     "remote": ("fsspec", "videos by URL"),
     "openvino": ("openvino", "--engine openvino"),
+    "int8": ("nncf", "--precision int8 --calibrate"),
     "onnxruntime": ("onnxruntime", "--engine onnxruntime"),
 }
 

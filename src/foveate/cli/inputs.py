@@ -94,6 +94,19 @@ def resize_input(model: VideoModel, size: int | None, resize: int | None) -> Non
         raise UsageError("--resize", str(error), "it must be at least --size") from error
 
 
+def calibrate_on(
+    videos: Path, model: VideoModel, engine: str, precision: str | None, template: str | None
+) -> None:
+    """Calibrate a model for int8 on a list or folder; UsageError if int8 or its engine is not asked for."""
+    if precision != "int8":
+        raise UsageError("--calibrate", "is for int8 alone", "add --precision int8")
+    if engine not in ("auto", "openvino"):
+        raise UsageError("--precision int8", f"{engine} does not have it", "use --engine openvino")
+    from foveate.infer.calibrate import calibrate
+
+    calibrate(model, [source_of(entry) for entry in videos_of([videos], template)])
+
+
 def device_named(name: str) -> torch.device:
     """cpu, cuda or cuda:1; UsageError for another, or one that is not here."""
     import torch

@@ -12,6 +12,7 @@ import tyro
 
 from foveate.choices import Average, Ensemble, ListFormat, Precision
 from foveate.cli.inputs import (
+    calibrate_on,
     check_page,
     cluster_places,
     demand,
@@ -61,6 +62,7 @@ def predict(
     clusters: Path | None = None,
     engine: str = "auto",
     precision: Precision | None = None,
+    calibrate: Path | None = None,
     device: str = "cpu",
     csv: bool = False,
     choices: bool = False,
@@ -93,8 +95,10 @@ def predict(
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
             PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
             which it measures once, for 32 or more videos.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
-            with engine auto whichever is faster.
+        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
+            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
+        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
+            minutes. What is found is kept, so later calls do without.
         device: cpu or cuda.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
@@ -111,6 +115,8 @@ def predict(
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
+    if calibrate:
+        calibrate_on(calibrate, net, engine, precision, template)
     many = len(sources) >= MEASURE_FROM
     predictor = Predictor(
         net,
@@ -173,6 +179,7 @@ def features(
     keyframes: bool = False,
     engine: str = "auto",
     precision: Precision | None = None,
+    calibrate: Path | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -195,8 +202,10 @@ def features(
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
             PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
             which it measures once, for 32 or more videos.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
-            with engine auto whichever is faster.
+        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
+            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
+        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
+            minutes. What is found is kept, so later calls do without.
         device: cpu or cuda.
         json: Print one JSON object.
     """
@@ -211,6 +220,8 @@ def features(
     sources = videos_of(videos, template)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
+    if calibrate:
+        calibrate_on(calibrate, net, engine, precision, template)
     runner = open_engine(net, engine, device_named(device), precision, len(sources) >= MEASURE_FROM)
     say_chosen(runner)
     needed, chunks = net.frames_needed, net.takes_chunks
@@ -254,6 +265,7 @@ def evaluate(
     split: str | None = None,
     engine: str = "auto",
     precision: Precision | None = None,
+    calibrate: Path | None = None,
     device: str = "cpu",
     predictions: Path | None = None,
     per_class: bool = False,
@@ -283,8 +295,10 @@ def evaluate(
         engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
             PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
             which it measures once, for 32 or more videos.
-        precision: fp32, or bf16 where the processor has it (`foveate doctor` says so). If not given, fp32, or
-            with engine auto whichever is faster.
+        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
+            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
+        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
+            minutes. What is found is kept, so later calls do without.
         device: cpu or cuda.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
@@ -307,6 +321,8 @@ def evaluate(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
+    if calibrate:
+        calibrate_on(calibrate, net, engine, precision, template)
     runner = open_engine(net, engine, device_named(device), precision, len(listed.entries) >= MEASURE_FROM)
     say_chosen(runner)
     start = time.perf_counter()

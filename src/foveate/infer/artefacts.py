@@ -56,18 +56,24 @@ class ArtefactStore:
         else:
             self.found += 1
             return result
-        self.made += 1
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as part:
-                make(part)
-                record = dict(facts) | {"sha256": _sha256(part)}
-            with atomic_write(_record_of(path)) as part:
-                part.write_text(json.dumps(record, indent=1) + "\n")
+            path = self.keep(facts, suffix, make)
         except (OSError, OutputError) as error:
             log.warning("%s: cannot be written (%s); compiled for this run only", self.folder, _reason(error))
             return _made_once(suffix, make, read)
         return read(path)
+
+    def keep(self, facts: Mapping[str, str], suffix: str, make: Callable[[Path], None]) -> Path:
+        """Write the file for these facts, in place of one that is there. OSError, OutputError."""
+        self.made += 1
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / (digest(facts) + suffix)
+        with atomic_write(path) as part:
+            make(part)
+            record = dict(facts) | {"sha256": _sha256(part)}
+        with atomic_write(_record_of(path)) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n")
+        return path
 
     def recall(self, facts: Mapping[str, str]) -> Any:
         """What was remembered for these facts; None if nothing that can be read."""

@@ -1,7 +1,8 @@
 """The fastest engine for a model on this machine: measured once, remembered.
 
 An engine counts only if its answers to a clip of noise agree with those of PyTorch in float32: logits within
-`TOLERANCE` of the largest one, and in float32 the same decisions. `compile` does not take part: it takes
+`TOLERANCE` of the largest one, and in float32 the same decisions. int8 counts only once it is calibrated, by
+its answers to real videos then, as noise says nothing of ranges. `compile` does not take part: it takes
 minutes.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from torch import Tensor
 
 from foveate.errors import UsageError
 from foveate.infer.artefacts import ArtefactStore, facts_of
-from foveate.infer.compiled import CompiledEngine, first_line
+from foveate.infer.calibration import Calibration, recall
+from foveate.infer.compiled import CompiledEngine, facts_of_compiler, first_line
 from foveate.infer.compilers import compiler_named, version_of
 from foveate.infer.engine import EagerEngine, Engine, Precision, clip_shape
 from foveate.models.base import ModelOutput, VideoModel
 
 log = logging.getLogger(__name__)
 
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 3e-2}  # of the largest logit
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 3e-2}  # of the largest logit
+KEPT_IN_INT8 = 0.995  # of the best classes on the videos that a calibration was compared on
 BUDGET_S = 30.0  # after which no further engine is tried
 ROUNDS = 3  # of which the median counts
 SURE = 0.95  # of eager's time: what is hardly faster is not worth another package
@@ -36,6 +39,7 @@ CANDIDATES: tuple[tuple[str, Precision], ...] = (
     ("eager", "bf16"),
     ("onnxruntime", "fp32"),
 )
+INT8: tuple[str, Precision] = ("openvino", "int8")
 DECISIONS = ("frames_read", "steps", "looked", "sizes", "clusters")
 
 
@@ -74,29 +78,36 @@ def open_fastest(
     if torch.device(device).type != "cpu":
         return EagerEngine(model, device, plain)  # the others need the CPU
     store = ArtefactStore(folder)
-    facts = facts_of(model) | {"engines": _installed(), "asked": str(precision)}
+    facts = facts_of(model)
+    int8 = _calibrated(store, facts) if precision is None else None
+    facts |= {"engines": _installed(), "asked": str(precision), "int8": int8.line if int8 else ""}
     facts["threads"] = str(torch.get_num_threads())
     choice = _choice_of(store.recall(facts))
     if choice is None and not measure:
         return EagerEngine(model, device, plain)
     if choice is None:
         log.info("%s: measuring engines", model.name)
-        choice = fastest(model, precision, folder)
+        choice = fastest(model, precision, folder, int8)
         store.remember(facts, asdict(choice))
     engine = _open(model, choice.engine, choice.precision, folder)
     engine.about = f"auto: {choice.reason}"
     return engine
 
 
-def fastest(model: VideoModel, precision: Precision | None = None, folder: Path | None = None) -> Choice:
-    """Measure the engines of a precision, or of all, within about `BUDGET_S`."""
+def fastest(
+    model: VideoModel,
+    precision: Precision | None = None,
+    folder: Path | None = None,
+    int8: Calibration | None = None,
+) -> Choice:
+    """Measure the engines of a precision, or of all, within about `BUDGET_S`. int8: which may be taken."""
     frames = a_clip(model)
     eager = EagerEngine(model, "cpu")
     reference = eager.run(frames)
     # of eager in another precision nothing is known yet
     best = Choice(precision=precision or "fp32", speed=0.0 if precision == "bf16" else 1.0)
     notes, measured, end = [], set(), time.perf_counter() + BUDGET_S
-    for name, kind in _candidates(precision):
+    for name, kind in (*([INT8] if int8 else []), *_candidates(precision)):
         if name == "onnxruntime" and "openvino" in measured:
             continue  # its export takes longer than all else, for hardly more
         if time.perf_counter() > end:
@@ -112,8 +123,12 @@ def fastest(model: VideoModel, precision: Precision | None = None, folder: Path 
             continue
         measured.add(name)
         speed, output = found
-        differs = relative_error(output.logits, reference.logits)
-        if not agrees(output, reference, kind):
+        if kind == "int8" and int8 is not None:
+            differs, agreed = int8.error, True
+        else:
+            differs = relative_error(output.logits, reference.logits)
+            agreed = agrees(output, reference, kind)
+        if not agreed:
             notes.append(f"{name} {kind} not taken: its answers differ by {differs:.1g}")
         elif speed * SURE > best.speed:
             best = Choice(name, kind, speed, differs)
@@ -162,6 +177,16 @@ def _candidates(precision: Precision | None) -> Iterator[tuple[str, Precision]]:
             yield name, kind
 
 
+def _calibrated(store: ArtefactStore, facts: Mapping[str, str]) -> Calibration | None:
+    """What is kept of a calibration, if it keeps enough answers and some part gains by it."""
+    try:
+        found = recall(store, {**facts, **facts_of_compiler(compiler_named(*INT8))})
+    except UsageError:  # OpenVINO is not installed
+        return None
+    takes = found is not None and found.agreement >= KEPT_IN_INT8 and any(found.ways.values())
+    return found if takes else None
+
+
 def _measured(
     engine: Engine, eager: Engine, frames: Tensor, reference: ModelOutput
 ) -> tuple[float, ModelOutput]:
@@ -201,5 +226,5 @@ def _choice_of(value: object) -> Choice | None:
         choice = replace(choice, notes=tuple(map(str, choice.notes)))
     except TypeError:
         return None
-    known = (("eager", "fp32"), *CANDIDATES)
+    known = (("eager", "fp32"), *CANDIDATES, INT8)
     return choice if (choice.engine, choice.precision) in known else None

@@ -6,8 +6,9 @@ patches) may be of any size in each call; the other dimensions and the plain val
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +21,13 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from foveate.errors import FoveateError, UsageError
 from foveate.infer.artefacts import ArtefactStore, facts_of
+from foveate.infer.calibration import Calibration, recall
 from foveate.infer.compilers import Compiler, Run, compiler_named, version_of
 from foveate.infer.engine import EagerEngine, Precision, with_parts
 from foveate.layers.macs import shapes_from_shapes
 from foveate.models.base import Frames, ModelOutput, VideoModel
+
+log = logging.getLogger(__name__)
 
 MAX_WAYS = 8  # of calling a part that are compiled; further ones run as they stand
 
@@ -32,8 +36,9 @@ class CompiledEngine:
     """Runs a model whose parts are compiled when they are first called.
 
     The model must not change afterwards. precision: of the parts; what lies between them is fp32. folder:
-    where compiled parts are kept; None: beside the downloads. UsageError for a compiler that is not
-    installed, a device that is not the CPU, and, at the first run, a part that cannot be compiled.
+    where compiled parts are kept; None: beside the downloads. calibration: for int8; None: what is kept.
+    UsageError for a compiler that is not installed, a device that is not the CPU, int8 without calibration,
+    and, at the first run, a part that cannot be compiled.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class CompiledEngine:
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         folder: Path | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         compiler = compiler_named(name, precision)
         if torch.device(device).type != "cpu":
@@ -50,21 +56,49 @@ class CompiledEngine:
         self.model = model.to("cpu").eval()
         self.about = f"{name} {precision}"
         self.store = ArtefactStore(folder)
-        facts = facts_of(model) | {"compiler": f"{name} {version_of(compiler)}", "precision": precision}
-        parts = {
-            part: CompiledPart(model, part, compiler, precision, self.store, facts) for part in model.parts
+        self.facts = facts_of(model) | facts_of_compiler(compiler)
+        in_int8: Mapping[str, Collection[str]] = {}
+        if precision == "int8":
+            calibration = calibration or self._recalled()
+            precision, in_int8 = calibration.plain, calibration.ways
+        self.parts = {
+            part: CompiledPart(
+                model, part, compiler, precision, self.store, self.facts, in_int8.get(part, ())
+            )
+            for part in model.parts
         }
-        self._engine = EagerEngine(with_parts(model, parts), "cpu")
+        self._engine = EagerEngine(with_parts(model, self.parts), "cpu")
+
+    def _recalled(self) -> Calibration:
+        found = recall(self.store, self.facts)
+        if found is None:
+            cause = f"{self.model.name or 'the model'} is not calibrated for it on this machine"
+            raise UsageError("--precision int8", cause, "give a list of videos with --calibrate")
+        line = f"{self.about}: {found.line}"
+        if found.keeps_answers:
+            log.info("%s", line)
+        else:
+            log.warning(
+                "%s; --precision bf16 moves answers less, and so may --calibrate on other videos", line
+            )
+        return found
 
     def run(self, frames: Frames) -> ModelOutput:
         return self._engine.run(frames)
+
+    def send(self, frames: Frames) -> Frames:
+        return self._engine.send(frames)
 
     def warmup(self, views: int = 1) -> None:
         self._engine.warmup(views)
 
 
 class CompiledPart:
-    """A part of a model, called as the part itself."""
+    """A part of a model, called as the part itself.
+
+    in_int8: keys of the ways of calling it that were quantised before; all others are compiled in `precision`
+    when they are first met.
+    """
 
     def __init__(
         self,
@@ -74,6 +108,7 @@ class CompiledPart:
         precision: Precision,
         store: ArtefactStore,
         facts: Mapping[str, str],
+        in_int8: Collection[str] = (),
     ) -> None:
         self._model = model
         self._part = part
@@ -81,11 +116,11 @@ class CompiledPart:
         self._precision = precision
         self._store = store
         self._facts = facts
+        self._in_int8 = in_int8
         self._ways: dict[str, Callable[[Sequence[Any]], Any]] = {}
 
     def __call__(self, *inputs: Any) -> Any:
-        leaves, structure = tree_flatten(inputs)
-        way = Way(tuple(map(_kind, leaves)), structure)
+        way, leaves = way_of(inputs)
         key = way.key
         if key not in self._ways:
             if len(self._ways) >= MAX_WAYS:
@@ -93,13 +128,24 @@ class CompiledPart:
             self._ways[key] = self._compiled(way, leaves)
         return self._ways[key](leaves)
 
+    def run_of(self, way: Way, leaves: Sequence[Any], precision: Precision) -> Run:
+        """What runs one way of calling it, from tensors to tensors; leaves: of a call."""
+        make = partial(self._make, way, leaves, precision)
+        read = partial(self._compiler.load, precision=precision)
+        return self._store.load(self._facts_of(way, precision), self._compiler.suffix, make, read)
+
+    def quantise(self, way: Way, calls: Sequence[Sequence[Tensor]]) -> None:
+        """Keep one way of calling it in int8. calls: tensors of each, as `Way.stored` gives them."""
+        make = partial(self._write, way, calls, "int8")
+        self._store.keep(self._facts_of(way, "int8"), self._compiler.suffix, make)
+
     def _compiled(self, way: Way, leaves: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
-        facts = {**self._facts, "part": self._part, "way": way.key}
-        answer = self._answer(way, leaves, facts)
-        make = partial(self._make, way, leaves)
-        read = partial(self._compiler.load, precision=self._precision)
-        run = self._store.load(facts, self._compiler.suffix, make, read)
-        return partial(_call, run, way, *tree_flatten(answer))
+        precision: Precision = "int8" if way.key in self._in_int8 else self._precision
+        answer = self._answer(way, leaves, self._facts_of(way, precision))
+        return partial(_call, self.run_of(way, leaves, precision), way, *tree_flatten(answer))
+
+    def _facts_of(self, way: Way, precision: Precision) -> dict[str, str]:
+        return {**self._facts, "precision": precision, "part": self._part, "way": way.key}
 
     def _answer(self, way: Way, leaves: Sequence[Any], facts: Mapping[str, str]) -> Any:
         """What the part returns, without values; the model may refuse the input here.
@@ -124,11 +170,16 @@ class CompiledPart:
             answer = shapes_from_shapes(self._model, self._part, way.inputs(examples))
         return examples, answer
 
-    def _make(self, way: Way, leaves: Sequence[Any], path: Path) -> None:
+    def _make(self, way: Way, leaves: Sequence[Any], precision: Precision, path: Path) -> None:
+        if precision == "int8":
+            cause = f"what was kept of {self._model.name or 'the model'} cannot be used"
+            raise UsageError("--precision int8", cause, "give a list of videos with --calibrate again")
         leaves, _ = self._example(way, leaves)
-        examples = [way.stored(*pair) for pair in way.tensors(leaves)]
+        self._write(way, [[way.stored(*pair) for pair in way.tensors(leaves)]], precision, path)
+
+    def _write(self, way: Way, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path) -> None:
         try:
-            self._compiler.compile(Graph(self._model, self._part, way), examples, self._precision, path)
+            self._compiler.compile(Graph(self._model, self._part, way), calls, precision, path)
         except (FoveateError, OSError):
             raise
         except Exception as error:  # of whatever kind a foreign library raises
@@ -198,6 +249,17 @@ class Graph(nn.Module):
 
     def _given(self, tensor: Tensor, kind: Kind) -> Tensor:
         return tensor.movedim(tensor.dim() - 1, 1) if kind.channels_last else tensor
+
+
+def facts_of_compiler(compiler: Compiler) -> dict[str, str]:
+    """What a compiled part depends on of its compiler."""
+    return {"compiler": f"{compiler.name} {version_of(compiler)}"}
+
+
+def way_of(inputs: Any) -> tuple[Way, list[Any]]:
+    """The way of a call with these arguments, and its leaves."""
+    leaves, structure = tree_flatten(inputs)
+    return Way(tuple(map(_kind, leaves)), structure), leaves
 
 
 def _kind(leaf: Any) -> Any:

@@ -16,11 +16,14 @@ import torch
 from foveate.choices import Precision
 from foveate.errors import UsageError
 from foveate.infer.artefacts import KnownMacs
+from foveate.infer.copies import Copies
+from foveate.layers.order import set_order
 from foveate.models.base import Frames, ModelOutput, VideoModel
 
 COMPILING = ("openvino", "onnxruntime", "compile")
 ENGINES = ("eager", *COMPILING, "auto")
 MAX_WARMUP_FRAMES = 64  # for models that read every frame of a video
+AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Engine(Protocol):
@@ -33,6 +36,10 @@ class Engine(Protocol):
         """Run the model on uint8 clips (B, T, S, S, 3), or other input of the model's `prepare`."""
         ...
 
+    def send(self, frames: Frames) -> Frames:
+        """Begin to copy clips to where the model runs, from any thread; `run` takes what it returns."""
+        ...
+
     def warmup(self, views: int = 1) -> None:
         """Run on a black batch of `views` clips, so that initialisation does not slow the first real one."""
         ...
@@ -41,8 +48,9 @@ class Engine(Protocol):
 class EagerEngine:
     """PyTorch in eager mode.
 
-    precision: fp32, or bf16 by autocast, which is faster on processors with bfloat16 arithmetic (see `foveate
-    doctor`). The model is moved to `device` and set to eval mode.
+    precision: fp32, or by autocast bf16, which is faster on processors with bfloat16 arithmetic (see `foveate
+    doctor`), or on a GPU fp16. The model is moved to `device` and set to eval mode. UsageError for fp16 on a
+    CPU, and for int8.
     """
 
     def __init__(
@@ -50,20 +58,33 @@ class EagerEngine:
     ) -> None:
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
-        self.precision = precision
         self.about = f"eager {precision}"
+        self._dtype = autocast_type(precision, self.device)
+        self._copies = Copies(self.device)
         self._macs = KnownMacs(model)
 
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
-        bf16 = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        frames = self._copies.receive(frames)
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             output = self.model.output(self.model.prepare(frames, self.device))
         self._macs.keep()
         return output
 
+    def send(self, frames: Frames) -> Frames:
+        return self._copies.send(frames)
+
     def warmup(self, views: int = 1) -> None:
         self.run(torch.zeros(clip_shape(self.model, views), dtype=torch.uint8))
+
+
+def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """What autocast computes in; None without autocast. UsageError for fp16 on a CPU, and for int8."""
+    if precision == "int8":
+        raise UsageError("--precision int8", "eager does not have it", "use --engine openvino")
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16", "is for GPUs", "use bf16 or fp32, or --device cuda")
+    return AUTOCAST.get(precision)
 
 
 def clip_shape(model: VideoModel, views: int) -> tuple[int, ...]:
@@ -94,16 +115,28 @@ def open_engine(
     """Create an engine for the model by name.
 
     precision: None is fp32, and for "auto" whichever is fastest. measure: whether "auto" may take some
-    seconds to measure a model that it has not met on this machine. UsageError for an unknown name, or an
-    engine that is not installed or lacks the precision.
+    seconds to measure a model that it has not met on this machine. On a GPU the model's kernels are stored
+    with their channels last, as clips are. UsageError for an unknown name, or an engine that is not installed
+    or lacks the precision.
     """
     kinds = get_args(Precision)
     if precision not in (None, *kinds):
         raise UsageError(f"--precision {precision}", "no engine has it", f"choose {' or '.join(kinds)}")
+    if name == "auto" and precision == "int8":
+        name = "openvino"  # the only one that has it
+    if name in ("auto", "eager"):
+        autocast_type(precision or "fp32", torch.device(device))  # refused before anything is measured
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        set_order(model, channels_last=True)  # cuDNN would do it at every call
     if name == "auto":
         from foveate.infer.choice import open_fastest
 
         return open_fastest(model, device, precision, measure)
+    if name == "compile" and on_gpu:
+        from foveate.infer.cuda import TorchCompileEngine
+
+        return TorchCompileEngine(model, device, precision or "fp32")
     if name in COMPILING:
         from foveate.infer.compiled import CompiledEngine
 

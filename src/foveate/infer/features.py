@@ -41,7 +41,7 @@ def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any])
     sources: anything that `open_video` takes, or entries of a list. Of a list, the next videos are read while
     the model runs on one.
     """
-    for source, video_of in ahead(lambda source: reader.open(source).begin(), sources):
+    for source, video_of in ahead(lambda source: reader.open(source).begin(engine.send), sources):
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
             with video_of() as video:

@@ -89,7 +89,7 @@ class Predictor:
             yield result
 
     def _begin(self, source: Any) -> OpenedVideo:
-        return self.reader.open(source, watch=_stopwatch()).begin()
+        return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
     def _answer(self, video: OpenedVideo) -> Prediction:
         def run(frames: Any) -> ModelOutput:

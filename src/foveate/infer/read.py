@@ -175,15 +175,18 @@ class OpenedVideo:
     def __exit__(self, *_: object) -> None:
         self.video.close()
 
-    def begin(self) -> Self:
-        """Read the first window now, which `map` then finds done."""
+    def begin(self, send: Callable[[Any], Any] | None = None) -> Self:
+        """Read the first window now, which `map` then finds done.
+
+        send: begins to copy its clips to where the model runs (`Engine.send`).
+        """
         expected, windows = self.video.info.frames, self.windows()
         try:
-            first = next(windows)
+            window, frames = next(windows)
         except DataError:  # which `map` meets again, or the windows are others now
             return self
         if self.video.info.frames == expected:
-            self._begun = chain([first], windows)
+            self._begun = chain([(window, send(frames) if send else frames)], windows)
         return self
 
     def facts(self) -> VideoFacts:

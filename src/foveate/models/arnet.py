@@ -25,7 +25,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
-from foveate.models.base import ModelOutput, VideoModel
+from foveate.models.base import ModelOutput, VideoModel, rows_at_once
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -256,7 +256,9 @@ class ARNet(VideoModel):
         """Logits (n, classes) of the frames `indices` at a size. hidden: of all B*T frames."""
         if size == len(self.nets):
             return self.answer_at(size, hidden, hidden[indices])  # which needs no frames
-        return self.answer_at(size, frames_at(size, indices), hidden)
+        images = frames_at(size, indices)
+        pieces = images.split(rows_at_once(images, images[:1, :1].numel(), self.training))
+        return torch.cat([self.answer_at(size, piece, hidden) for piece in pieces])
 
     def _features(self, net: nn.Module, images: Tensor) -> Tensor:
         maps = net(images)

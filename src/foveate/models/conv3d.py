@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foveate.errors import UsageError
 from foveate.layers.fully_conv_head import FullyConvHead
-from foveate.models.base import ModelOutput, VideoModel, all_read
+from foveate.models.base import ModelOutput, VideoModel, all_read, rows_at_once
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)  # of RGB in all of these networks
 FPS = 30.0  # frame rate in which their strides count
@@ -48,7 +48,8 @@ class Conv3DModel(VideoModel):
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The mean logits and those at each position of the head. clip: (B, 3, T, H, W)."""
-        features = self.position_features(clip)
+        pieces = clip.split(rows_at_once(clip, clip[:1, :1].numel(), self.training))
+        features = torch.cat([self.position_features(piece) for piece in pieces])
         logits = self.classify(features)
         return ModelOutput(
             logits=logits.mean(1),

@@ -25,7 +25,7 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.pool import Pooling
 from foveate.layers.temporal import StreamMemory
-from foveate.models.base import ModelOutput, VideoModel, all_read
+from foveate.models.base import ModelOutput, VideoModel, all_read, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ class TSN(VideoModel):
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The mean logits and those of every frame. clip: (B, 3, T, H, W)."""
-        features = self.frame_features(clip)
+        pieces = clip.split(rows_at_once(clip, clip[:1, :1].numel(), self.training))
+        features = torch.cat([self.frame_features(piece) for piece in pieces])
         logits = self.classify(features)
         return ModelOutput(
             logits=logits.mean(1),

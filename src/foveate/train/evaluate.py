@@ -7,7 +7,7 @@ beside the figures, which are of the readable ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from foveate.choices import Average, Ensemble
 from foveate.errors import DataError, FoveateError
 from foveate.infer.engine import Engine
 from foveate.measure.metrics import mean_average_precision, mean_class_accuracy, top_k
+from foveate.models.base import Frames as Clips
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.objective import Frames, clips_of
@@ -105,10 +106,10 @@ def score(
     """
     rows: dict[int, Row] = {}
     bad: list[BadFile] = []
-    for batch in loader:
+    for batch, views_at_once in _sent_ahead(engine, loader, clips_at_once):
         bad += batch.bad
         if len(batch.labels):
-            outputs = _run_views(engine, batch.frames, clips_at_once)
+            outputs = [engine.run(clips) for clips in views_at_once]
             videos = len(batch.labels)
             views = torch.cat([_answers(output, average) for output in outputs]).unflatten(0, (videos, -1))
             scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
@@ -163,9 +164,19 @@ def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dic
     return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
 
 
-def _run_views(engine: Engine, frames: Frames, at_once: int) -> list[ModelOutput]:
-    clips = clips_of(frames)
-    return [engine.run(clips[first : first + at_once]) for first in range(0, len(clips), at_once)]
+def _sent_ahead(
+    engine: Engine, loader: Iterable[ViewBatch], at_once: int
+) -> Iterator[tuple[ViewBatch, list[Clips]]]:
+    """Each batch with the views that run together, sent on their way before the batch before is run."""
+    before: tuple[ViewBatch, list[Clips]] | None = None
+    for batch in loader:
+        clips = clips_of(batch.frames) if len(batch.labels) else []
+        now = batch, [engine.send(clips[first : first + at_once]) for first in range(0, len(clips), at_once)]
+        if before:
+            yield before
+        before = now
+    if before:
+        yield before
 
 
 def _answers(output: ModelOutput, average: Average) -> Tensor:

@@ -23,12 +23,13 @@ from torch import nn
 
 from foveate.config import nearest
 from foveate.errors import DataError, UsageError
+from foveate.layers.order import set_order
 from foveate.measure.cost import peak_memory_mb
 from foveate.train.checkpoint import load_checkpoint, save_checkpoint
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ALONE, ProcessGroup
 from foveate.train.extend import check_epochs, check_identity
-from foveate.train.numerics import Numerics, fastest, set_order
+from foveate.train.numerics import Numerics, fastest
 from foveate.train.optim import ParamGroup, check_group_rates, learn_mode, rate_at
 from foveate.train.precise_bn import in_modes_of, precise_bn
 from foveate.train.progress import Displays, Steps, open_displays

@@ -20,10 +20,10 @@ from torch import nn
 
 from foveate.errors import FoveateError
 from foveate.infer.choice import has_bf16
+from foveate.layers.order import ORDERS, set_order
 
 Kind = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Kind, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 ROUNDS = 3  # of which the median counts, after one unseen
 BUDGET_S = 20.0  # after which no further round begins
 SURE = 0.95  # of the time of what is simpler: what is hardly faster is not chosen
@@ -43,14 +43,6 @@ class Numerics:
 
 Attempt = Callable[[Numerics], float]
 """Forward and backward pass of a batch; the loss."""
-
-
-def set_order(model: nn.Module, channels_last: bool) -> None:
-    """Store the kernels of convolutions with their channels last, or as PyTorch makes them."""
-    for kernel in model.parameters():
-        if kernel.dim() in ORDERS:
-            order = ORDERS[kernel.dim()] if channels_last else torch.contiguous_format
-            kernel.data = kernel.data.contiguous(memory_format=order)
 
 
 def fastest(model: nn.Module, attempt: Attempt) -> tuple[Numerics, str]:

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from foveate.errors import ModelFileError, UsageError
+from foveate.layers.order import set_order
 from foveate.train.config import TrainConfig
 from foveate.train.ema import Ema
-from foveate.train.numerics import Numerics, set_order
+from foveate.train.numerics import Numerics
 from foveate.train.optim import ParamGroup, freeze_batch_norms, make_groups, make_optimizer
 from foveate.weights.rename import load_strictly
 

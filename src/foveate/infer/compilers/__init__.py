@@ -27,8 +27,13 @@ class Compiler(Protocol):
     suffix: str  # of its files
     precisions: tuple[Precision, ...]
 
-    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
-        """Write a file for a module from tensors to tensors, the first dimensions of which are dynamic."""
+    def compile(
+        self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
+    ) -> None:
+        """Write a file for a module from tensors to tensors, the first dimensions of which are dynamic.
+
+        calls: its inputs, of one call; the values do not matter. For int8 of many calls with real values.
+        """
         ...
 
     def load(self, path: Path, precision: Precision) -> Run:

@@ -26,11 +26,13 @@ class InductorCompiler:
     suffix = ".pt2"
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
 
-    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
+    def compile(
+        self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
+    ) -> None:
         from torch._inductor import aoti_compile_and_package
         from torch.export import Dim, export
 
-        doubled = tuple(torch.cat([example, example]) for example in examples)  # 1 would become a constant
+        doubled = tuple(torch.cat([example, example]) for example in calls[0])  # 1 would become a constant
         first = ({0: Dim.AUTO},) * len(doubled)
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")

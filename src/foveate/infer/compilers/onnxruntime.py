@@ -29,8 +29,10 @@ class OnnxCompiler:
     suffix = ".onnx"
     precisions: tuple[Precision, ...] = ("fp32",)  # its bfloat16 lacks convolutions on CPUs
 
-    def compile(self, graph: nn.Module, examples: Sequence[Tensor], precision: Precision, path: Path) -> None:
-        doubled = tuple(torch.cat([example, example]) for example in examples)  # 1 would become a constant
+    def compile(
+        self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
+    ) -> None:
+        doubled = tuple(torch.cat([example, example]) for example in calls[0])  # 1 would become a constant
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision

@@ -6,7 +6,6 @@ training call it and differ in what they pass, such as another rule where to loo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -25,10 +24,9 @@ from foveate.layers.patch import crop_patches, random_corners
 from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
-from foveate.models.base import ModelOutput, VideoModel, same_macs
+from foveate.models.base import ModelOutput, VideoModel, rows_at_once, same_macs
 
 Order = Literal["time", "coarse_to_fine"]
-IMAGES_AT_ONCE = 16  # maps of more leave the processor's cache, which costs more than larger products save
 Where = Literal["learned", "centre", "random"]
 
 Place = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
@@ -109,6 +107,11 @@ class Glance(NamedTuple):
     features: Tensor
 
 
+def _joined(glances: Sequence[Glance], dim: int) -> Glance:
+    """Glances at other clips (dim 0), or at later frames of the same ones (dim 1), in one."""
+    return Glance(*(torch.cat(fields, dim) for fields in zip(*glances, strict=True)))
+
+
 class FocusFeatures(Protocol):
     """What both networks find in B stretches of T frames, computed when it is asked for."""
 
@@ -169,6 +172,7 @@ class FocusModel(VideoModel):
 
     resizable = False  # the networks behind the glance are made for its maps
     reports: tuple[str, ...] = ("step_logits", "steps", "boxes", "looked")
+    glances_alone: bool = True  # f_G sees a frame without the others
     head_names: tuple[str, ...] = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
     policy: Any  # None where the place of the patch is not learnt
     skip_policy: Any  # None where f_L sees every patch
@@ -281,16 +285,19 @@ class FocusModel(VideoModel):
 
     def _look(self, patches: Tensor, frames: int) -> Tensor:
         """`local_features`, some clips at a time."""
-        pieces = patches.split(frames * self._clips_at_once(frames))
-        return torch.cat([self.local_features(piece, frames) for piece in pieces])
+        clips = rows_at_once(patches, frames * patches[0, 0].numel(), self.training)
+        return torch.cat([self.local_features(piece, frames) for piece in patches.split(frames * clips)])
 
     def glance_in_turn(self, clip: Tensor) -> Glance:
-        """`glance_at`, some clips at a time."""
-        pieces = [self.glance_at(piece) for piece in clip.split(self._clips_at_once(clip.shape[2]))]
-        return Glance(*(torch.cat(fields) for fields in zip(*pieces, strict=True)))
-
-    def _clips_at_once(self, frames: int) -> int:
-        return sys.maxsize // frames if self.training else max(1, IMAGES_AT_ONCE // frames)
+        """`glance_at`, some clips at a time, or some frames where the glances do not see each other."""
+        frames = clip.shape[2]
+        most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
+        clips = clip.split(max(1, most // frames))
+        if most >= frames or not self.glances_alone:
+            return _joined([self.glance_at(piece) for piece in clips], 0)
+        turns = -(-frames // most)
+        pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
+        return _joined([_joined(glances, 1) for glances in pieces], 0)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""

@@ -105,6 +105,7 @@ class AdaFocusTSM(FocusModel):
     config: AdaFocusTSMConfig
     reports = ("boxes", "looked")
     head_names = ("glance_head.", "local_head.")
+    glances_alone = False
 
     @property
     def exits(self) -> tuple[float, ...]:

@@ -128,6 +128,10 @@ class AdaFocus(FocusModel):
     config: AdaFocusConfig
     head_names = (*FocusModel.head_names, "policy.guide.head.")
 
+    @property
+    def glances_alone(self) -> bool:  # type: ignore[override]
+        return self.config.glance_temporal == "none"
+
     def reset_head(self, num_classes: int) -> None:
         super().reset_head(num_classes)
         if self.config.policy == "attention":

@@ -21,17 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.layers.fold import fold_time
-from foveate.models.adafocus.parts import (
-    IMAGES_AT_ONCE,
-    FocusFeatures,
-    FocusModel,
-    FocusPass,
-    Glance,
-    given,
-)
+from foveate.models.adafocus.parts import FocusFeatures, FocusModel, FocusPass, Glance, given
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
-from foveate.models.base import VideoModel
+from foveate.models.base import VideoModel, rows_at_once
 from foveate.train.kept import KeptBatch
 from foveate.train.objective import ClipBatch, LossFunction, clip_of
 from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_loss
@@ -65,11 +58,11 @@ def keep_table(model: AdaFocus, clip: Tensor) -> dict[str, Tensor]:
     images, (batch, frames) = fold_time(clip), (clip.shape[0], clip.shape[2])
     positions = torch.arange(model.config.grid**2, device=clip.device)
     found: list[Tensor] = []
-    for some in positions.split(max(1, IMAGES_AT_ONCE // len(images))):
+    for some in positions.split(rows_at_once(positions, len(images) * model.config.patch**2)):
         corners = (corner.expand(len(images), 2) for corner in model.corners_of(some))
         patches = torch.cat([model.cut(images, each) for each in corners])
         found += model.local_features(patches, frames).unflatten(0, (len(some), batch, frames))
-    glance = model.glance_at(clip)
+    glance = model.glance_in_turn(clip)
     return {"maps": glance.maps, "features": glance.features, "table": torch.stack(found, 2)}
 
 
