@@ -91,7 +91,7 @@ def test_nothing_runs_before_it_is_asked_for() -> None:
 def test_an_engine_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="no engine of this name"):
         open_engine(model_of("tsm_r10_8"), "warp")
-    with pytest.raises(UsageError, match=r"no engine has it \(choose fp32 or bf16 or int8"):
+    with pytest.raises(UsageError, match=r"no engine has it \(choose fp32 or bf16 or fp16 or int8"):
         open_engine(model_of("tsm_r10_8"), precision="int4")  # type: ignore[arg-type]
 
 
