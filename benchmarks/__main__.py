@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     against,
+    agreement,
     blvnet,
     decode,
     engines,
@@ -27,6 +28,7 @@ from benchmarks.record import Table, collect, write
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
+    "agreement": agreement.run,
     "blvnet": blvnet.run,
     "decode": decode.run,
     "engines": engines.run,

@@ -2,7 +2,8 @@
 
 Answers are compared with those of the CPU in float32. The results are written after every row, so that what
 was measured is kept if the process is killed; what the time does not suffice for is named. A row that fails
-says so and the next one begins. `--device cpu --models tsm_r10_8 --batches 2 --out FOLDER` tries the script.
+says so and the next one begins. `--device cpu --models tsm_r10_8 --batches 2 --repeats 2 --out FOLDER` tries
+the script.
 """
 
 from __future__ import annotations

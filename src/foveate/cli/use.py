@@ -99,7 +99,7 @@ def predict(
             which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
         calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
             minutes. What is found is kept, so later calls do without.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
@@ -206,7 +206,7 @@ def features(
             which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
         calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
             minutes. What is found is kept, so later calls do without.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         json: Print one JSON object.
     """
     from foveate.infer.engine import open_engine
@@ -299,7 +299,7 @@ def evaluate(
             which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
         calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
             minutes. What is found is kept, so later calls do without.
-        device: cpu or cuda.
+        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.

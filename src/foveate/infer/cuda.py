@@ -34,14 +34,14 @@ class TorchCompileEngine(EagerEngine):
         model: VideoModel,
         device: str | torch.device = "cuda",
         precision: Precision = "fp32",
-        backend: str = "inductor",
+        backend: str | Callable[..., Any] = "inductor",
     ) -> None:
         super().__init__(model, device, precision)
         self.about = f"compile {precision}"
         self.model = with_parts(model, {part: _compiled(model, part, backend) for part in model.parts})
 
 
-def _compiled(model: VideoModel, part: str, backend: str) -> Callable[..., Any]:
+def _compiled(model: VideoModel, part: str, backend: str | Callable[..., Any]) -> Callable[..., Any]:
     run = torch.compile(getattr(model, part), backend=backend)
 
     def call(*inputs: Any) -> Any:
@@ -51,7 +51,8 @@ def _compiled(model: VideoModel, part: str, backend: str) -> Callable[..., Any]:
         try:
             return run(*inputs)
         except TorchDynamoException as error:
-            cause = f"torch.compile cannot compile its {part}: {first_line(error)}"
+            why = first_line(getattr(error, "inner_exception", error))
+            cause = f"torch.compile cannot compile its {part}: {why}"
             raise UsageError(model.name or "model", cause, "use --engine eager") from error
 
     return call
