@@ -53,8 +53,8 @@ def run() -> Table:
         rows.append(row)
     about = (
         f"{MODEL} with the weights of the package on {VIDEOS} made H.264 videos of its eight actions that it "
-        f"never saw, one clip each; int8 calibrated on {CALIBRATION} others, for the parts that are faster so "
-        "on this machine, and for those named. The error is the largest difference of logits where all "
+        f"never saw, one clip each; int8 calibrated on {CALIBRATION} others, for the parts that are faster "
+        "so on this machine, and for those named. The error is the largest difference of logits where all "
         "patches are the same, relative to the largest logit; where two places are nearly as good, rounding "
         "decides, and the logits are those of another patch."
     )
