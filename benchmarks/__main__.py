@@ -22,6 +22,7 @@ from benchmarks import (
     latency,
     loader,
     peers,
+    reading,
     stage2,
 )
 from benchmarks.record import Table, collect, write
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "latency": latency.run,
     "loader": loader.run,
     "peers": peers.run,
+    "reading": reading.run,
     "stage2": stage2.run,
 }
 

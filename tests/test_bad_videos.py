@@ -96,8 +96,10 @@ def test_damage_is_named_and_what_is_left_can_be_read(corpus, kind):
         assert video.damage and video.info.frames == result.frames
         with pytest.raises(DecodeError, match=f"frame {result.frames} does not exist.*foveate data check"):
             video.read([result.frames])
-    with open_video(path_of(corpus, kind)) as video:  # a fresh one, which may not know of the damage yet
-        assert np.array_equal(np.stack(list(video.iterate(range(result.frames)))), streamed)
+    for threads in (1, 2):
+        with open_video(path_of(corpus, kind), limits=Limits(threads=threads)) as video:
+            # a fresh one, which may not know of the damage yet
+            assert np.array_equal(np.stack(list(video.iterate(range(result.frames)))), streamed)
 
 
 def test_the_cause_says_how_much_is_missing(corpus):

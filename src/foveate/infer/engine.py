@@ -124,7 +124,7 @@ def open_engine(
         raise UsageError(f"--precision {precision}", "no engine has it", f"choose {' or '.join(kinds)}")
     if name == "auto" and precision == "int8":
         name = "openvino"  # the only one that has it
-    if name in ("auto", "eager"):
+    if name in ("auto", "eager") or precision == "fp16":
         autocast_type(precision or "fp32", torch.device(device))  # refused before anything is measured
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:

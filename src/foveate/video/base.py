@@ -33,7 +33,7 @@ class Limits:
     max_pixels: int = 4096 * 4096  # of one frame; a file of 32 KB can claim frames of 768 MB
     max_frames: int = 10_000_000  # of one video, about four days at 25 fps
     max_bytes: int = 2 << 30  # of a URL, a file object or an iterator of frames, which are kept in memory
-    threads: int = 1  # of one decoder; data loaders use several worker processes instead
+    threads: int = 1  # to read frames of one file; a pass over all of it, to judge it, takes one
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,17 @@ class ContainerVideo(Video):
         return {name: value for name, value in vars(self).items() if name != "_kept"}
 
     @contextmanager
-    def _open(self, anywhere: bool = False) -> Iterator[Decoder]:
-        """A decoder at the beginning of the file, or anywhere in it for one who seeks."""
+    def _open(self, anywhere: bool = False, in_turn: bool = False) -> Iterator[Decoder]:
+        """A decoder at the beginning of the file, or anywhere in it for one who seeks.
+
+        in_turn: in one thread, as damage in one frame harms those that other threads hold.
+        """
         if anywhere and self._kept is not None:
             self._file.for_ffmpeg()  # raises if the file has changed
             decoder, self._kept = self._kept, None
         else:
-            decoder = Decoder(self._file, self._limits)
+            limits = replace(self._limits, threads=1) if in_turn else self._limits
+            decoder = Decoder(self._file, limits)
         before, again = decoder.decoded, False
         try:
             yield decoder
@@ -125,9 +129,11 @@ class ContainerVideo(Video):
         to_rgb = RGBConverter(self.info.width, self.info.height)
         strict = self._damage_found is None
         corrupt = []
-        with self._open(anywhere=self._index.pts is not None) as decoder:
+        with self._open(self._index.pts is not None, in_turn=bool(self._damage_found)) as decoder:
             for start, run in self._index.runs(wanted):
                 for position, frame in follow(decoder, self._index, start, run, strict):
+                    if frame.is_corrupt and strict and self._limits.threads > 1:
+                        raise IndexMismatch
                     corrupt += [str(position)] if frame.is_corrupt else []
                     yield to_rgb(frame)
         if corrupt:
@@ -147,7 +153,7 @@ class ContainerVideo(Video):
     def _all_frames(self) -> Iterator[av.VideoFrame]:
         """Yield every frame; at the end, update the index and the damage by what was decoded."""
         decoded = DecodeFacts()
-        with self._open() as decoder:
+        with self._open(in_turn=True) as decoder:
             for frame in decoder.frames():
                 decoded.add(frame)
                 yield frame

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.video.decoder import Decoder
-from foveate.video.index import MAX_REORDER, FrameIndex
+from foveate.video.disposable import H264Packets
+from foveate.video.index import FrameIndex
 
 Found = Iterator[tuple[int, av.VideoFrame]]
 
@@ -52,17 +53,16 @@ def _by_time(decoder: Decoder, index: FrameIndex, start: int, run: NDArray[np.in
     assert index.pts is not None
     first = int(index.pts[start])
     position_of = dict(zip(index.pts[run].tolist(), run.tolist(), strict=True))
-    near = slice(max(0, start - MAX_REORDER), int(run[-1]) + MAX_REORDER)
-    needless = set(index.pts[near][index.disposable[near]].tolist()) - position_of.keys()
+    syntax = H264Packets.of(decoder.stream.codec_context)
     unsent = set(position_of)
     due: list[int] = []  # times of packets whose frames have not come out, a heap
     if start or decoder.moved:
         decoder.seek(first)
     for packet in decoder.own_packets():
-        if packet.pts in needless and not decoder.begun:
-            continue
         if packet.size and packet.pts is None:
             raise IndexMismatch
+        if packet.pts not in position_of and not decoder.begun and syntax and syntax.disposable(packet):
+            continue
         if packet.pts is not None and packet.pts >= first:
             heappush(due, packet.pts)
             unsent.discard(packet.pts)

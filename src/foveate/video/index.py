@@ -35,7 +35,6 @@ class FrameIndex:
     starts: NDArray[np.int64]  # indices of key frames; the first is 0, the beginning of the file
     fps: float
     duration_s: float
-    disposable: NDArray[np.bool_]  # (frames,) whether no other frame refers to it; False if unknown
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -59,7 +58,6 @@ class Packets:
 
     times: array[int] = field(default_factory=lambda: array("q"))  # pts of packets that are shown, in ticks
     keys: bytearray = field(default_factory=bytearray)  # 1 for key frames
-    disposable: bytearray = field(default_factory=bytearray)  # 1 for those that no other packet refers to
     frame: av.VideoFrame | None = None
     hidden: int = 0  # packets that an edit list hides
     smallest: int = 1 << 31  # size of the smallest packet, bytes
@@ -69,7 +67,7 @@ class Packets:
     last_ticks: int = 0  # duration of the packet with the highest pts
     end_s: float = 0.0  # latest time in any stream
 
-    def add(self, packet: av.Packet, syntax: H264Packets | None) -> None:
+    def add(self, packet: av.Packet) -> None:
         """Count one packet of the video stream."""
         if packet.is_discard:
             self.hidden += 1
@@ -79,7 +77,6 @@ class Packets:
             self.latest, self.last_ticks = time, packet.duration or 0
         self.times.append(time)
         self.keys.append(packet.is_keyframe)
-        self.disposable.append(syntax is not None and syntax.disposable(packet))
         self.smallest = min(self.smallest, packet.size)
         self.corrupt |= packet.is_corrupt
         self.truncated = packet.is_corrupt
@@ -90,7 +87,7 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
 
     The decoder of a small file then goes on from there, so that nothing is read or decoded twice.
     """
-    packets, syntax = Packets(), H264Packets.of(decoder.stream.codec_context)
+    packets, pictures = Packets(), H264Packets.of(decoder.stream.codec_context) is not None
     ends: dict[int, int] = {}  # of each stream, in its ticks
     small, own, begun = decoder.file_size <= KEPT_BYTES, [], []
     for packet in decoder.packets():
@@ -100,14 +97,14 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
         if packet.stream is not decoder.stream:
             continue
         if packet.size:
-            packets.add(packet, syntax)
+            packets.add(packet)
         if len(packets.times) > limits.max_frames:
             cause = f"more than {limits.max_frames} frames"
             raise DecodeError(decoder.name, cause, "cut it into shorter videos")
         if small:
             own.append(packet)
         if packets.frame is None:
-            whole = syntax is not None and len(packets.times) == 1  # packets of a picture, not of a field
+            whole = pictures and len(packets.times) == 1  # packets of a picture, not of a field
             frames = decoder.decode_alone(packet) if whole and not small else decoder.decode(packet)
             packets.frame = next(iter(frames), None)
             begun.append(frames)
@@ -143,14 +140,13 @@ def index_packets(packets: Packets, decoder: Decoder) -> FrameIndex:
         and not EXACT_TIMES.isdisjoint(decoder.family)
         and bool((np.diff(shown) > 0).all())
     )
-    starts, disposable = np.zeros(1, dtype=np.int64), np.zeros(len(stored), dtype=bool)
+    starts = np.zeros(1, dtype=np.int64)
     if identified:
-        disposable = np.frombuffer(packets.disposable, dtype=np.uint8).astype(bool)[order]
         keys = np.frombuffer(packets.keys, dtype=np.uint8).astype(bool)
         starts = np.union1d(starts, np.searchsorted(shown, stored[keys]))
     clock = shown if local else None
     seconds, fps, duration = _timing(clock, len(stored), packets.last_ticks, decoder)
-    return FrameIndex(seconds, shown if identified else None, starts, fps, duration, disposable)
+    return FrameIndex(seconds, shown if identified else None, starts, fps, duration)
 
 
 def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameIndex:
@@ -158,8 +154,7 @@ def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameI
     stored = np.array(times, dtype=np.int64)
     ordered = stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
     seconds, fps, duration = _timing(stored if ordered else None, len(stored), last_ticks, decoder)
-    starts, disposable = np.zeros(1, dtype=np.int64), np.zeros(len(stored), dtype=bool)
-    return FrameIndex(seconds, None, starts, fps, duration, disposable)
+    return FrameIndex(seconds, None, np.zeros(1, dtype=np.int64), fps, duration)
 
 
 def _timing(
