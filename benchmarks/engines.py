@@ -34,9 +34,6 @@ MODELS = (
     "x3d_m",
     "tsn_r50_8",
     "adafocus_v2_mnv2_r50_128",
-    "adafocus_tsm_144",
-    "arnet_r50_16",
-    "fullvideo_r18_32to8",
 )
 RELEASED = "released order"  # eager PyTorch in float32, with the operations of the published code
 VARIANTS: tuple[tuple[str, Precision], ...] = (
