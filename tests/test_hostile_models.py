@@ -112,7 +112,7 @@ def test_a_named_pipe_does_not_wait(
     out = str(tmp_path / "out.safetensors")
     asked = {
         "predict": ["predict", "x.mp4", "--model", str(pipe)],
-        "convert": ["convert", str(pipe), "--model", "tsn_r50_8", "--out", out],
+        "convert": ["convert", str(pipe), "--name", "tsn_r50_8", "--out", out],
     }
     with pytest.raises(SystemExit) as left:
         main(asked[verb])
