@@ -39,7 +39,8 @@ class Released(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         maps = as_released(self.model.backbone, fold_time(clip), clip.shape[2])
-        logits: Tensor = self.model.head(maps, len(clip))
+        features = self.model.head.features(maps).unflatten(0, (len(clip), -1))
+        logits: Tensor = self.model.classify(features).mean(1)
         return logits
 
 

@@ -47,7 +47,9 @@ def make_inputs(folder: Path) -> None:
         lines = [f"my_videos/{split}/{ACTIONS[seed % 2]}/{seed}.mp4 {seed % 2}" for seed in videos[split]]
         (folder / name).write_text("\n".join(lines) + "\n")
     shutil.copytree(folder / "my_videos", folder / "pans")
-    (folder / "like_them.txt").write_text((folder / "train.txt").read_text() * 4)
+    (folder / "like_them").mkdir()
+    for number in range(16):
+        (folder / "like_them" / f"{number}.mp4").write_bytes(clips[number % len(clips)])
     make_models(folder)
 
 

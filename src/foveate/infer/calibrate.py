@@ -1,7 +1,7 @@
 """Calibrate a model for int8 on videos: record what its parts are called with, quantise those that gain.
 
-A part stays in floating point if it is small, or not faster in int8 on this machine: depthwise convolutions
-and shifts along time gain nothing where the processor multiplies in bfloat16. Every second video is kept
+A part stays in floating point if it is small, or not faster in int8 on this machine, as with shifts along
+time where the processor multiplies in bfloat16. Every second video is kept
 back, to compare the answers with those of PyTorch in float32.
 """
 

@@ -35,7 +35,11 @@ def quantised(model: Any, calls: Sequence[Sequence[Tensor]]) -> Any:
     """An OpenVINO model in 8 bits. calls: the inputs of each, in the order of the model's."""
     import nncf
     from nncf.openvino.quantization.quantize_model import quantize_impl
+    from openvino._offline_transformations import apply_moc_transformations
 
+    # puts norms into convolutions, which are quantised apart otherwise, and makes constants of depthwise
+    # kernels, which stay float otherwise
+    apply_moc_transformations(model, cf=True, smart_reshape=False)
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function changes others' handlers, too
     with redirect_stdout(io.StringIO()):  # bars of progress
         return quantize_impl(
