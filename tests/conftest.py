@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,17 @@ torch.set_num_threads(THREADS)
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of the processes that tests start
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests compile and count does not go to the user's folder, and nothing is found there."""
-    os.environ["FOVEATE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders that are made when something is kept in them."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test compiles, counts and measures is neither the user's nor known to the next test."""
+    monkeypatch.setenv("FOVEATE_CACHE", str(next(caches)))
 
 
 CLIPS = ("carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)  # shares of RGB in brightness, ITU-R BT.601
+
+MOST_FRAMES = (1 << 12, 1 << 24)  # of a clip: of a fixed number, and of all frames of a video
 
 Sampling = Literal["segments", "rounded_segments", "dense", "all", "even"]
 ShortPolicy = Literal["spread", "repeat_first", "repeat_last", "wrap"]
@@ -38,6 +41,17 @@ class ClipSpec:
         for name in ("frames", "stride", "size", "resize"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ClipSpec.{name} is {getattr(self, name)}; it must be at least 1")
+        most = {
+            "frames": MOST_FRAMES[self.sampling == "all"],
+            "stride": 1 << 20,
+            "size": 1 << 13,
+            "resize": 1 << 14,
+        }
+        for name, limit in most.items():
+            if getattr(self, name) > limit:
+                raise ValueError(f"ClipSpec.{name} is {getattr(self, name)}; it must be at most {limit}")
+        if not all(0 < value < float("inf") for value in self.std) or not all(map(isfinite, self.mean)):
+            raise ValueError(f"ClipSpec.mean and .std are {self.mean} and {self.std}; deviations are above 0")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise ValueError(f"ClipSpec.fps is {self.fps}; frames a second must be above 0")
         if self.resize < self.size:

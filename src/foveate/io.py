@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from foveate.errors import OutputError
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; OSError for anything else, as a named pipe would wait for a writer."""
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # opening a folder says so itself
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.open("rb")
 
 
 @contextmanager

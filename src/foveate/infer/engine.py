@@ -14,7 +14,7 @@ from typing import Any, Protocol, get_args
 import torch
 
 from foveate.choices import Precision
-from foveate.errors import UsageError
+from foveate.errors import DataError, UsageError
 from foveate.infer.artefacts import KnownMacs
 from foveate.infer.copies import Copies
 from foveate.layers.order import set_order
@@ -65,10 +65,14 @@ class EagerEngine:
 
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
+        """As of `Engine`; DataError for an answer that is not finite."""
         frames = self._copies.receive(frames)
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             output = self.model.output(self.model.prepare(frames, self.device))
         self._macs.keep()
+        if not bool(output.logits.isfinite().all()):
+            hint = "use --precision fp32, or other weights"
+            raise DataError(self.model.name or "model", "its answer is not finite", hint)
         return output
 
     def send(self, frames: Frames) -> Frames:

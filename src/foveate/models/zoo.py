@@ -398,10 +398,10 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
     return model
 
 
-def create_outline(name: str) -> VideoModel:
+def create_outline(name: str, **fields: Any) -> VideoModel:
     """`create_model` without values: all tensors lie on PyTorch's meta device, which has shapes alone."""
     with torch.device("meta"), _Uninitialised():
-        return create_model(name)
+        return create_model(name, **fields)
 
 
 RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)  # some of torch.nn.init are seen only by these

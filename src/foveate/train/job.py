@@ -183,11 +183,10 @@ def fingerprint(lists: Sequence[VideoList]) -> str:
     digest = hashlib.sha256()
     for videos in lists:
         for entry in videos.entries:
-            digest.update(
-                f"{Path(entry.path).name} {entry.labels} {entry.start} {entry.end}\n".encode(
-                    "utf-8", "replace"
-                )
-            )
+            part = f"{entry.start} {entry.end}"
+            if (entry.start_s, entry.end_s) != (None, None):
+                part += f" {entry.start_s} {entry.end_s}"
+            digest.update(f"{Path(entry.path).name} {entry.labels} {part}\n".encode("utf-8", "replace"))
     return digest.hexdigest()[:16]
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import ModelFileError
+from foveate.io import open_regular
 from foveate.weights import unpickle
 from foveate.weights.unpickle import Placeholder
 
@@ -47,7 +48,7 @@ def read_container(path: Path) -> dict[str, Any]:
     ModelFileError for damaged files and other formats.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
             file.seek(0)
             return _read(file, head, path)

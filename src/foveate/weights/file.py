@@ -16,11 +16,13 @@ from foveate import __version__
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
-from foveate.io import atomic_write
+from foveate.io import atomic_write, open_regular
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_model
+from foveate.models.zoo import create_model, create_outline
 from foveate.weights.rename import load_strictly
 
+FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
+LARGEST = 1 << 20  # number in a configuration, apart from the number of classes
 HEADER_LIMIT = 4 << 20  # bytes; ours are below 100 kB, a malicious one may have millions of entries
 
 
@@ -64,25 +66,27 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
 
 def read_card(path: Path) -> ModelCard:
     """Read the metadata of a model file; ModelFileError if it is damaged or not a Foveate file."""
-    header = _read_header(path)
+    return _card_in(_read_header(path), path)
+
+
+def _card_in(header: dict[str, Any], path: Path) -> ModelCard:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "foveate" not in metadata:
         raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
     try:
         return from_dict(ModelCard, _migrated(json.loads(metadata["foveate"])), "header")
-    except (FoveateError, ValueError) as error:
+    except (FoveateError, ValueError, RecursionError) as error:
         raise ModelFileError(path, f"its description does not fit version {__version__}: {error}") from error
 
 
 def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     """Read a model, in eval mode, and its metadata; ModelFileError if it cannot be used."""
-    card = read_card(path)
+    header = _read_header(path)
+    card = _card_in(header, path)
+    _check_sizes(header, card, path)
     try:
         model = create_model(card.name, **card.config)
         state = safetensors.torch.load_file(path)
-    except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {error}"
-        raise ModelFileError(path, cause) from error
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(path, f"damaged: {error}") from error
     broken = [
@@ -94,6 +98,38 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
     model.trained_on = card.trained_on
     return model.eval(), card
+
+
+def _check_sizes(header: dict[str, Any], card: ModelCard, path: Path) -> None:
+    """Compare what the file holds with what its description asks for, before anything is allocated."""
+    huge = [key for key, value in card.config.items() if key != "num_classes" and _largest(value) > LARGEST]
+    if huge:
+        raise ModelFileError(path, f"its configuration has {huge[0]} above {LARGEST}")
+    try:
+        outline = create_outline(card.name, **card.config)
+    except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {error}"
+        raise ModelFileError(path, cause) from error
+    if card.labels and len(card.labels) != outline.num_classes:
+        raise ModelFileError(path, f"names {len(card.labels)} classes and answers for {outline.num_classes}")
+    tensors = {key: facts for key, facts in header.items() if key != "__metadata__"}
+    try:
+        kinds = {key: str(facts["dtype"]) for key, facts in tensors.items()}
+        shapes = {key: torch.empty(facts["shape"], device="meta") for key, facts in tensors.items()}
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise ModelFileError(path, f"damaged: {error}") from error
+    load_strictly(outline, shapes, str(path))
+    for key, tensor in outline.state_dict().items():
+        if tensor.is_floating_point() and key in kinds and kinds[key] not in FLOATS:
+            raise ModelFileError(path, f"{key} is of type {kinds[key]}, not of floating-point numbers")
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value of a configuration; 0 without any."""
+    if isinstance(value, dict | list | tuple):
+        inside = value.values() if isinstance(value, dict) else value
+        return max(map(_largest, inside), default=0)
+    return abs(value) if isinstance(value, int | float) else 0
 
 
 def _migrated(header: Any) -> Any:
@@ -119,7 +155,7 @@ def _default_mode() -> int:
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = int.from_bytes(file.read(8), "little")
             if size > HEADER_LIMIT:
                 raise ModelFileError(path, "not a safetensors file, or its header is too large")
@@ -128,7 +164,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise ModelFileError(path, error.strerror or str(error), "is the path right?") from error
     try:
         header = json.loads(text, object_pairs_hook=_no_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(path, f"not a safetensors file: {error}") from error
     if len(text) != size or not isinstance(header, dict):
         raise ModelFileError(path, "not a safetensors file, or cut short")

@@ -19,6 +19,7 @@ from foveate.infer.compilers.int8 import quantised
 from foveate.infer.compilers.trace import traced
 from foveate.infer.engine import Precision
 
+# what int8 leaves is in OpenVINO's default, bf16 where the processor has it
 HINTS = {"fp32": {"INFERENCE_PRECISION_HINT": "f32"}, "bf16": {"INFERENCE_PRECISION_HINT": "bf16"}}
 
 
@@ -72,9 +73,7 @@ def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
 
 def _settings(precision: Precision) -> dict[str, Any]:
     return {
-        **HINTS.get(
-            precision, {}
-        ),  # what int8 leaves is bf16 where the processor has it, by OpenVINO's default
+        **HINTS.get(precision, {}),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
