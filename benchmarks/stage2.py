@@ -17,7 +17,7 @@ from foveate.train.recipes.adafocus import SMALL_ADAFOCUS, AdaFocusPlan
 from foveate.train.stages import train_model
 
 MODEL = "adafocus_small"
-VIDEOS = 96
+VIDEOS = 48
 BATCH = 16
 EPOCHS = 50  # the default, and the paper's
 REPEATS = 2
