@@ -18,6 +18,9 @@ from foveate import load_model
 from foveate.cli import main
 from foveate.errors import DataError, ModelFileError
 from foveate.infer.engine import EagerEngine
+from foveate.infer.features import extract_features
+from foveate.infer.predict import Predictor
+from foveate.infer.read import ClipReader
 from foveate.weights.file import read_model, save_model
 
 Header = dict[str, Any]
@@ -125,8 +128,11 @@ def test_an_answer_that_is_not_finite_is_refused(videos: Path, tmp_path: Path) -
     with torch.no_grad():
         for weight in model.parameters():
             weight.fill_(3e38)
-    with pytest.raises(DataError, match="not finite"):
-        EagerEngine(model).run(torch.full((1, 8, 160, 160, 3), 255, dtype=torch.uint8))
+    video = videos.parent / "0.npy"
+    with pytest.raises(DataError, match=r"0\.npy: the model's answer to it is not finite"):
+        Predictor(model).predict(video)
+    reader = ClipReader(model.spec)
+    assert "not finite" in next(extract_features(EagerEngine(model), reader, [str(video)])).cause
     save_model(model, tmp_path / "m.safetensors")
     with pytest.raises(SystemExit) as left:
         main(["predict", str(videos.parent / "0.npy"), "--model", str(tmp_path / "m.safetensors"), "--json"])

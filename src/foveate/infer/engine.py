@@ -65,14 +65,10 @@ class EagerEngine:
 
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
-        """As of `Engine`; DataError for an answer that is not finite."""
         frames = self._copies.receive(frames)
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             output = self.model.output(self.model.prepare(frames, self.device))
         self._macs.keep()
-        if not bool(output.logits.isfinite().all()):
-            hint = "use --precision fp32, or other weights"
-            raise DataError(self.model.name or "model", "its answer is not finite", hint)
         return output
 
     def send(self, frames: Frames) -> Frames:
@@ -80,6 +76,14 @@ class EagerEngine:
 
     def warmup(self, views: int = 1) -> None:
         self.run(torch.zeros(clip_shape(self.model, views), dtype=torch.uint8))
+
+
+def finite(output: ModelOutput, video: str) -> ModelOutput:
+    """An output; DataError, which names the video, for one that holds infinities or no numbers."""
+    if not bool(output.logits.isfinite().all()):
+        hint = "use --precision fp32, or other weights"
+        raise DataError(video, "the model's answer to it is not finite", hint)
+    return output
 
 
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:

@@ -15,7 +15,7 @@ from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
-from foveate.infer.engine import Engine
+from foveate.infer.engine import Engine, finite
 from foveate.infer.read import ClipReader, keyframes_of, name_of
 from foveate.io import atomic_write
 
@@ -46,7 +46,8 @@ def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any])
         try:
             with video_of() as video:
                 pairs = video.map(engine.run)
-                rows = [output.features for _, output in pairs if output.features is not None]
+                outputs = [finite(output, name) for _, output in pairs]
+                rows = [output.features for output in outputs if output.features is not None]
         except (DataError, OSError) as error:
             yield VideoFeatures(name, None, labels, cause_of(error))
         else:

@@ -15,7 +15,7 @@ from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
-from foveate.infer.engine import open_engine
+from foveate.infer.engine import finite, open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import ClipReader, OpenedVideo, VideoFacts, Window, is_one, keyframes_of, name_of
 from foveate.measure.stopwatch import Stopwatch
@@ -94,7 +94,7 @@ class Predictor:
     def _answer(self, video: OpenedVideo) -> Prediction:
         def run(frames: Any) -> ModelOutput:
             with video.watch("model"):
-                return self.engine.run(frames)
+                return finite(self.engine.run(frames), video.entry.path)
 
         answers = video.map(run)
         return describe(self.engine.model, video.facts(), answers, self.top, video.watch.milliseconds)
