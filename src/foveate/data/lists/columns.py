@@ -87,7 +87,7 @@ def _row(fields: list[str], layout: Layout, line: int, source: ListSource) -> Ro
     if not path:
         raise DataError(source.at(line), "the path is empty")
     if not layout.columns:
-        if path[-1].isdigit() and _ends_in_number(path):
+        if " " in path and path[-1].isdigit() and _ends_in_number(path):
             raise DataError(source.at(line), f"{path}: more numbers than expected", f"expected {layout}")
         return Row(line, path, tuple(fields[1:]))
     if layout.columns == "frames":

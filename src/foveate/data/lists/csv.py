@@ -105,6 +105,8 @@ def _row(line: int, record: Record, labels: tuple[str, ...], columns: Columns, s
     if not isinstance(path, str | int) or "\0" in str(path):
         raise DataError(source.at(line), f"its path is {str(path)[:60]!r}")
     row = Row(line, str(path), labels)
+    if columns.start is None and columns.end is None:
+        return row
     start, end = (_edge(record, bound, line, source) for bound in (columns.start, columns.end))
     if start is None and end is None:
         return row
@@ -163,7 +165,7 @@ def _labels(
     """The labels of every row, class names in order where numbers stand beside names, and notes."""
     if not columns.labels:
         return [()] * len(records), None, []
-    texts = {name: [_texts(record.get(name)) for record in records] for name in columns.labels}
+    texts = {name: _column(records, name) for name in columns.labels}
     numbered = [name for name, found in texts.items() if _all_whole(found)]
     named = [name for name in texts if name not in numbered]
     for name in numbered:  # which come as 1.0 where the column has gaps
@@ -184,6 +186,21 @@ def _labels(
 
 def _preferred(names: Sequence[str]) -> str:
     return "label" if "label" in names else next(iter(names), "")
+
+
+def _column(records: Sequence[Record], name: str) -> list[tuple[str, ...]]:
+    """The labels of every row in one column; those that are written alike are one object."""
+    known: dict[str, tuple[str, ...]] = {}
+    found = []
+    for record in records:
+        value = record.get(name)
+        if not isinstance(value, str):
+            found.append(_texts(value))
+        elif value in known:
+            found.append(known[value])
+        else:
+            found.append(known.setdefault(value, _texts(value)))
+    return found
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -214,16 +231,19 @@ def _class_order(
 def _chosen(
     records: Iterable[tuple[int, Record]], column: str, source: ListSource
 ) -> Iterator[tuple[int, Record]]:
-    """Line number and record of every row of the chosen split."""
+    """Line number and record of every row of the chosen split, of all rows where none is chosen."""
+    if not source.split:
+        yield from records
+        return
     splits: set[str] = set()
-    wanted = _split_name(source.split or "")
+    wanted = _split_name(source.split)
     for line, record in records:
-        if source.split and column not in record:
+        if column not in record:
             raise UsageError(source.path, "has no column split")
-        splits.add(str(record.get(column, "")))
-        if not source.split or _split_name(str(record[column])) == wanted:
+        splits.add(str(record[column]))
+        if _split_name(str(record[column])) == wanted:
             yield line, record
-    if source.split and wanted not in map(_split_name, splits):
+    if wanted not in map(_split_name, splits):
         there = ", ".join(sorted(splits)[:8])
         raise UsageError(source.path, f"has no split '{source.split}'", f"there are {there}")
 

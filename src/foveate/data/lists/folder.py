@@ -70,10 +70,11 @@ def read_folder(source: ListSource) -> ParsedList:
     prefix = folder.relative_to(source.path)
     walk = _Walk(folder)
     names, empty = _class_folders(all_splits)
+    before = "" if prefix == Path() else f"{prefix}{os.sep}"
     rows = []
     for video in sorted(walk.videos()):
         name, inner, _ = video.partition(os.sep)
-        rows.append(Row(0, str(prefix / video), (name,) if inner and name in names else ()))
+        rows.append(Row(0, before + video, (name,) if inner and name in names else ()))
     notes = walk.notes()
     if empty:
         count = f"{len(empty)} folders without videos are" if len(empty) > 1 else "a folder without videos is"
@@ -178,10 +179,11 @@ class _Walk:
                 yield from self._item(item, os.path.join(folder, item.name), above | {here})  # noqa: PTH118
 
     def _item(self, item: os.DirEntry[str], name: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        if _is_folder(item) and _is_passed_over(item.name):
-            self.left_out["hidden folders" if item.name.startswith(".") else item.name] += 1
-        elif _is_folder(item):
-            yield from self._inside(name, above)
+        if _is_folder(item):
+            if _is_passed_over(item.name):
+                self.left_out["hidden folders" if item.name.startswith(".") else item.name] += 1
+            else:
+                yield from self._inside(name, above)
         elif item.name.startswith(COMPANION):
             self.left_out["._ companions of macOS"] += 1
         elif has_suffix(item.name, VIDEO_SUFFIXES):

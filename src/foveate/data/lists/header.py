@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from foveate.errors import DataError
@@ -95,6 +96,7 @@ class Columns:
     unused: tuple[str, ...]
 
 
+@lru_cache(maxsize=1 << 12)
 def plain(name: str) -> str:
     """A column name in lower case with underscores: "File Name", "fileName" and "file-name" alike."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip().strip("\"'"))

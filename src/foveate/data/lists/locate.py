@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 
+from foveate.data.lists.entries import is_unusual
 from foveate.data.lists.folder import VIDEO_SUFFIXES, has_suffix, videos_below
 from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError
@@ -25,12 +27,15 @@ def locate(parsed: ParsedList, source: ListSource) -> ParsedList:
     A row whose file is nowhere keeps its path, or gets the folder in which others of its label were found.
     Raises DataError for a row that two files fit, or where ids, which are no paths, name no file at all.
     """
+    if not parsed.search:
+        return parsed
     rows = parsed.rows
     relative = [row.path for row in rows if not os.path.isabs(row.path)]  # noqa: PTH117 (a Path a row is slow)
     sample = relative[:: len(relative) // SAMPLE + 1]
-    if not parsed.search or all((source.folder / path).exists() for path in sample):
+    if all((source.folder / path).exists() for path in sample):
         return parsed
-    files = _Files(source, {_word(label) for row in rows for label in row.labels}, parsed.search != "names")
+    classes = {_word(label) for labels in {row.labels for row in rows} for label in labels}
+    files = _Files(source, classes, parsed.search != "names")
     found = [files.find(row) for row in rows]
     moved = sum(path not in (None, row.path) for path, row in zip(found, rows, strict=True))
     if not any(found):
@@ -69,13 +74,19 @@ class _Files:
 
     def find(self, row: Row) -> str | None:
         """The path of the file that a row names, or None; DataError where two have the same right to it."""
-        path = os.path.normpath(row.path)
-        if path in self.paths or os.path.isabs(path) or path.startswith(os.pardir):  # noqa: PTH117
+        path = row.path
+        if is_unusual(path):
+            path = os.path.normpath(path)
+            if os.path.isabs(path) or path.startswith(os.pardir):  # noqa: PTH117
+                return row.path
+        if path in self.paths:
             return row.path
         folder, name = os.path.split(path)
-        candidates = self.by_name[name]
+        candidates = self.by_name.get(name, [])
         if not candidates and self.stems:
-            candidates = self.by_name[os.path.splitext(name)[0]]  # noqa: PTH122
+            candidates = self.by_name.get(os.path.splitext(name)[0], [])  # noqa: PTH122
+        if not candidates:
+            return None
         own = {_word(label) for label in row.labels}
         ranked = defaultdict(list)
         for candidate in candidates:
@@ -100,6 +111,7 @@ def _beside(row: Row, home: str) -> str:
     return os.path.join(home, row.path) if bare else row.path  # noqa: PTH118
 
 
+@lru_cache(maxsize=1 << 16)
 def _word(name: str) -> str:
     """A class or folder name without what is written differently: "playing chess" and "Playing_Chess"."""
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")

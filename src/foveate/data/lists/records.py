@@ -186,13 +186,15 @@ def _records(source: ListSource) -> Iterator[tuple[int, Record]]:
     twice = [name for name in columns if name and columns.count(name) > 1]
     if twice:
         raise DataError(source.at(1), f"the column {twice[0]} stands twice", "rename one of them")
-    for line, values in _split_by_blanks(source) if separator == " " else _split(source, separator):
-        if [value.strip() for value in values] == cells:  # the header of another file that was put behind
+    lines = _split_by_blanks(source) if separator == " " else _split(source, separator)
+    for line, untrimmed in lines:
+        values = [value.strip() for value in untrimmed]
+        if values == cells:  # the header of another file that was put behind
             continue
         if len(values) != len(columns):
             cause = f"{len(values)} columns where the header has {len(columns)}"
             raise DataError(source.at(line), cause, ", ".join(columns))
-        yield line, {name: value.strip() for name, value in zip(columns, values, strict=True)}
+        yield line, dict(zip(columns, values, strict=True))
 
 
 def _split(source: ListSource, separator: str) -> Iterator[tuple[int, list[str]]]:
