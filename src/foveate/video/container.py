@@ -163,7 +163,8 @@ class ContainerVideo(Video):
             self._damage_found = find_damage(self._header, decoded)
             self._report(self._damage_found)
             if self._damage_found or len(decoded.times) != len(self._index):
-                self._set_index(index_frames(decoded.times, self._last_ticks, decoder))
+                restarts = self._index.restarts
+                self._set_index(index_frames(decoded.times, self._last_ticks, restarts, decoder))
 
     def _decode_all(self) -> None:
         for _ in self._all_frames():

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import av
 
+from foveate.video.clock import NO_TIME
 from foveate.video.decoder import Decoder
-from foveate.video.index import NO_TIME, Packets
+from foveate.video.index import Packets, goes_on_elsewhere
 
 WEEK_S = 7 * 86400
 STATES_DURATION = {"mov", "matroska", "avi", "flv", "asf"}  # containers with a duration in the header
@@ -48,6 +49,7 @@ class HeaderFacts:
     fields: bool  # or each two packets, the two fields of an interlaced frame
     no_key_frame: bool  # the first packet is not a key frame
     truncated: bool  # the last packet is not complete
+    elsewhere: bool  # the picture goes on in another stream
     end_s: float  # latest time in any stream
     rate: float  # frames per second
     header_frames: int  # 0 if not stated or not plausible
@@ -65,6 +67,7 @@ class HeaderFacts:
             fields=stream.codec_context.name == "h264",
             no_key_frame=not packets.keys[0],
             truncated=packets.truncated,
+            elsewhere=goes_on_elsewhere(packets, decoder),
             end_s=packets.end_s,
             rate=float(stream.average_rate or 0),
             header_frames=stream.frames if stream.frames <= size else 0,
@@ -86,6 +89,7 @@ def find_damage(header: HeaderFacts, decoded: DecodeFacts) -> str:
     signs = [
         *([f"the data ends early, at {header.end_s:.1f} of {header.header_s:.1f} s"] if short else []),
         *(["the data ends early"] if header.truncated and not short and (lost or decoded.errors) else []),
+        *(["the picture goes on in another stream, which is not read"] if header.elsewhere else []),
         *(["the first key frame is missing"] if header.no_key_frame and lost else []),
         *([_count_of(decoded.errors, "packet", "cannot be decoded")] if decoded.errors else []),
         *([_count_of(decoded.corrupt, "frame", "marked as damaged")] if decoded.corrupt else []),

@@ -45,6 +45,7 @@ class Decoder:
         self._file = file
         self.errors: list[str] = []  # the message of each undecodable packet
         self.decoded = 0  # frames
+        self.late_streams = False  # whether a stream appeared behind the beginning, which PyAV does not give
         self.moved = False  # from the beginning of the file
         self._packets: list[av.Packet] | None = None  # from the beginning to the end, to go through again
         self._begun: deque[list[av.VideoFrame]] = deque()  # what the first of them gave, decoded already
@@ -95,7 +96,7 @@ class Decoder:
         try:
             yield from self.container.demux()
         except IndexError:  # from PyAV if a stream appears mid-file; raised after our flushing packet
-            return
+            self.late_streams = True
         except FAILURES as error:
             raise DecodeError(self.name, *self._file.explain(error)) from error
 

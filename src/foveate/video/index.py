@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.video.base import DEFAULT_FPS, DecodeError, Limits
+from foveate.video.clock import NO_TIME, WRAPS, last_step, line_of_frames, line_of_packets
 from foveate.video.decoder import Decoder
 from foveate.video.disposable import H264Packets
 
-NO_TIME = np.iinfo(np.int64).min
 EXACT_TIMES = {"mov", "matroska", "flv"}  # containers whose packets have the times of their frames
 MAX_REORDER = 32  # packets between storage and display order; no codec needs more
 SEEK_COST = 8  # frames; a seek discards about as many that the decoder has buffered
 KEPT_BYTES = 16 << 20  # of packets that stay in memory until the first read
+UNREAD = 0.95  # share of a file; a stream that ends before, while another one appears, goes on in that one
 NOT_CODED = 19  # bytes; MPEG-4 packets up to this size may contain no frame
 
 
@@ -35,6 +36,7 @@ class FrameIndex:
     starts: NDArray[np.int64]  # indices of key frames; the first is 0, the beginning of the file
     fps: float
     duration_s: float
+    restarts: int = 0  # of the clock (clock.py)
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -57,26 +59,35 @@ class Packets:
     """Facts from one pass over the packets of a file. frame: the first frame, decoded."""
 
     times: array[int] = field(default_factory=lambda: array("q"))  # pts of packets that are shown, in ticks
+    decode_times: array[int] = field(default_factory=lambda: array("q"))  # dts of the same, in ticks
+    durations: array[int] = field(default_factory=lambda: array("q"))  # 0 where it is not known
     keys: bytearray = field(default_factory=bytearray)  # 1 for key frames
     frame: av.VideoFrame | None = None
     hidden: int = 0  # packets that an edit list hides
     smallest: int = 1 << 31  # size of the smallest packet, bytes
     corrupt: bool = False  # some packet is marked as corrupt
     truncated: bool = False  # the last packet is marked as corrupt
-    latest: int = NO_TIME  # highest pts so far
-    last_ticks: int = 0  # duration of the packet with the highest pts
     end_s: float = 0.0  # latest time in any stream
+    last_byte: int = 0  # where in the file the last packet begins
+    others: dict[int, int] = field(
+        default_factory=dict
+    )  # the same of the first packet of other video streams
+
+    @property
+    def last_ticks(self) -> int:
+        """Duration of the packet with the highest pts."""
+        return self.durations[len(self.times) - 1 - int(np.argmax(self.times[::-1]))]
 
     def add(self, packet: av.Packet) -> None:
         """Count one packet of the video stream."""
         if packet.is_discard:
             self.hidden += 1
             return
-        time = NO_TIME if packet.pts is None else packet.pts
-        if time >= self.latest:
-            self.latest, self.last_ticks = time, packet.duration or 0
-        self.times.append(time)
+        self.times.append(NO_TIME if packet.pts is None else packet.pts)
+        self.decode_times.append(NO_TIME if packet.dts is None else packet.dts)
+        self.durations.append(packet.duration or 0)
         self.keys.append(packet.is_keyframe)
+        self.last_byte = max(self.last_byte, packet.pos or 0)
         self.smallest = min(self.smallest, packet.size)
         self.corrupt |= packet.is_corrupt
         self.truncated = packet.is_corrupt
@@ -95,6 +106,8 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
             end = packet.pts + (packet.duration or 0)
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), end)
         if packet.stream is not decoder.stream:
+            if packet.size and packet.stream.type == "video":
+                packets.others.setdefault(packet.stream_index, packet.pos or 0)
             continue
         if packet.size:
             packets.add(packet)
@@ -115,6 +128,15 @@ def read_packets(decoder: Decoder, limits: Limits) -> Packets:
     return packets
 
 
+def goes_on_elsewhere(packets: Packets, decoder: Decoder) -> bool:
+    """Whether another video stream begins where ours ends, as in files joined under two numbers of streams.
+
+    Of a stream that appears behind the beginning PyAV gives nothing; then the rest of the file speaks.
+    """
+    behind = [first for first in packets.others.values() if first > packets.last_byte > 0]
+    return bool(behind) or (decoder.late_streams and 0 < packets.last_byte < UNREAD * decoder.file_size)
+
+
 def one_frame_per_packet(packets: Packets, decoder: Decoder) -> bool:
     """Whether every shown packet should give exactly one frame, so that packets can be counted as frames."""
     frame, codec = packets.frame, decoder.stream.codec_context.name
@@ -129,32 +151,46 @@ def one_frame_per_packet(packets: Packets, decoder: Decoder) -> bool:
 
 def index_packets(packets: Packets, decoder: Decoder) -> FrameIndex:
     """Index a file from its packets, one frame for each."""
-    stored = np.array(packets.times, dtype=np.int64)
+    keys = np.frombuffer(packets.keys, dtype=np.uint8).astype(bool)
+    durations = np.array(packets.durations, dtype=np.int64)
+    line = line_of_packets(
+        np.array(packets.times, dtype=np.int64),
+        np.array(packets.decode_times, dtype=np.int64),
+        durations,
+        keys,
+        not WRAPS.isdisjoint(decoder.family),
+    )
+    stored = line.times
     order = np.argsort(stored, kind="stable")
     shown = stored[order]
     local = bool((np.abs(order - np.arange(len(order))) <= MAX_REORDER).all()) and shown[0] != NO_TIME
     identified = (
         local
         and not packets.hidden
-        and bool(packets.keys[0])
+        and not line.restarts
+        and bool(keys[0])
         and not EXACT_TIMES.isdisjoint(decoder.family)
         and bool((np.diff(shown) > 0).all())
     )
     starts = np.zeros(1, dtype=np.int64)
     if identified:
-        keys = np.frombuffer(packets.keys, dtype=np.uint8).astype(bool)
         starts = np.union1d(starts, np.searchsorted(shown, stored[keys]))
     clock = shown if local else None
-    seconds, fps, duration = _timing(clock, len(stored), packets.last_ticks, decoder)
-    return FrameIndex(seconds, shown if identified else None, starts, fps, duration)
+    seconds, fps, duration = _timing(clock, len(stored), int(durations[order[-1]]), decoder)
+    return FrameIndex(seconds, shown if identified else None, starts, fps, duration, line.restarts)
 
 
-def index_frames(times: array[int], last_ticks: int, decoder: Decoder) -> FrameIndex:
-    """Index a file from the times of its decoded frames, which are identified by their order only."""
-    stored = np.array(times, dtype=np.int64)
-    ordered = stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
+def index_frames(times: array[int], last_ticks: int, restarts: int, decoder: Decoder) -> FrameIndex:
+    """Index a file from the times of its decoded frames, which are identified by their order only.
+
+    restarts: of the clock, by the packets. Frames in whose times it starts again more or less often have come
+    out in disorder, and then their rate alone is believed.
+    """
+    line = line_of_frames(np.array(times, dtype=np.int64), not WRAPS.isdisjoint(decoder.family))
+    stored = line.times
+    ordered = line.restarts == restarts and stored[0] != NO_TIME and bool((np.diff(stored) >= 0).all())
     seconds, fps, duration = _timing(stored if ordered else None, len(stored), last_ticks, decoder)
-    return FrameIndex(seconds, None, np.zeros(1, dtype=np.int64), fps, duration)
+    return FrameIndex(seconds, None, np.zeros(1, dtype=np.int64), fps, duration, restarts)
 
 
 def _timing(
@@ -166,8 +202,7 @@ def _timing(
         return np.arange(count) / rate, rate, count / rate
     seconds = (clock - clock[0]) * decoder.tick_s
     step = float(seconds[-1]) / (count - 1) if seconds[-1] > 0 else 1 / rate
-    last = last_ticks * decoder.tick_s
-    duration = float(seconds[-1]) + (last if 0 < last < 8 * step else step)
+    duration = float(seconds[-1]) + last_step(step, last_ticks * decoder.tick_s)
     if abs(rate * duration - count) <= 1.5:
         return seconds, rate, duration
     return seconds, count / duration, duration
