@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.data.check import ROW_KEYS, cause_table, check_videos, write_manifest
+from foveate.data.check import ROW_KEYS, cause_table, check_videos
 from foveate.data.lists import VideoEntry, read_list
+from foveate.data.manifest import write_manifest
 from foveate.data.pool import Lost, map_in_processes
 from foveate.errors import DataError, UsageError
 
@@ -99,25 +100,30 @@ def test_the_whole_corpus_is_checked_without_an_exception(corpus):
     assert not wrong
 
 
-def test_a_file_that_kills_the_decoder_is_refused_by_name(videos, clips):
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_file_that_kills_the_decoder_twice_is_refused_by_name(videos, clips, kills):
     paths = [videos / f"long{number}.mp4" for number in range(2)]
     for path in paths:
         shutil.copy(clips["bigbuckbunny.mp4"], path)
     rows = []
     thread = threading.Thread(target=lambda: rows.extend(check_videos(paths, workers=2)))
     thread.start()
-    victim = wait_until_busy(thread)
-    os.kill(victim, signal.SIGKILL)
+    victims = [wait_until_busy(thread, paths[0])]
+    os.kill(victims[0], signal.SIGKILL)
+    if kills == 2:
+        victims.append(wait_until_busy(thread, paths[0], but=victims[0]))
+        os.kill(victims[1], signal.SIGKILL)
     thread.join()
     assert [row.path for row in rows] == list(map(str, paths))
     killed = [row for row in rows if row.status == "refused"]
-    assert [row.cause for row in killed] == ["decoding came to no end: killed by SIGKILL"]
-    assert killed[0].bytes == paths[0].stat().st_size
-    assert [row.frames for row in rows if row.status == "ok"] == [132]
+    assert [row.cause for row in killed] == ["decoding came to no end: killed by SIGKILL"] * (kills - 1)
+    assert [row.path for row in killed] == [str(paths[0])] * (kills - 1)
+    assert [row.bytes for row in rows] == [path.stat().st_size for path in paths]
+    assert [row.frames for row in rows if row.status == "ok"] == [132] * (3 - kills)
 
 
-def wait_until_busy(thread: threading.Thread) -> int:
-    """Process id of a child of ours that has opened its video."""
+def wait_until_busy(thread: threading.Thread, path: Path, but: int = 0) -> int:
+    """Process id of a child of ours that has opened a video, other than `but`."""
     while thread.is_alive():
         for child in multiprocessing.active_children():
             try:
@@ -125,10 +131,26 @@ def wait_until_busy(thread: threading.Thread) -> int:
                 opened = [os.readlink(f"/proc/{child.pid}/fd/{number}") for number in files]
             except OSError:
                 continue
-            if any(name.endswith(".mp4") for name in opened):
+            if str(path) in opened and child.pid != but:
                 return child.pid
-        time.sleep(0.01)
+        time.sleep(0.005)
     raise AssertionError("no child was seen at work")
+
+
+def test_processes_that_are_killed_while_they_idle_cost_no_item():
+    items = list(range(-8, 0))
+    results = map_in_processes(abs, items, 2)
+    found = [next(results)]
+    time.sleep(0.5)  # in which both do what they were given, and wait for more
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    assert found + list(results) == [8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_items_and_results_larger_than_a_pipe_go_through():
+    items = [bytes([number]) * (1 << 20) for number in range(6)]
+    assert list(map_in_processes(bytes, items, 2)) == items
 
 
 def fate(item: str) -> str:
@@ -155,6 +177,20 @@ def killed_at_once(item: int) -> int:
     if item % 3 == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
+
+
+def killed_the_first_time(folder: Path) -> bool:
+    if not (folder / "seen").exists():
+        (folder / "seen").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+def test_an_item_is_tried_again_in_a_new_process_before_it_is_blamed(tmp_path):
+    folders = [tmp_path / str(number) for number in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    assert list(map_in_processes(killed_the_first_time, folders, 2)) == [True] * 3
 
 
 def test_processes_that_die_the_moment_they_have_an_item_break_nothing():

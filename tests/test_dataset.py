@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from foveate.clip import ClipSpec
-from foveate.data import workers
+from foveate.data import pool, workers
 from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader, read_cut
 from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
@@ -345,13 +345,13 @@ class Threads(torch.utils.data.Dataset):
 
 def test_one_worker_for_each_processor_of_this_process(monkeypatch):
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert workers.usual_workers() == min(here, 8)
+    assert pool.usual_workers() == min(here, 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
-    assert workers.usual_workers() == 8
+    assert pool.usual_workers() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # as torchrun says
-    assert workers.usual_workers() == 3
+    assert pool.usual_workers() == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
-    assert workers.usual_workers() == 1
+    assert pool.usual_workers() == 1
 
 
 def test_workers_use_one_thread_each():

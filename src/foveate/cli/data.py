@@ -10,10 +10,12 @@ import tyro
 from foveate.choices import ListFormat
 from foveate.cli.inputs import demand, demand_writable, is_list, videos_of
 from foveate.cli.show import print_json, print_line, print_table, progress_bar, say
-from foveate.data.check import Checked, cause_table, check_videos, write_manifest
+from foveate.data.check import Checked, cause_table, check_videos
 from foveate.data.check import usable as usable_videos
 from foveate.data.lists import VideoList, read_list, write_jsonl
 from foveate.data.lists.folder import splits_of
+from foveate.data.manifest import KeptRows, write_manifest
+from foveate.data.pool import usual_workers
 from foveate.data.synthetic import make_figures, make_move4mnist
 from foveate.errors import DataError
 
@@ -26,12 +28,15 @@ def check(
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
-    workers: int = 2,
+    quick: bool = False,
+    afresh: bool = False,
+    workers: int | None = None,
     json: bool = False,
 ) -> int:
     """Decode every video once and say which are whole, damaged or unusable, and why.
 
-    The exit code is 3 if any is unusable.
+    The exit code is 3 if any is unusable. With --out a second call goes on where one was stopped, and decodes
+    only files that are new or have changed.
 
     Args:
         videos: A list, a folder or one video.
@@ -42,28 +47,39 @@ def check(
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several; of a folder all, one after the other, if not given.
-        workers: Processes that decode.
+        quick: Read packets and decode one picture a file: finds what is cut or no video, not damage inside.
+        afresh: Decode files, too, of which the manifest or an unfinished check has a row.
+        workers: Processes that decode; one for each processor, at most eight, if not given.
         json: Print one JSON object a file, nothing else.
     """
     for place in filter(None, (out, usable)):
         demand_writable(place, videos)
     splits = splits_of(videos) if videos.is_dir() and not (split or out or usable) else []
     if splits:
+        words = (format, root, template)
         found = (
-            check(videos, None, None, format, root, template, each.name, workers, json) for each in splits
+            check(videos, None, None, *words, each.name, quick, afresh, workers, json) for each in splits
         )
         return max(found)
     listed = _to_check(videos, format, root, template, split)
     for note in listed.notes:
         say(note)
     rows = []
+    kept = KeptRows(out, afresh) if out else None
+    results = check_videos(listed, usual_workers() if workers is None else workers, quick=quick, kept=kept)
+    if kept and kept.used:
+        say(f"{kept.used} rows are of an earlier check: their files have not changed (--afresh decodes them)")
+    if quick:
+        say("quick: damage inside the pictures is not looked for")
     with progress_bar("checking") as report:
-        for row in check_videos(listed, workers):
+        for row in results:
             rows.append(row)
             report(len(rows), len(listed))
             _show_row(row, json)
     if out:
         write_manifest(rows, out, listed)
+    if kept:
+        kept.finish()
     if usable:
         write_jsonl(usable_videos(listed, rows), usable)
     if not json:

@@ -1,26 +1,33 @@
 """Decode every video of a list once, before it costs a night of training: what is fine, what is not and why.
 
 A bad file is a row with its cause, never the end of the run and never a silent gap. The rows of a list make a
-manifest: a list of Foveate's own format that one trains from, whose lines also hold what the check found.
+manifest (manifest.py): a list of Foveate's own format that one trains from, whose lines also hold what the
+check found.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import av
 
 from foveate.data.lists import VideoEntry, VideoList
-from foveate.data.lists.jsonl import entry_record, header, write_records
-from foveate.data.pool import Lost, map_in_processes
+from foveate.data.pool import Lost, map_as_they_come
 from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.video import Scan, Video, open_video
 
+if TYPE_CHECKING:
+    from foveate.data.manifest import KeptRows
+
+VERSION = 1  # raised where the same file would get another row
 ROW_KEYS = ("path", "status", "cause", "frames", "width", "height", "fps", "duration_s")
 
 
@@ -37,9 +44,16 @@ class Job(NamedTuple):
     path: str
     template: str | None = None
     entries: tuple[VideoEntry, ...] = ()
+    quick: bool = False
+
+    def asked(self) -> str:
+        """What the answer depends on besides the file, as 16 hexadecimal digits."""
+        parts = [(e.frames, e.start, e.end, e.start_s, e.end_s) for e in self.entries]
+        facts = VERSION, av.ffmpeg_version_info, self.template, parts, self.quick
+        return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Checked:
     """What the check found out about one video; zeros where nothing could be decoded."""
 
@@ -53,7 +67,10 @@ class Checked:
     duration_s: float = 0.0
     bytes: int | None = None  # None for the last three: there is no file to look at
     mtime: float | None = None
-    fingerprint: str | None = None  # SHA-256 of the content, hexadecimal
+    fingerprint: str | None = (
+        None  # SHA-256 of the content, hexadecimal; None too where only packets were read
+    )
+    asked: str = ""  # of the job; a row for another question is none for this one
     lost: tuple[VideoEntry, ...] = ()  # parts of the list that the video has not
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,14 +80,19 @@ class Checked:
 
 
 def check_videos(
-    videos: VideoList | Iterable[str | Path], workers: int = 1, timeout_s: float = 3600.0
+    videos: VideoList | Iterable[str | Path],
+    workers: int = 1,
+    timeout_s: float = 3600.0,
+    quick: bool = False,
+    kept: KeptRows | None = None,
 ) -> Iterator[Checked]:
     """What decoding shows about each video of a list or of paths, in order, every source decoded once.
 
     A video is refused, too, where training would refuse it: its list counts or asks for more frames than it
-    has (`frame_range`).
+    has (`frame_range`). quick: packets are read and one picture is decoded, and damage inside is not seen.
+    kept: rows of earlier checks, which stand for files that have not changed; the others are added.
 
-    With more than one worker, processes decode, and a file that crashes the decoder, or keeps it for
+    With more than one worker, processes decode, and a file that crashes the decoder twice, or keeps it for
     more than `timeout_s` seconds, is refused like any other bad file. With one, this process decodes, and
     would crash or wait itself. Fewer raise UsageError.
     """
@@ -83,7 +105,10 @@ def check_videos(
     parts: dict[tuple[str, str | None], dict[VideoEntry, None]] = {}
     for entry in entries:
         parts.setdefault((entry.path, entry.template), {})[entry] = None
-    return _results([Job(*source, tuple(own)) for source, own in parts.items()], workers, timeout_s)
+    jobs = [Job(*source, tuple(own), quick) for source, own in parts.items()]
+    if kept is None:
+        return _in_order(jobs, [None] * len(jobs), workers, timeout_s, lambda row: None)
+    return _added(jobs, [kept.row(job) for job in jobs], workers, timeout_s, kept)
 
 
 def check_video(job: Job) -> Checked:
@@ -92,7 +117,7 @@ def check_video(job: Job) -> Checked:
     before = file_version(path)
     lost: list[VideoEntry] = []
     try:
-        with open_video(job.path, job.template) as video:
+        with open_video(job.path, job.template, quick=job.quick) as video:
             found = video.scan()
             causes = [cause for entry in job.entries if (cause := _misfit(entry, video))]
             lost = [entry for entry in job.entries if _misfit(replace(entry, frames=None), video)]
@@ -103,8 +128,9 @@ def check_video(job: Job) -> Checked:
         found = Scan("refused", error.cause)
     if file_version(path) != before:
         found = Scan("refused", "changed while it was checked")
-    found_facts = _version_fields(before) | {"fingerprint": fingerprint(path), "lost": tuple(lost)}
-    return Checked(job.path, **asdict(found), **found_facts)
+    content = None if job.quick else fingerprint(path)
+    known = _version_fields(before) | {"fingerprint": content, "asked": job.asked(), "lost": tuple(lost)}
+    return Checked(job.path, **asdict(found), **known)
 
 
 def usable(videos: VideoList, rows: Iterable[Checked]) -> VideoList:
@@ -125,14 +151,37 @@ def _misfit(entry: VideoEntry, video: Video) -> str:
     return ""
 
 
-def _results(jobs: Sequence[Job], workers: int, timeout_s: float) -> Iterator[Checked]:
-    results = map_in_processes(check_video, jobs, workers, timeout_s)
-    for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, Lost):
-            cause = f"decoding came to no end: {result.cause}"
-            yield Checked(job.path, "refused", cause, **_version_fields(file_version(Path(job.path))))
-        else:
-            yield result
+def _added(
+    jobs: Sequence[Job], old: Sequence[Checked | None], workers: int, timeout_s: float, kept: KeptRows
+) -> Iterator[Checked]:
+    with kept.growing() as rows:
+        yield from _in_order(jobs, old, workers, timeout_s, rows.add)
+
+
+def _in_order(
+    jobs: Sequence[Job],
+    old: Sequence[Checked | None],
+    workers: int,
+    timeout_s: float,
+    add: Callable[[Checked], None],
+) -> Iterator[Checked]:
+    """A row for each job, from `old` where there is one; `add` is called with new ones as they come."""
+    todo = [place for place, row in enumerate(old) if row is None]
+    results = map_as_they_come(check_video, [jobs[place] for place in todo], workers, timeout_s)
+    new: dict[int, Checked] = {}
+    for place, row in enumerate(old):
+        while row is None and place not in new:
+            number, result = next(results)
+            new[todo[number]] = _row(jobs[todo[number]], result)
+            add(new[todo[number]])
+        yield new.pop(place) if row is None else row
+
+
+def _row(job: Job, result: Checked | Lost) -> Checked:
+    if isinstance(result, Lost):
+        cause = f"decoding came to no end: {result.cause}"
+        return Checked(job.path, "refused", cause, **_version_fields(file_version(Path(job.path))))
+    return result
 
 
 def _version_fields(found: FileVersion | None) -> dict[str, Any]:
@@ -145,35 +194,14 @@ def cause_table(rows: Iterable[Checked]) -> list[tuple[str, str, int]]:
     return [(status, cause, count) for (status, cause), count in counts.most_common()]
 
 
-def write_manifest(rows: Iterable[Checked], path: str | Path, videos: VideoList | None = None) -> None:
-    """Write what a check found as a list, with the labels, classes and parts of the list that was checked.
-
-    Where that list gave another number of frames than was counted, its number is kept as listed_frames. A
-    video that was not checked raises UsageError, a file that cannot be written OutputError.
-    """
-    path, by_path = Path(path), {row.path: row for row in rows}
-    if videos is None:
-        videos = VideoList(tuple(map(VideoEntry, by_path)), (), "paths")
-    for entry in videos.entries:
-        if entry.path not in by_path:
-            raise UsageError(entry.path, "was not checked")
-    folder = path.parent.absolute()
-    records = (_record(entry, by_path[entry.path], folder) for entry in videos.entries)
-    write_records(path, header(videos), records)
-
-
-def _record(entry: VideoEntry, row: Checked, folder: Path) -> dict[str, Any]:
-    listed = {} if entry.frames in (None, row.frames) else {"listed_frames": entry.frames}
-    facts = asdict(replace(row, lost=()))
-    del facts["lost"]
-    return facts | entry_record(entry, folder) | {"frames": row.frames} | listed
-
-
 def file_version(path: Path) -> FileVersion | None:
     """Size and time of a file, or of the files in a folder of images; None where there is nothing to read."""
     try:
+        state = path.stat()
+        if stat.S_ISREG(state.st_mode):
+            return FileVersion(state.st_size, state.st_mtime)
         states = [file.stat() for file in _files(path)]
-    except OSError:
+    except (OSError, ValueError):
         return None
     if not states:
         return None

@@ -1,8 +1,9 @@
 """Run a function over items in worker processes, so that a crash costs one item and not the run.
 
 Each process works on one item at a time over a pipe of its own, and the parent knows which. So one that dies
-or takes too long names its item, and another takes its place. Pools that share a queue, those of the standard
-library and Pebble's, lose that knowledge where a process dies the moment it has taken an item.
+or takes too long names its item, and another takes its place; what it had not begun goes on in that one.
+Pools that share a queue, those of the standard library and Pebble's, lose that knowledge where a process dies
+the moment it has taken an item.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import ast
 import math
 import multiprocessing
+import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +29,9 @@ from foveate.errors import UsageError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST_WORKERS = 8  # unless more are asked for
+FITS = 1 << 14  # bytes
+AHEAD = 2  # items that a process has at most: the one it works on, and the next
 GUARD = 'put the main part of the script under `if __name__ == "__main__":`, or use no workers'
 
 
@@ -35,6 +42,13 @@ class Lost:
     cause: str  # in words, such as "killed by SIGKILL"
 
 
+def usual_workers() -> int:
+    """One for each processor that this process may use, which it shares with the others of `torchrun`."""
+    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    processors = len(able(0)) if able else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
 def map_in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -42,49 +56,68 @@ def map_in_processes(
     timeout_s: float = math.inf,
     initializer: Callable[[], None] | None = None,
 ) -> Iterator[Result | Lost]:
-    """`function` of every item, in the order of the items, computed in up to `workers` processes.
+    """`function` of every item, in the order of the items: the results of `map_as_they_come`."""
+    results: dict[int, Result | Lost] = {}
+    number = 0
+    for arrived, result in map_as_they_come(function, items, workers, timeout_s, initializer):
+        results[arrived] = result
+        while number in results:
+            yield results.pop(number)
+            number += 1
 
-    Up to one worker is this process. A process that works on one item for more than `timeout_s` seconds is
-    ended. An exception of the function is raised here. Function, items and results are pickled; processes
-    start afresh, each with a call of `initializer`, so a script guards its main part: UsageError says so
-    where it does not.
+
+def map_as_they_come(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    timeout_s: float = math.inf,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[tuple[int, Result | Lost]]:
+    """The number of every item and `function` of it, computed in up to `workers` processes, in any order.
+
+    Up to one worker is this process. An item whose process dies is tried once more, in a new process, as it
+    may have been killed for another reason; one that takes more than `timeout_s` seconds is not. An
+    exception of the function is raised here. Function, items and results are pickled; processes start
+    afresh, each with a call of `initializer`, so a script guards its main part: UsageError says so where it
+    does not.
     """
     if workers <= 1:
-        yield from map(function, items)
+        yield from enumerate(map(function, items))
         return
     check_guard("spawn")
     pool = [_Worker(function, initializer, timeout_s) for _ in range(min(workers, len(items)))]
     try:
         for worker in pool:
             worker.wait_until_ready()
-        yield from _in_order(pool, items)
+        yield from _results(pool, items)
     finally:
         for worker in pool:
             worker.stop()
 
 
-def _in_order(pool: Sequence[_Worker[Item, Result]], items: Sequence[Item]) -> Iterator[Result | Lost]:
+def _results(
+    pool: Sequence[_Worker[Item, Result]], items: Sequence[Item]
+) -> Iterator[tuple[int, Result | Lost]]:
     left = iter(enumerate(items))
-    busy = [worker for worker in pool if worker.give_next(left)]
-    results: dict[int, Result | Lost] = {}
-    for number in range(len(items)):
-        while number not in results:
-            patience = min(worker.deadline for worker in busy) - time.monotonic()
-            timeout = None if patience == math.inf else max(0, patience)
-            ready = wait([worker.connection for worker in busy], timeout)
-            for worker in [worker for worker in busy if worker.connection in ready or worker.is_late()]:
-                results[worker.number] = worker.take()
-                if not worker.give_next(left):
-                    busy.remove(worker)
-        yield results.pop(number)
+    for worker in pool:  # each has one item before any has two
+        worker.give_next(left)
+    busy = [worker for worker in pool if worker.items]
+    while busy:
+        for worker in busy:
+            worker.fill(left)
+        patience = min(worker.deadline for worker in busy) - time.monotonic()
+        timeout = None if patience == math.inf else max(0, patience)
+        ready = wait([worker.connection for worker in busy], timeout)
+        for worker in [worker for worker in busy if worker.connection in ready or worker.is_late()]:
+            yield from worker.take()
+        busy = [worker for worker in pool if worker.items]
 
 
 class _Worker(Generic[Item, Result]):
-    """A process and the item it works on; when the process dies, another one."""
+    """A process, the item it works on and the one it takes up next; when the process dies, another one."""
 
     connection: Connection
-    number: int  # of the item
-    deadline: float  # by the monotonic clock
+    deadline: float  # of the first item, by the monotonic clock
 
     def __init__(
         self, function: Callable[[Item], Result], initializer: Callable[[], None] | None, timeout_s: float
@@ -92,6 +125,9 @@ class _Worker(Generic[Item, Result]):
         self.function = function
         self.initializer = initializer
         self.timeout_s = timeout_s
+        self.items: deque[tuple[int, bytes]] = deque()  # numbers and pickles of those without a result
+        self.sent = 0  # how many of them
+        self.again = False  # whether the first of them has lost a process before
         self._start()
 
     def _start(self) -> None:
@@ -109,35 +145,73 @@ class _Worker(Generic[Item, Result]):
         except (EOFError, OSError):
             raise UsageError("workers", f"a worker process cannot start: {self._end()}", GUARD) from None
 
+    def fill(self, left: Iterator[tuple[int, Item]]) -> None:
+        """Hand over items until there are two, so that the process need not wait for this one."""
+        while len(self.items) < AHEAD and self.give_next(left):
+            pass
+
     def give_next(self, left: Iterator[tuple[int, Item]]) -> bool:
         """Hand over the next item, if there is one."""
-        for self.number, item in left:
-            self.deadline = time.monotonic() + self.timeout_s
-            with suppress(OSError):  # a dead process shows when its result is taken
-                self.connection.send(item)
+        for number, item in left:
+            self.items.append((number, bytes(ForkingPickler.dumps(item))))
+            if len(self.items) == 1:
+                self.deadline = time.monotonic() + self.timeout_s
+            self._send()
             return True
         return False
+
+    def _send(self) -> None:
+        """Send what can be sent: the first item, and those behind it that surely fit into the pipe.
+
+        A large one could wait for a process that waits to be rid of a large result.
+        """
+        while self.sent < len(self.items) and (not self.sent or len(self.items[self.sent][1]) <= FITS):
+            with suppress(OSError):  # a dead process shows when its result is taken
+                self.connection.send_bytes(self.items[self.sent][1])
+            self.sent += 1
 
     def is_late(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def take(self) -> Result | Lost:
-        """The result, or what kept the process from giving one, which is then replaced."""
+    def take(self) -> Iterator[tuple[int, Result | Lost]]:
+        """The result of the first item, or what kept the process from giving one, which is then replaced."""
         if not self.connection.poll():
             self.stop()
-            return self._replaced(f"no result within {self.timeout_s:g} s")
+            yield self._first_lost(f"no result within {self.timeout_s:g} s")
+            return
         try:
             done, value = self.connection.recv()
         except (EOFError, OSError):
-            return self._replaced(self._end())
+            cause = self._end()
+            if self.again:
+                yield self._first_lost(cause)
+            else:
+                self._replace(again=True)
+            return
         if not done:
             raise value
-        return value
+        yield self._first_done(), value
 
-    def _replaced(self, cause: str) -> Lost:
+    def _first_done(self) -> int:
+        """The number of the first item; the next one's time begins."""
+        self.again, self.deadline = False, time.monotonic() + self.timeout_s
+        number, _ = self.items.popleft()
+        self.sent -= 1
+        self._send()
+        return number
+
+    def _first_lost(self, cause: str) -> tuple[int, Lost]:
+        number, _ = self.items.popleft()
+        self._replace(again=False)
+        return number, Lost(cause)
+
+    def _replace(self, again: bool) -> None:
+        """A new process takes the place of the dead one, and its items."""
         self._start()
         self.wait_until_ready()
-        return Lost(cause)
+        self.again, self.deadline = again, time.monotonic() + self.timeout_s
+        self.sent = 0
+        self._send()
 
     def stop(self) -> None:
         self.process.kill()

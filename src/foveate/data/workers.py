@@ -7,7 +7,6 @@ worker writes what it reads into memory shared with the parent, so the error can
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
@@ -28,15 +27,7 @@ from foveate.errors import DataError, FoveateError, UsageError
 Item = tuple[int, ...]  # epoch, index of the entry; where the epoch has it again, for how many times by then
 T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
-MOST_WORKERS = 8  # unless more are asked for: each holds two batches ready
 STARTING, IDLE = -2, -1  # notes of a worker that reads nothing
-
-
-def usual_workers() -> int:
-    """One for each processor that this process may use, which it shares with the others of `torchrun`."""
-    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    processors = len(able(0)) if able else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class WatchedLoader(Generic[T]):

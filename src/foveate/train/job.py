@@ -18,9 +18,9 @@ from foveate.config import read_yaml, to_dict
 from foveate.data.dataset import Batch, VideoDataset, make_loader
 from foveate.data.guards import list_warnings
 from foveate.data.lists import VideoList, read_list
+from foveate.data.pool import usual_workers
 from foveate.data.sides import sided_classes
 from foveate.data.split import split_videos
-from foveate.data.workers import usual_workers
 from foveate.errors import DataError, ModelFileError, UsageError
 from foveate.infer.engine import Engine
 from foveate.models.base import VideoModel

@@ -47,7 +47,11 @@ DEFAULTS = Limits()
 
 
 def open_video(
-    source: Source, template: str | None = None, limits: Limits = DEFAULTS, fps: float | None = None
+    source: Source,
+    template: str | None = None,
+    limits: Limits = DEFAULTS,
+    fps: float | None = None,
+    quick: bool = False,
 ) -> Video:
     """Open a video from any source.
 
@@ -57,7 +61,9 @@ def open_video(
     read to its end. URLs, file objects and iterators are held in memory, within `limits.max_bytes`. template:
     pattern of the names of images in a folder, such as `img_{:05d}.jpg`; None finds them by itself. fps:
     frame rate of frames in memory (default 25), of images or of a `.npy` array; not for video files, which
-    have their own. The result can be pickled, so that another process can read from it.
+    have their own. quick: go by packets, and names of images, where otherwise all frames would be decoded: to
+    count those of some files, and in `scan`. The result can be pickled, so that another process can read from
+    it.
 
     Raises DecodeError for anything that is not a readable video, UsageError for an impossible rate or
     template or a missing package.
@@ -67,14 +73,14 @@ def open_video(
         refuse_live(source)
     if isinstance(source, str | os.PathLike):
         if not (isinstance(source, str) and URL.match(source)):
-            return _open_path(Path(source), template, limits, rate)
-        return _open_bytes(fetch(source, limits), limits, rate)
+            return _open_path(Path(source), template, limits, rate, quick)
+        return _open_bytes(fetch(source, limits), limits, rate, quick)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _open_bytes(BytesInMemory(bytes(source), "<bytes>"), limits, rate)
+        return _open_bytes(BytesInMemory(bytes(source), "<bytes>"), limits, rate, quick)
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
         name = name if isinstance(name, str) and name else "<file>"
-        return _open_bytes(BytesInMemory(read_all(source, name, limits), name), limits, rate)
+        return _open_bytes(BytesInMemory(read_all(source, name, limits), name), limits, rate, quick)
     if is_array(source):
         return open_array(source, rate or DEFAULT_FPS, limits)
     if isinstance(source, Iterable):
@@ -97,16 +103,16 @@ def scan(
         return Scan("refused", error.cause)
 
 
-def _open_path(path: Path, template: str | None, limits: Limits, fps: float | None) -> Video:
+def _open_path(path: Path, template: str | None, limits: Limits, fps: float | None, quick: bool) -> Video:
     if stat.S_ISDIR(file_status(path).st_mode):
-        return ImageVideo(path, template, fps or sidecar_fps(path.absolute()), limits)
+        return ImageVideo(path, template, fps or sidecar_fps(path.absolute()), limits, quick)
     if path.suffix.lower() == ".npy":
         return open_npy(path, fps or sidecar_fps(path.absolute()), limits)
     _refuse_fps(str(path), fps)
-    return ContainerVideo(FileOnDisk(path), limits)
+    return ContainerVideo(FileOnDisk(path), limits, quick)
 
 
-def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None) -> Video:
+def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None, quick: bool) -> Video:
     if file.data.startswith(b"\x93NUMPY"):
         try:
             array = np.load(io.BytesIO(file.data), allow_pickle=False)
@@ -114,7 +120,7 @@ def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None) -> Video
             raise DecodeError(file.name, "a damaged or truncated .npy file", "write it again") from error
         return open_array(array, fps or DEFAULT_FPS, limits)
     _refuse_fps(file.name, fps)
-    return ContainerVideo(file, limits)
+    return ContainerVideo(file, limits, quick)
 
 
 def _refuse_fps(name: str, fps: float | None) -> None:

@@ -28,11 +28,13 @@ class ContainerVideo(Video):
     """The first video stream of a container file, which stays open for the next read until `close`."""
 
     _index: FrameIndex
-    _kept: Decoder | None = None  # from the last read, where the next one can seek in it
+    _kept: Decoder | None = None  # from the last read, where the next one can seek in it or it has not begun
 
-    def __init__(self, file: VideoBytes, limits: Limits) -> None:
+    def __init__(self, file: VideoBytes, limits: Limits, quick: bool = False) -> None:
+        """quick: go by the packets alone, in `scan` and where they do not tell how many frames there are."""
         self._file = file
         self._limits = limits
+        self._quick = quick
         self._damage_found: str | None = None  # by `find_damage`; None until all was decoded once
         self.damage = []
         with self._open() as decoder:
@@ -46,7 +48,7 @@ class ContainerVideo(Video):
             self._header = HeaderFacts.of(decoder, packets, file.size)
             self._set_index(index_packets(packets, decoder))
             certain = one_frame_per_packet(packets, decoder) and self._header.complete()
-        if not certain:
+        if not certain and not quick:
             self._decode_all()
 
     @property
@@ -81,9 +83,11 @@ class ContainerVideo(Video):
             yield self._time_of(position, frame), to_rgb(frame)
 
     def scan(self) -> Scan:
-        if self._damage_found is None:
+        if self._damage_found is None and not self._quick:
             self._decode_all()
         info, cause = self.info, self._damage_found or ""
+        if self._quick and self._damage_found is None:
+            cause = find_damage(self._header, None)
         size = info.width, info.height
         return Scan("partial" if cause else "ok", cause, info.frames, *size, info.fps, info.duration_s)
 
@@ -101,7 +105,8 @@ class ContainerVideo(Video):
 
         in_turn: in one thread, as damage in one frame harms those that other threads hold.
         """
-        if anywhere and self._kept is not None:
+        fits = self._kept is not None and (anywhere or not self._kept.moved)
+        if self._kept is not None and fits and (self._limits.threads == 1 or not in_turn):
             self._file.for_ffmpeg()  # raises if the file has changed
             decoder, self._kept = self._kept, None
         else:
@@ -110,7 +115,8 @@ class ContainerVideo(Video):
         before, again = decoder.decoded, False
         try:
             yield decoder
-            again = self._kept is None and self._index.pts is not None and not decoder.errors
+            useful = self._index.pts is not None or not decoder.moved
+            again = self._kept is None and useful and not decoder.errors
         finally:
             self.frames_decoded += decoder.decoded - before
             if again:

@@ -79,18 +79,22 @@ class HeaderFacts:
         return not (_ends_early(self) or _too_few(self, self.packets))
 
 
-def find_damage(header: HeaderFacts, decoded: DecodeFacts) -> str:
-    """Describe in one line what is missing or broken; empty if nothing is."""
-    count = len(decoded.times)
+def find_damage(header: HeaderFacts, facts: DecodeFacts | None) -> str:
+    """Describe in one line what is missing or broken; empty if nothing is.
+
+    facts: None where nothing was decoded. Each packet is then taken for a frame, and its marks are believed.
+    """
+    decoded, count = facts or DecodeFacts(), header.packets if facts is None else len(facts.times)
     short = _ends_early(header)
     few = _too_few(header, count)
     halved = decoded.interlaced if header.fields else 0
     lost = header.one_to_one and count + halved < header.packets
+    doubtful = lost or (facts is None and header.one_to_one)
     signs = [
         *([f"the data ends early, at {header.end_s:.1f} of {header.header_s:.1f} s"] if short else []),
-        *(["the data ends early"] if header.truncated and not short and (lost or decoded.errors) else []),
+        *(["the data ends early"] if header.truncated and not short and (doubtful or decoded.errors) else []),
         *(["the picture goes on in another stream, which is not read"] if header.elsewhere else []),
-        *(["the first key frame is missing"] if header.no_key_frame and lost else []),
+        *(["the first key frame is missing"] if header.no_key_frame and doubtful else []),
         *([_count_of(decoded.errors, "packet", "cannot be decoded")] if decoded.errors else []),
         *([_count_of(decoded.corrupt, "frame", "marked as damaged")] if decoded.corrupt else []),
     ]

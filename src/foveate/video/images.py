@@ -32,13 +32,17 @@ READ_ERRORS = (
 class ImageVideo(Video):
     """Images of one folder in the order of their numbers, resized to the size of the first."""
 
-    def __init__(self, folder: Path, template: str | None, fps: float, limits: Limits) -> None:
+    def __init__(
+        self, folder: Path, template: str | None, fps: float, limits: Limits, quick: bool = False
+    ) -> None:
+        """quick: look at the first picture alone, also in `scan`."""
         names = _list(folder)
         numbered = _largest_series(folder, names) if template is None else _matching(names, template)
         if not numbered:
             what = f"pictures like {template}" if template else "numbered pictures"
             raise DecodeError(folder, f"a folder without {what}", "name them like img_00001.jpg")
         self._limits = limits
+        self._quick = quick
         self._files = [folder / numbered[number] for number in sorted(numbered)]
         self.damage = _gaps(sorted(numbered))
         width, height = self._load(self._files[0]).size
@@ -63,7 +67,7 @@ class ImageVideo(Video):
 
     def scan(self) -> Scan:
         broken = []
-        for file in self._files:
+        for file in () if self._quick else self._files:
             try:
                 self._load(file)
             except DecodeError as error:
