@@ -23,6 +23,7 @@ from benchmarks import (
     loader,
     peers,
     reading,
+    scan,
     stage2,
 )
 from benchmarks.record import Table, collect, write
@@ -43,6 +44,8 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "loader": loader.run,
     "peers": peers.run,
     "reading": reading.run,
+    "scan": scan.run,
+    "scan_lists": scan.run_lists,
     "stage2": stage2.run,
 }
 

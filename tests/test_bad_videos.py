@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import make_bad_videos
-from foveate.video import DecodeError, Limits, open_video, scan
+from foveate.video import DecodeError, Limits, Scan, open_video, scan
 from make_bad_videos import KINDS, encode, encode_bytes, picture, png, read_index
 
 PARTIAL = [name for name, (entry, _) in KINDS.items() if entry.policy == "partial"]
@@ -111,6 +111,44 @@ def test_the_cause_says_how_much_is_missing(corpus):
     headless = scan(path_of(corpus, "no_keyframe_at_start"))
     assert headless.cause == "12 of 23 frames: the first key frame is missing"
     assert scan(path_of(corpus, "cut_mkv")).cause == "the data ends early, at 1.0 of 2.0 s"
+
+
+UNSEEN_BY_PACKETS = {  # damage inside pictures, and a cut that only the last picture shows
+    *("cut_ts", "zeroed_middle", "bit_flips_h264", "bit_flips_mpeg2", "one_bad_jpeg")
+}
+
+
+@pytest.mark.parametrize("kind", [*PARTIAL, *REFUSED])
+def test_packets_alone_show_most_of_what_is_wrong(corpus, kind):
+    quick = quick_scan(path_of(corpus, kind))
+    assert (quick.status == "ok") == (kind in UNSEEN_BY_PACKETS)
+    full = scan(path_of(corpus, kind))
+    if quick.status == "refused" or full.status == "refused":
+        assert quick == full
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_packets_alone_raise_no_alarm_and_count_right(corpus, kind):
+    path = path_of(corpus, kind)
+    assert quick_scan(path) == scan(path)
+    with open_video(path, quick=True) as video:
+        video.scan()
+        assert video.frames_decoded < max(8, video.info.frames)
+
+
+def test_the_documents_say_what_packets_show():
+    bad = len(PARTIAL) + len(REFUSED)
+    said = f"{bad - len(UNSEEN_BY_PACKETS)} of the {bad} kinds"
+    text = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    assert said in " ".join(text.split())
+
+
+def quick_scan(path: Path) -> Scan:
+    try:
+        with open_video(path, quick=True) as video:
+            return video.scan()
+    except DecodeError as error:
+        return Scan("refused", error.cause)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

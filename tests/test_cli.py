@@ -618,6 +618,22 @@ class TestData:
         assert re.search(r"^ok +4$", table.out, re.MULTILINE)
         assert "refused  " in table.out
 
+    def test_check_quick_and_again(self, call: Call, tmp_path: Path) -> None:
+        for kind in ("plain_mp4", "cut_mkv", "bit_flips_h264", "text_renamed"):
+            made(kind, tmp_path)
+        words = ["data", "check", tmp_path, "--out", tmp_path / "m.jsonl", "--workers", 1]
+        said = call(*words, "--quick", "--json")
+        assert said.code == 3
+        assert "quick: damage inside the pictures is not looked for" in said.err
+        found = {Path(row["path"]).name: row["status"] for row in lines_of_json(said.out)}
+        assert found == {
+            **{"plain.mp4": "ok", "cut.mkv": "partial", "bit_flips_h264.mp4": "ok"},
+            **{"text_renamed.mp4": "refused"},
+        }
+        assert "earlier check" not in call(*words).err
+        assert "4 rows are of an earlier check" in call(*words).err
+        assert "earlier check" not in call(*words, "--afresh").err
+
     def test_list(self, call: Call, tmp_path: Path) -> None:
         source, out = tmp_path / "list.csv", tmp_path / "list.jsonl"
         source.write_text("path,label\na.mp4,run\nb.mp4,walk\n")

@@ -144,5 +144,5 @@ def test_a_check_that_is_killed_goes_on_where_it_was(tmp_path, clips):
 
 def test_a_place_that_cannot_be_written_is_an_error_in_one_line(folder, tmp_path):
     (tmp_path / "m.jsonl.rows").mkdir()
-    with pytest.raises(OutputError, match="m.jsonl.rows: cannot be written: is a directory"):
+    with pytest.raises(OutputError, match=r"m\.jsonl\.rows: cannot be written: is a directory"):
         list(check_videos(read_list(folder), kept=KeptRows(tmp_path / "m.jsonl")))

@@ -18,6 +18,7 @@ from foveate.data.check import Checked, Job, file_version
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.data.lists.jsonl import entry_record, header, write_records
 from foveate.errors import OutputError, UsageError
+from foveate.io import open_regular
 
 KEYS = tuple(field.name for field in fields(Checked) if field.name != "lost")
 
@@ -140,7 +141,7 @@ def _key(path: str, asked: str) -> tuple[str, str]:
 def _rows_in(place: Path, folder: Path) -> Iterator[Checked]:
     """The rows of a manifest or of a file beside it; lines that are none, such as a torn one, give none."""
     try:
-        lines = place.open("rb")
+        lines = open_regular(place)
     except OSError:
         return
     with lines:

@@ -31,7 +31,8 @@ Result = TypeVar("Result")
 
 MOST_WORKERS = 8  # unless more are asked for
 FITS = 1 << 14  # bytes
-AHEAD = 2  # items that a process has at most: the one it works on, and the next
+AHEAD = 2  # items that a process has at most: the one it works on and the next, where items are short
+SHORT_S = 0.1  # a longer one would keep the next from a process that has nothing to do
 GUARD = 'put the main part of the script under `if __name__ == "__main__":`, or use no workers'
 
 
@@ -99,25 +100,24 @@ def _results(
     pool: Sequence[_Worker[Item, Result]], items: Sequence[Item]
 ) -> Iterator[tuple[int, Result | Lost]]:
     left = iter(enumerate(items))
-    for worker in pool:  # each has one item before any has two
-        worker.give_next(left)
-    busy = [worker for worker in pool if worker.items]
-    while busy:
-        for worker in busy:
+    while True:
+        for worker in pool:
             worker.fill(left)
+        busy = [worker for worker in pool if worker.items]
+        if not busy:
+            return
         patience = min(worker.deadline for worker in busy) - time.monotonic()
         timeout = None if patience == math.inf else max(0, patience)
         ready = wait([worker.connection for worker in busy], timeout)
         for worker in [worker for worker in busy if worker.connection in ready or worker.is_late()]:
             yield from worker.take()
-        busy = [worker for worker in pool if worker.items]
 
 
 class _Worker(Generic[Item, Result]):
     """A process, the item it works on and the one it takes up next; when the process dies, another one."""
 
     connection: Connection
-    deadline: float  # of the first item, by the monotonic clock
+    began: float  # the time of the first item, by the monotonic clock
 
     def __init__(
         self, function: Callable[[Item], Result], initializer: Callable[[], None] | None, timeout_s: float
@@ -127,6 +127,7 @@ class _Worker(Generic[Item, Result]):
         self.timeout_s = timeout_s
         self.items: deque[tuple[int, bytes]] = deque()  # numbers and pickles of those without a result
         self.sent = 0  # how many of them
+        self.ahead = 1  # how many it may have
         self.again = False  # whether the first of them has lost a process before
         self._start()
 
@@ -146,8 +147,8 @@ class _Worker(Generic[Item, Result]):
             raise UsageError("workers", f"a worker process cannot start: {self._end()}", GUARD) from None
 
     def fill(self, left: Iterator[tuple[int, Item]]) -> None:
-        """Hand over items until there are two, so that the process need not wait for this one."""
-        while len(self.items) < AHEAD and self.give_next(left):
+        """Hand over an item, or two short ones, so that the process need not wait for this one."""
+        while len(self.items) < self.ahead and self.give_next(left):
             pass
 
     def give_next(self, left: Iterator[tuple[int, Item]]) -> bool:
@@ -155,7 +156,7 @@ class _Worker(Generic[Item, Result]):
         for number, item in left:
             self.items.append((number, bytes(ForkingPickler.dumps(item))))
             if len(self.items) == 1:
-                self.deadline = time.monotonic() + self.timeout_s
+                self.began = time.monotonic()
             self._send()
             return True
         return False
@@ -169,6 +170,10 @@ class _Worker(Generic[Item, Result]):
             with suppress(OSError):  # a dead process shows when its result is taken
                 self.connection.send_bytes(self.items[self.sent][1])
             self.sent += 1
+
+    @property
+    def deadline(self) -> float:
+        return self.began + self.timeout_s
 
     def is_late(self) -> bool:
         return time.monotonic() >= self.deadline
@@ -194,7 +199,9 @@ class _Worker(Generic[Item, Result]):
 
     def _first_done(self) -> int:
         """The number of the first item; the next one's time begins."""
-        self.again, self.deadline = False, time.monotonic() + self.timeout_s
+        now = time.monotonic()
+        self.ahead = AHEAD if now - self.began < SHORT_S else 1
+        self.again, self.began = False, now
         number, _ = self.items.popleft()
         self.sent -= 1
         self._send()
@@ -209,7 +216,7 @@ class _Worker(Generic[Item, Result]):
         """A new process takes the place of the dead one, and its items."""
         self._start()
         self.wait_until_ready()
-        self.again, self.deadline = again, time.monotonic() + self.timeout_s
+        self.again, self.began = again, time.monotonic()
         self.sent = 0
         self._send()
 
