@@ -102,9 +102,9 @@ def run() -> Table:
         rows.append(compared("12 files of 10 s, 456x256, quick=True", "the full check", full, quick))
     about = (
         "`foveate data check FOLDER --out MANIFEST` from the start of the command to its end, with as many "
-        "processes as it takes by itself (two here, at both commits), in turns. The last row is `check_videos` "
-        f"in one process, without its start. The small files are {DISTINCT} made figures in H.264, copied. "
-        f"{load()}"
+        "processes as it takes by itself (two here, at both commits), in turns. The last row is "
+        f"`check_videos` in one process, without its start. The small files are {DISTINCT} "
+        f"made figures in H.264, copied. {load()}"
     )
     return Table(about, COLUMNS, rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from foveate.data.lists.header import Bound, Columns, plain, understand
@@ -60,7 +61,7 @@ def read_table(source: ListSource) -> ParsedList:
     the end not included.
     """
     records = read_records(source)
-    names = list(dict.fromkeys(name for _, record in records for name in record))
+    names = list(dict.fromkeys(chain.from_iterable(record for _, record in records)))
     columns = understand(names or cells_of(source.lines[0]), source.at(1))
     if columns.path is None:
         raise unknown_header(source.path, names)

@@ -30,12 +30,15 @@ def locate(parsed: ParsedList, source: ListSource) -> ParsedList:
     if not parsed.search:
         return parsed
     rows = parsed.rows
-    relative = [row.path for row in rows if not os.path.isabs(row.path)]  # noqa: PTH117 (a Path a row is slow)
+    absolute = os.path.isabs  # a Path a row is slow
+    relative = [row.path for row in rows if not (is_unusual(row.path) and absolute(row.path))]
     sample = relative[:: len(relative) // SAMPLE + 1]
     if all((source.folder / path).exists() for path in sample):
         return parsed
     classes = {_word(label) for labels in {row.labels for row in rows} for label in labels}
     files = _Files(source, classes, parsed.search != "names")
+    if not files.paths and parsed.search != "ids":
+        return parsed
     found = [files.find(row) for row in rows]
     moved = sum(path not in (None, row.path) for path, row in zip(found, rows, strict=True))
     if not any(found):
