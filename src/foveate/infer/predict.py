@@ -17,7 +17,7 @@ from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
 from foveate.infer.engine import finite, open_engine
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, OpenedVideo, VideoFacts, Window, is_one, keyframes_of, name_of
+from foveate.infer.read import ClipReader, Reader, ReadVideo, VideoFacts, Window, is_one, keyframes_of, name_of
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -55,13 +55,14 @@ class Predictor:
         self.top = top
         net = self.engine.model
         needed, chunks = net.frames_needed, net.takes_chunks
-        self.reader = ClipReader(
+        self.clips = clips * crops
+        self.reader: Reader = ClipReader(
             net.spec, clips, crops, window, needed, chunks, limits or Limits(), keyframes
         )
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
-        self.engine.warmup(self.reader.clips * self.reader.crops)
+        self.engine.warmup(self.clips)
 
     def predict(self, source: Any, fps: float | None = None) -> Prediction:
         """Predict the classes of one video.
@@ -88,13 +89,13 @@ class Predictor:
                 result = Prediction(name, model, status="refused", cause=cause_of(error), hint=hint)
             yield result
 
-    def _begin(self, source: Any) -> OpenedVideo:
+    def _begin(self, source: Any) -> ReadVideo:
         return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
-    def _answer(self, video: OpenedVideo) -> Prediction:
+    def _answer(self, video: ReadVideo) -> Prediction:
         def run(frames: Any) -> ModelOutput:
             with video.watch("model"):
-                return finite(self.engine.run(frames), video.entry.path)
+                return finite(self.engine.run(frames), video.name)
 
         answers = video.map(run)
         return describe(self.engine.model, video.facts(), answers, self.top, video.watch.milliseconds)
