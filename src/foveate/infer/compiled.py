@@ -54,7 +54,7 @@ class CompiledEngine:
         if torch.device(device).type != "cpu":
             raise UsageError(f"--engine {name}", f"does not run on {device}", "use --engine eager")
         self.model = model.to("cpu").eval()
-        self.about = f"{name} {precision}"
+        self.kind = self.about = f"{name} {precision}"
         self.store = ArtefactStore(folder)
         self.facts = facts_of(model) | facts_of_compiler(compiler)
         in_int8: Mapping[str, Collection[str]] = {}
