@@ -7,7 +7,7 @@ work gives the same rows, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -71,7 +71,8 @@ class Answering:
                 raise video.error
             assert video.facts is not None
             answers = [(window, finite(output, video.name)) for window, output in video.answers]
-            prediction = describe(model, video.facts, answers, self.top, {})
+            facts = replace(video.facts, name=video.name)
+            prediction = describe(model, facts, answers, self.top, {})
         except (DataError, OSError) as error:
             refused = Prediction(video.name, model.name, status="refused", cause=cause_of(error))
             return row_of(video.place, refused)
