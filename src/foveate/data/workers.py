@@ -39,11 +39,15 @@ STARTING, IDLE = -2, -1  # in place of an index, of a worker that reads nothing
 NO_FILE = -1  # what a worker is lost on that reads nothing
 
 
+def processors() -> int:
+    """How many this process may use."""
+    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(able(0)) if able else os.cpu_count() or 1
+
+
 def usual_workers() -> int:
     """One for each processor that this process may use, which it shares with the others of `torchrun`."""
-    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    processors = len(able(0)) if able else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(MOST_WORKERS, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class Source(Protocol):
