@@ -97,7 +97,7 @@ class VideoDataset(Dataset[Sample]):
         self.clips = clips
         self.crops = crops
         self.seed = seed
-        self.given_up: dict[int, str] = {}  # index and cause of entries that are never read again
+        self.given_up: dict[int, str] = {}  # see Source
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -112,8 +112,7 @@ class VideoDataset(Dataset[Sample]):
             return self._bad(index, cause_of(error))
 
     def _bad(self, index: int, cause: str) -> Sample:
-        entry = self.entries[index]
-        bad = BadFile(entry.path, cause, entry.labels, index)
+        bad = BadFile(self.entries[index].path, cause, self.entries[index].labels, index)
         return Sample(self._nothing(), self.label(index), index, bad)
 
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:

@@ -13,10 +13,9 @@ import os
 import pickle
 import signal
 import threading
-import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -25,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from foveate.data.notes import IDLE, STARTING, Notes, Watch
 from foveate.data.pool import GUARD, check_guard, ending
 from foveate.errors import FoveateError, UsageError
 
@@ -35,7 +35,6 @@ T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
 FILE_TIMEOUT_S = 300.0  # how long a worker may take for one file
 MOST_WORKERS = 8  # unless more are asked for: each holds two batches ready
-STARTING, IDLE = -2, -1  # in place of an index, of a worker that reads nothing
 NO_FILE = -1  # what a worker is lost on that reads nothing
 
 
@@ -86,7 +85,7 @@ class WatchedLoader(Generic[T]):
         order = list(items)
         batches = [order[at : at + batch] for at in range(0, len(order), batch)]
         self._batches = [each for each in batches if len(each) == batch or not drop_last]
-        self._notes = _Notes(max(workers, 1))
+        self._notes = Notes(max(workers, 1))
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -124,7 +123,7 @@ class WatchedLoader(Generic[T]):
         self, batches: Iterator[_Made[T] | Exception], processes: Sequence[BaseProcess]
     ) -> _Made[T] | Exception | _Loss | None:
         """The next batch, or what came instead; None at the end."""
-        watch = _Watch(self._notes)
+        watch = Watch(self._notes, POLL_S)
         while True:
             try:
                 return next(batches, None)
@@ -134,7 +133,7 @@ class WatchedLoader(Generic[T]):
                 cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
                 if cut_off:
                     wait([process.sentinel for process in processes], POLL_S)
-                loss = self._death(processes) or watch.hang(self.timeout_s)
+                loss = self._death(processes) or self._hang(watch)
                 if loss:
                     for process in processes:  # with the lost ones those that may wait for them
                         process.kill()
@@ -152,6 +151,15 @@ class WatchedLoader(Generic[T]):
         if not indices and code > 0 and STARTING in self._notes.indices:
             raise UsageError("workers", "a worker process cannot start", GUARD)
         return _Loss(f"a worker process died: {ending(code)}", tuple(indices))
+
+    def _hang(self, watch: Watch) -> _Loss | None:
+        """What workers have been reading for too long, or that none of them has done anything."""
+        late = watch.late(self.timeout_s)
+        hung = tuple(index for index in late if index >= 0)
+        if hung:
+            return _Loss(f"not read within {self.timeout_s:g} s", hung, hung=True)
+        none = len(late) == self.workers
+        return _Loss(f"no batch came within {self.timeout_s:g} s") if none else None
 
     def _go_on(self, loss: _Loss, index: int, times: int) -> None:
         """Say what was lost; give up an entry the second time, or at once if it hangs."""
@@ -182,63 +190,13 @@ class _Loss:
     hung: bool = False
 
 
-class _Notes:
-    """What each worker is doing, written by it, read by the parent: (process, index, number of the note)."""
-
-    def __init__(self, workers: int) -> None:
-        self.rows = torch.zeros(workers, 3, dtype=torch.int64).share_memory_()
-
-    def clear(self) -> None:
-        self.rows.copy_(torch.tensor([0, STARTING, 0]))
-
-    @property
-    def indices(self) -> list[int]:
-        found: list[int] = self.rows[:, 1].tolist()
-        return found
-
-    def write(self, worker: int, index: int) -> None:
-        """Of this process: `index` of the entry that it begins to read, or IDLE."""
-        row = self.rows[worker]
-        row[2] += 1
-        row[0] = os.getpid()
-        row[1] = index
-
-    def indices_of(self, processes: Collection[int | None]) -> list[int]:
-        """The entries that these processes are reading."""
-        return [index for process, index, _ in self.rows.tolist() if process in processes and index >= 0]
-
-
-class _Watch:
-    """How long workers have been at the same read while the parent waited, in seconds.
-
-    A poll counts for its usual time at most: the clock goes on while all processes are suspended.
-    """
-
-    def __init__(self, notes: _Notes) -> None:
-        self.notes = notes
-        self._before, self._polled = notes.rows.clone(), time.monotonic()
-        self._seconds = torch.zeros(len(self._before))
-
-    def hang(self, timeout_s: float) -> _Loss | None:
-        """What hangs, if anything does; to be asked after each poll."""
-        now, clock = self.notes.rows.clone(), time.monotonic()
-        longer = self._seconds + min(POLL_S, clock - self._polled)
-        self._seconds = torch.where((now == self._before).all(1), longer, 0.0)
-        self._before, self._polled = now, clock
-        late = self._seconds >= timeout_s
-        cause = f"not read within {timeout_s:g} s"
-        if indices := [index for index in now[late, 1].tolist() if index >= 0]:
-            return _Loss(cause, tuple(indices), hung=True)
-        return _Loss(f"no batch came within {timeout_s:g} s") if late.all() else None
-
-
 class _NotingDataset(Dataset[Any]):
     """A dataset that writes down, for the parent to see, which index each worker is reading.
 
     An error is an item, so that what the loader raises is always its own.
     """
 
-    def __init__(self, dataset: Source, notes: _Notes) -> None:
+    def __init__(self, dataset: Source, notes: Notes) -> None:
         self.dataset = dataset
         self.notes = notes
 

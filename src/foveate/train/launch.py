@@ -18,12 +18,13 @@ from pathlib import Path
 from foveate.data.pool import ending
 from foveate.data.workers import processors
 from foveate.errors import FoveateError, UsageError
+from foveate.train.stop import SIGNALS
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 3  # launches in a row without a newer checkpoint
 REFUSALS = {2, 3, 4, 5}  # exit codes of what another launch would refuse as well
-STOPS = {130, 143}  # exit codes of processes that were told to stop, and saved
+STOPS = {129, 130, 131, 143}  # exit codes of what was told to stop, by SIGHUP, SIGINT, SIGQUIT or SIGTERM
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # the processes talk within the machine
 
 
@@ -72,7 +73,8 @@ def _launch_once(processes: int, words: Sequence[str], grace_s: float) -> dict[i
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says of failures is said here
     ours = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", "0"]
-    ours += ["--shutdown-timeout", str(int(grace_s))]
+    ours += ["--shutdown-timeout", str(max(1, int(grace_s)))]
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
     try:
         run.run(run.parse_args([*ours, "-m", "foveate", "train", *words]))
     except ChildFailedError as error:
@@ -82,6 +84,9 @@ def _launch_once(processes: int, words: Sequence[str], grace_s: float) -> dict[i
         return {rank: failure.exitcode for rank, failure in error.failures.items()}
     except SignalException as stop:
         return {0: 128 + stop.sigval}
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
     return {}
 
 

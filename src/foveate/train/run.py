@@ -31,7 +31,6 @@ from foveate.errors import OutputError, UsageError
 from foveate.train.checkpoint import write_atomic
 from foveate.train.extend import Changes
 
-ORPHANS_S = 10.0
 Record = Mapping[str, Any]  # one line of metrics.jsonl
 
 
@@ -71,8 +70,7 @@ class Run:
         self.evaluation = folder / "evaluation.npz"
         self.last = folder / "last.ckpt"
         self.best = folder / "best.safetensors"
-        # workers that decode end, and let go of the lock, some seconds after a process that was killed
-        self._lock = FileLock(folder / ".lock", timeout=ORPHANS_S if resume else 0, thread_local=False)
+        self._lock = FileLock(folder / ".lock", blocking=False, thread_local=False)
 
     @property
     def resumes(self) -> bool:
