@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import multiprocessing
 import os
 import random
@@ -27,10 +28,11 @@ from foveate.train import checkpoint, run
 from foveate.train.checkpoint import load_checkpoint
 from foveate.train.run import Run
 
+CHANGES = (".open(", ".write(", ".writelines(", ".fsync(", ".replace(", ".unlink(", ".truncate(")
 WRITERS = {checkpoint.__file__, io.__file__, run.__file__}
 COMMAND = "pytest -m stress tests/test_resume.py"
 FORKS = multiprocessing.get_context("forkserver")  # each child has PyTorch at once, and no threads of ours
-FORKS.set_forkserver_preload(["train_child"])
+FORKS.set_forkserver_preload(["foveate.train.loop", "foveate.train.evaluate", "torch._dynamo"])
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -42,14 +44,15 @@ def to_the_end(folder: Path) -> None:
     (folder / "digest").write_text(digest)
 
 
-def until_line(folder: Path, last: int) -> None:
-    """`to_the_end`, killed before line number `last` of what writes files; else leaves their number."""
+def until_write(folder: Path, last: int) -> None:
+    """`to_the_end`, killed before the write, sync or rename number `last`; else leaves their number."""
     count = 0
 
     def see(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal count
-        count += event == "line"
-        if count == last > 0:
+        source = linecache.getline(frame.f_code.co_filename, frame.f_lineno) if event == "line" else ""
+        count += any(call in source for call in CHANGES)
+        if source and count == last > 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return see
 
@@ -59,7 +62,7 @@ def until_line(folder: Path, last: int) -> None:
     sys.settrace(enter)
     to_the_end(folder)
     sys.settrace(None)
-    (folder / "lines").write_text(str(count))
+    (folder / "writes").write_text(str(count))
 
 
 def child(work: Callable[..., None], *arguments: object, seconds: float | None = None) -> int | None:
@@ -75,9 +78,9 @@ def child(work: Callable[..., None], *arguments: object, seconds: float | None =
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing disturbs, with the number of lines that write its files."""
+    """The folder of a run that nothing disturbs, with the number of its writes."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    assert child(until_line, folder, 0) == 0
+    assert child(until_write, folder, 0) == 0
     return folder
 
 
@@ -107,12 +110,12 @@ def killed_at_times(whole: Path, folder: Path, points: int) -> tuple[int, int]:
     return kills, good
 
 
-def killed_at_lines(whole: Path, folder: Path, lines: list[int]) -> int:
-    """How many of the runs that are killed at these lines end as the whole one."""
+def killed_at_writes(whole: Path, folder: Path, writes: list[int]) -> int:
+    """How many of the runs that are killed at these writes end as the whole one."""
     good = 0
-    for line in lines:
-        out = folder / f"line{line}"
-        assert child(until_line, out, line) == -signal.SIGKILL
+    for number in writes:
+        out = folder / f"write{number}"
+        assert child(until_write, out, number) == -signal.SIGKILL
         good += same(out, whole)
         shutil.rmtree(out)
     return good
@@ -123,27 +126,27 @@ def test_killed_at_any_time_it_ends_with_the_same_bits(whole: Path, tmp_path: Pa
 
 
 def test_killed_at_any_write_it_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
-    total = int((whole / "lines").read_text())
+    total = int((whole / "writes").read_text())
     assert total > 100
-    assert killed_at_lines(whole, tmp_path, random.Random(2).sample(range(1, total + 1), 2)) == 2
+    assert killed_at_writes(whole, tmp_path, random.Random(2).sample(range(1, total + 1), 2)) == 2
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 def test_killed_at_every_write_it_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
-    total = int((whole / "lines").read_text())
+    total = int((whole / "writes").read_text())
     times, of_times = killed_at_times(whole, tmp_path, 20)
-    of_lines = killed_at_lines(whole, tmp_path, list(range(1, total + 1)))
+    of_writes = killed_at_writes(whole, tmp_path, list(range(1, total + 1)))
     about = (
         "A training of 18 steps that is killed by SIGKILL and resumed: weights, records and list of bad files"
     )
     columns = {"killed": "killed", "kills": "kills", "same": "runs that ended as the one without kills"}
     rows = [
         {"killed": "at random times", "kills": times, "same": of_times},
-        {"killed": "before every line of the code that writes its files", "kills": total, "same": of_lines},
+        {"killed": "before every write, sync and rename of its files", "kills": total, "same": of_writes},
     ]
     write("killed_runs", Table(about, columns, rows), command=COMMAND)
-    assert (times, of_times, of_lines) == (20, 20, total)
+    assert (times, of_times, of_writes) == (20, 20, total)
 
 
 def test_a_killed_run_is_resumed_while_its_workers_end(tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(small_disk: Path, whole:
     if not small_disk.is_mount():
         pytest.skip("a disk of its own cannot be mounted here")
     folder = small_disk / "run"
-    assert child(until_line, folder, int((whole / "lines").read_text()) // 2) == -signal.SIGKILL
+    assert child(until_write, folder, int((whole / "writes").read_text()) // 2) == -signal.SIGKILL
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
