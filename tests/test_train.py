@@ -520,6 +520,16 @@ def test_a_second_signal_ends_at_once() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 143
 
 
+def test_a_signal_that_comes_too_late_for_a_step_is_not_forgotten() -> None:
+    process = os.fork()
+    if not process:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with StopSignals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGTERM
+
+
 def test_a_signal_in_the_evaluation_does_not_wait_for_its_end(tmp_path: Path) -> None:
     def slow(model: nn.Module) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGINT)
