@@ -46,7 +46,10 @@ def _videos_of(name: str, template: str | None) -> Iterator[VideoEntry]:
 
     path = Path(name)
     if URL.match(name) and (has_magic(name) or name.endswith("/")):
-        yield from map(VideoEntry, urls_of(name))
+        from foveate.data.lists.folder import VIDEO_SUFFIXES, has_suffix
+
+        found = urls_of(name, lambda each: has_suffix(each, VIDEO_SUFFIXES))
+        yield from map(VideoEntry, found)
     elif name == PIPE or URL.match(name):
         yield VideoEntry(name)
     elif has_magic(name) and not os.path.lexists(path):

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,17 +167,15 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
         return BytesInMemory(read_all(file, name, limits), name)
 
 
-def urls_of(pattern: str) -> list[str]:
-    """The URLs of the files that fit a pattern with * or ?, or below one that ends in /, sorted.
+def urls_of(pattern: str, is_video: Callable[[str], bool]) -> list[str]:
+    """The URLs of the files that fit a pattern with * or ?, or of the videos below one that ends in /, sorted.
 
-    Of those below one, what has the name of a video. Errors as for `fetch`, and where there are none.
+    is_video: tells by its name. Errors as for `fetch`, and where there are none.
     """
-    from foveate.data.lists.folder import VIDEO_SUFFIXES, has_suffix
-
     with _remote(pattern) as fsspec:
         system, path = fsspec.core.url_to_fs(pattern)
         if pattern.endswith("/"):
-            found = [each for each in system.find(path) if has_suffix(each, VIDEO_SUFFIXES)]
+            found = [each for each in system.find(path) if is_video(each)]
         else:
             found = [each for each in system.glob(path) if not system.isdir(each)]
         urls = sorted(map(system.unstrip_protocol, found))
