@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from benchmarks.record import Table, write
 from foveate.batch.job import Job, Share
 from foveate.batch.rows import COLUMNS, read_rows
 from foveate.cli import main
@@ -272,3 +275,69 @@ def test_patterns_and_object_stores(
     for pattern in ("memory://bucket/*.mp4", "memory://bucket/"):
         found = [entry.path for entry in videos_of([pattern])]
         assert "memory:///bucket/a_bikes.mp4" in found or "memory://bucket/a_bikes.mp4" in found
+
+
+STRESSED = ("--window", 2, "--workers", 2)
+
+
+def ray_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The processes of Ray's actors."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in below if "MapWorker" in " ".join(child.cmdline())]
+
+
+def killed_once(words: list[str], out: Path, after: int, whom: str, chance: random.Random) -> bool:
+    """Start a run, kill it or one of its workers when it has written `after` parts; whether there was one."""
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while len(list(out.glob("part-*"))) < after and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, 0.2))
+    if process.poll() is not None:
+        return False
+    if whom == "driver":
+        process.kill()
+    else:
+        with suppress(psutil.NoSuchProcess):
+            found = ray_workers(process) if "--ray" in words else children_of(process)
+            if not found:
+                process.kill()
+                process.wait()
+                return False
+            chance.choice(found).kill()
+    process.wait(300)
+    return True
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(7200)
+def test_kills_lose_no_row_and_double_none(folder: Path, tmp_path: Path) -> None:
+    """Ten workers and ten drivers, of processes on this machine and of Ray."""
+    listed = tmp_path / "list.txt"
+    names = sorted(map(str, folder.iterdir())) * 5
+    listed.write_text("".join(json.dumps({"path": name}) + "\n" for name in names))
+    assert batch(listed, "--out", tmp_path / "whole", *STRESSED) == 3
+    whole, parts = rows_in(tmp_path / "whole"), len(list((tmp_path / "whole").glob("part-*")))
+    chance, table = random.Random(0), []
+    for runner in ("processes", "ray"):
+        for whom in ("worker", "driver"):
+            kills = same = again = 0
+            while kills < 10:
+                out = tmp_path / f"{runner}-{whom}-{kills}"
+                words = command(listed, "--out", out, *STRESSED)
+                words += ["--ray", "local"] if runner == "ray" else []
+                if not killed_once(words, out, chance.randrange(parts - 2), whom, chance):
+                    shutil.rmtree(out, ignore_errors=True)
+                    continue
+                kills += 1
+                there = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
+                subprocess.run(words, capture_output=True, check=False, timeout=300)
+                same += rows_in(out) == whole
+                again += sum(path.stat().st_mtime_ns != before for path, before in there.items())
+            row = {"runner": runner, "killed": whom, "kills": kills, "same": same, "again": again}
+            table.append(row)
+    about = f"SIGKILL at a random moment of a batch of {len(names)} videos in {parts} parts, then the same command"
+    columns = {"runner": "runner", "killed": "killed", "kills": "kills",
+               "same": "with the rows of a run without kills, byte for byte",
+               "again": "finished parts that were made again"}  # fmt: skip
+    write("killed_batch", Table(about, columns, table), command="pytest -m stress tests/test_batch.py")
+    assert all((row["same"], row["again"]) == (10, 0) for row in table)

@@ -168,7 +168,7 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
 
 
 def urls_of(pattern: str, is_video: Callable[[str], bool]) -> list[str]:
-    """The URLs of the files that fit a pattern with * or ?, or of the videos below one that ends in /, sorted.
+    """The URLs of the files that fit a pattern with * or ?, or of videos below one that ends in /, sorted.
 
     is_video: tells by its name. Errors as for `fetch`, and where there are none.
     """
