@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-
 from benchmarks.record import Table, write
+
 from foveate.batch.job import Job, Share
 from foveate.batch.rows import COLUMNS, read_rows
 from foveate.cli import main
@@ -335,7 +335,9 @@ def test_kills_lose_no_row_and_double_none(folder: Path, tmp_path: Path) -> None
                 again += sum(path.stat().st_mtime_ns != before for path, before in there.items())
             row = {"runner": runner, "killed": whom, "kills": kills, "same": same, "again": again}
             table.append(row)
-    about = f"SIGKILL at a random moment of a batch of {len(names)} videos in {parts} parts, then the same command"
+    about = (
+        f"SIGKILL at a random moment of a batch of {len(names)} videos in {parts} parts; then the same again"
+    )
     columns = {"runner": "runner", "killed": "killed", "kills": "kills",
                "same": "with the rows of a run without kills, byte for byte",
                "again": "finished parts that were made again"}  # fmt: skip
