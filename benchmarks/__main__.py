@@ -11,6 +11,7 @@ from collections.abc import Callable
 from benchmarks import (
     against,
     agreement,
+    batch,
     blvnet,
     decode,
     engines,
@@ -31,6 +32,7 @@ from benchmarks.record import Table, collect, write
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
     "agreement": agreement.run,
+    "batch": batch.run,
     "blvnet": blvnet.run,
     "decode": decode.run,
     "engines": engines.run,

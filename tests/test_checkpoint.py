@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,22 +95,6 @@ def test_a_kill_at_any_line_of_the_writer_leaves_the_old_or_the_new(tmp_path: Pa
     assert set(found) == {"old", "new"}
     save_checkpoint(path, CONTENT)
     assert os.listdir(tmp_path) == ["last.ckpt"], "what a killed writer left behind is gone"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB; where it cannot be mounted, files of at most that size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0:
-        yield folder
-        subprocess.run(["umount", str(folder)], check=True)
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, hard))
-    yield folder
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:

@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from foveate.cli import VERBS, main
+from foveate.cli.options import EngineChoice
 from foveate.data.synthetic import make_move4mnist
 from foveate.data.synthetic.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
@@ -150,7 +151,13 @@ class TestHelp:
         explained = re.findall(
             r"^ {4}(\w+): \S", inspect.cleandoc(function.__doc__).replace("\n", "\n"), re.MULTILINE
         )
-        assert explained == list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
+        assert explained == [each.name for each in parameters if each.annotation != "EngineOptions"]
+
+    def test_every_option_of_an_engine_is_explained(self, call: Call) -> None:
+        said = call("predict", "--help").out
+        for field in fields(EngineChoice):
+            assert re.search(rf"--{field.name} .*\n?.*[a-z]{{2,}} [a-z]+", said), field.name
 
     def test_every_option_of_training_is_explained(self, call: Call) -> None:
         text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", call("train", "--help").out).split())

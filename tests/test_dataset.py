@@ -1,5 +1,6 @@
 """Real videos become batches: the right frames, the same for any number of workers, bad files by name."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,10 +12,11 @@ import pytest
 import torch
 
 from foveate.clip import ClipSpec
-from foveate.data import pool, workers
+from foveate.data import pool
 from foveate.data.dataset import Batch, EpochSampler, VideoDataset, collate, make_loader, read_cut
 from foveate.data.lists import VideoEntry
-from foveate.errors import DataError, UsageError
+from foveate.data.workers import WatchedLoader
+from foveate.errors import DataError, FoveateError, UsageError
 from foveate.models.zoo import create_model
 from foveate.train.objective import clips_of
 from foveate.video import open_video
@@ -293,12 +295,16 @@ class Hostile(VideoDataset):
     """A data set whose third video does to its process what a broken decoder can do."""
 
     harm = "none"
+    once: Path | None = None  # a file whose absence means that it did not happen yet
 
     def __getitem__(self, item):
-        if item[1] == 2:
+        if item[1] == 2 and item[1] not in self.given_up and self.still():
             if self.harm == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.harm == "crash":
+                os._exit(139)
             if self.harm == "hang":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as in code that never comes back to Python
                 time.sleep(60)
             if self.harm == "bug":
                 raise RuntimeError("a bug, not a file")
@@ -306,24 +312,105 @@ class Hostile(VideoDataset):
                 raise Unpicklable(1, 2)
         return super().__getitem__(item)
 
+    def still(self) -> bool:
+        """Whether it is to happen."""
+        if self.once is None:
+            return True
+        before = self.once.exists()
+        self.once.touch()
+        return not before
 
-@pytest.mark.parametrize(("harm", "cause"), [("kill", "process died"), ("hang", "not read within 2 s")])
-def test_a_lost_worker_is_an_error_that_names_its_file(entries, harm, cause):
+
+def hostile(entries, harm, once=None) -> Hostile:
     dataset = Hostile(entries, SPEC, 3)
-    dataset.harm = harm
-    loader = make_loader(dataset, 1, 0, 0, shuffle=False, workers=2, timeout_s=2)
-    seen = []
-    with pytest.raises(DataError, match=cause) as caught:
-        for batch in loader:
-            seen += batch.indices.tolist()
-            time.sleep(0.5)  # the death falls into this code, which must not notice it
-    assert seen == [0, 1][: len(seen)], "a dying process may take the batch with it that it has just made"
-    assert caught.value.subject == entries[2].path
+    dataset.harm, dataset.once = harm, once
+    return dataset
+
+
+def slowly(loader) -> tuple[list[int], list]:
+    """The readable indices in order and the bad files, with time between batches, as a training needs."""
+    seen, bad = [], []
+    for batch in loader:
+        seen += batch.indices.tolist()
+        bad += batch.bad
+        time.sleep(0.2)  # a death falls into this code, which must not notice it
+    return seen, bad
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("harm", "cause"),
+    [
+        ("kill", "a worker process died: killed by SIGKILL"),
+        ("crash", "a worker process died: exit code 139"),
+        ("hang", "not read within 2 s"),
+    ],
+)
+def test_a_file_that_takes_its_workers_down_is_a_bad_file(entries, harm, cause, workers, caplog):
+    dataset = hostile(entries, harm)
+    path, others = entries[2].path, [0, 1, 3, 4, 5]
+    seen, (bad,) = slowly(make_loader(dataset, 2, 0, 0, shuffle=False, workers=workers, timeout_s=2))
+    assert seen == others
+    assert (bad.path, bad.cause, bad.labels, bad.index) == (path, cause, entries[2].labels, 2)
+    said = [record.message for record in caplog.records]
+    once = [] if harm == "hang" else [f"{path}: {cause}; it is read once more"]
+    assert said == [*once, f"{path}: {cause}; it is left out"]
+    start = time.monotonic()
+    assert slowly(make_loader(dataset, 2, 1, 0, shuffle=False, workers=workers)) == (others, [bad])
+    assert time.monotonic() - start < 10, "the next epoch does not try it again"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_kill_from_outside_costs_nothing(entries, workers, tmp_path, caplog):
+    dataset = hostile(entries, "kill", tmp_path / "happened")
+    found = [*make_loader(dataset, 2, 0, 0, shuffle=False, workers=workers)]
+    assert [line.message for line in caplog.records] == [
+        f"{entries[2].path}: a worker process died: killed by SIGKILL; it is read once more"
+    ]
+    for one, other in zip(found, batches(VideoDataset(entries, SPEC, 3), shuffle=False), strict=True):
+        assert torch.equal(one.frames, other.frames)
+        assert one.indices.tolist() == other.indices.tolist()
+        assert not one.bad
+
+
+def test_an_idle_worker_is_not_blamed_on_a_file(entries, caplog):
+    before = set(multiprocessing.active_children())
+    loader = iter(make_loader(VideoDataset(entries, SPEC, 3), 1, 0, 0, shuffle=False, workers=1))
+    seen = next(loader).indices.tolist()
+    time.sleep(1)  # it has read the two batches ahead, and waits
+    (worker,) = set(multiprocessing.active_children()) - before
+    worker.kill()
+    time.sleep(0.2)
+    for batch in loader:
+        seen += batch.indices.tolist()
+        assert not batch.bad
+    assert seen == list(range(6))
+    assert [line.message for line in caplog.records] == [
+        "workers: a worker process died: killed by SIGKILL; they are started again"
+    ]
+
+
+class Unlucky(VideoDataset):
+    """A data set whose samples cannot leave their process."""
+
+    def __getitem__(self, item):
+        return Poison()
+
+
+class Poison:
+    def __reduce__(self):
+        os._exit(7)
+
+
+def test_workers_that_die_of_no_file_end_the_run(entries):
+    dataset = Unlucky(entries, SPEC, 3)
+    loader = WatchedLoader(dataset, [], [(0, 0)], lambda samples: samples, workers=1)
+    with pytest.raises(FoveateError, match="workers: a worker process died: exit code 7, twice in a row"):
+        list(loader)
 
 
 def test_a_bug_in_a_worker_stays_a_bug(entries):
-    dataset = Hostile(entries, SPEC, 3)
-    dataset.harm = "bug"
+    dataset = hostile(entries, "bug")
     with pytest.raises(RuntimeError, match="a bug, not a file") as caught:
         batches(dataset, workers=1)
     assert "in __getitem__" in caught.value.__notes__[0]  # where it happened
@@ -356,4 +443,4 @@ def test_one_worker_for_each_processor_of_this_process(monkeypatch):
 
 def test_workers_use_one_thread_each():
     order = EpochSampler(2, 0)
-    assert list(workers.WatchedLoader(Threads(), ["a", "b"], order, sum, workers=2)) == [1, 1]
+    assert list(WatchedLoader(Threads(), ["a", "b"], order, sum, workers=2)) == [1, 1]

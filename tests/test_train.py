@@ -74,13 +74,6 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind]
 
 
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    """All records without what the clock says."""
-    clock = ("seconds", "eval_seconds", "memory_mb", "data_wait_share", "samples_per_s")
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
-
-
 def toy_scores(model: nn.Module) -> dict[str, float]:
     return evaluate(EagerEngine(model), [toy.clips_of(list(range(12)), epoch=5, bad=NO_BAD)], toy.CLASSES)
 
@@ -499,7 +492,7 @@ def test_killed_thrice_it_ends_with_the_same_bits(tmp_path: Path) -> None:
         done = child(killed, "--at", str(at), *(["--resume"] if attempt else []))
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert toy.train(killed, resume=True, at=0, signum=0, plain=False) == whole
-    assert untimed(killed) == untimed(tmp_path / "whole")
+    assert toy.untimed(killed) == toy.untimed(tmp_path / "whole")
     assert (killed / "bad_files.jsonl").read_text() == (tmp_path / "whole" / "bad_files.jsonl").read_text()
 
 
@@ -514,7 +507,7 @@ def test_a_signal_finishes_the_step_and_saves(tmp_path: Path) -> None:
     assert load_checkpoint(stopped / "last.ckpt")["state"]["step"] == 5
     whole = reference(tmp_path / "whole")
     assert toy.train(stopped, resume=True, at=0, signum=0, plain=False) == whole
-    assert untimed(stopped) == untimed(tmp_path / "whole")
+    assert toy.untimed(stopped) == toy.untimed(tmp_path / "whole")
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -525,6 +518,16 @@ def test_a_second_signal_ends_at_once() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 143
+
+
+def test_a_signal_that_comes_too_late_for_a_step_is_not_forgotten() -> None:
+    process = os.fork()
+    if not process:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with StopSignals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGTERM
 
 
 def test_a_signal_in_the_evaluation_does_not_wait_for_its_end(tmp_path: Path) -> None:
@@ -539,7 +542,7 @@ def test_a_signal_in_the_evaluation_does_not_wait_for_its_end(tmp_path: Path) ->
     resumed = train(tmp_path / "a", resume=True, evaluate=toy_scores)
     whole = train(tmp_path / "b", evaluate=toy_scores)
     assert toy.digest(resumed.model) == toy.digest(whole.model)
-    assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
+    assert toy.untimed(tmp_path / "a") == toy.untimed(tmp_path / "b")
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -562,7 +565,7 @@ def test_a_stop_among_precise_statistics_changes_no_bit(tmp_path: Path, ema: flo
     straight = train(tmp_path / "b", config, whole, evaluate=toy_scores)
     assert toy.digest(stopped) == toy.digest(whole)
     assert toy.digest(resumed.model) == toy.digest(straight.model)
-    assert untimed(tmp_path / "a") == untimed(tmp_path / "b")
+    assert toy.untimed(tmp_path / "a") == toy.untimed(tmp_path / "b")
 
 
 def test_a_death_between_saving_and_judging_repeats_no_record(tmp_path: Path) -> None:
@@ -655,7 +658,7 @@ def test_one_of_two_processes_is_hit(tmp_path: Path, name: str) -> None:
     done = two_children(tmp_path / "hit", "--resume")
     assert done.returncode == 0, done.stderr
     assert all(map(torch.equal, weights(tmp_path / "hit"), weights(tmp_path / "whole")))
-    assert untimed(tmp_path / "hit") == untimed(tmp_path / "whole")
+    assert toy.untimed(tmp_path / "hit") == toy.untimed(tmp_path / "whole")
 
 
 # what is shown

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +100,13 @@ def batches_of(
 def digest(model: nn.Module) -> str:
     content = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
     return hashlib.sha256(content).hexdigest()
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    """All records without what the clock says."""
+    clock = ("seconds", "eval_seconds", "memory_mb", "data_wait_share", "samples_per_s")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines]
 
 
 def train(folder: Path, resume: bool, at: int, signum: int, plain: bool) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]  # of an engine
+RowFormat = Literal["parquet", "jsonl"]  # of the answers to many videos
+Answers = Literal["predictions", "features", "both"]  # what is kept of each
 Average = Literal["logits", "softmax", "sigmoid"]  # what a view says: logits, or the probabilities of them
 Ensemble = Literal["mean", "max"]  # of the views of a video; SlowFast's for Charades is the maximum
 ListFormat = Literal[

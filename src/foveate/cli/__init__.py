@@ -37,6 +37,9 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "predict": Verb("use", "predict", "name what videos show"),
     "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
+    "batch": Verb(
+        "batch", "batch", "answer any number of videos into a folder; goes on where it was stopped"
+    ),
     "models": Verb("catalogue", "models", "list the models, with input, cost and published accuracy"),
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
     "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from glob import glob, has_magic
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ PIPE = "-"  # a video file on standard input
 def videos_of(names: Sequence[str | Path], template: str | None = None) -> list[VideoEntry]:
     """Every video that the names mean: files and URLs as such, those below a folder, those of a list.
 
+    A pattern with *, ** or ? means the files that fit it, on the disk or in an object store; a URL that ends
+    in / all videos below it.
     A list or a folder that gives none raises DataError; a file is not looked at.
     """
     if not names:
@@ -39,11 +42,21 @@ def videos_of(names: Sequence[str | Path], template: str | None = None) -> list[
 
 def _videos_of(name: str, template: str | None) -> Iterator[VideoEntry]:
     from foveate.data.lists import VideoEntry, read_list
-    from foveate.video.source import URL
+    from foveate.video.source import URL, urls_of
 
     path = Path(name)
-    if name == PIPE or URL.match(name):
+    if URL.match(name) and (has_magic(name) or name.endswith("/")):
+        from foveate.data.lists.folder import VIDEO_SUFFIXES, has_suffix
+
+        found = urls_of(name, lambda each: has_suffix(each, VIDEO_SUFFIXES))
+        yield from map(VideoEntry, found)
+    elif name == PIPE or URL.match(name):
         yield VideoEntry(name)
+    elif has_magic(name) and not os.path.lexists(path):
+        found = sorted(glob(name, recursive=True))  # noqa: PTH207 (which takes no absolute pattern)
+        if not found:
+            raise DataError(name, "no file fits this pattern", "check it; ** stands for any folders")
+        yield from (VideoEntry(each, template=template) for each in found)
     elif is_list(path):
         listed = read_list(path, template=template)
         for note in listed.notes:

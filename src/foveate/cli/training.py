@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 
 from foveate.cli.inputs import demand, device_named
@@ -47,8 +48,9 @@ def train_command(options: Sequence[str]) -> Callable[..., int]:
             cause = f"belongs to the recipe {' or '.join(owners)}; that of {model} is {recipe.name}"
             raise UsageError(option, cause, "leave it out")
 
-    def train(job: TrainJob, config: Path | None = None, json: bool = False) -> int:
-        return _train(job, json)
+    def train(job: TrainJob, config: Path | None = None, json: bool = False, nproc: int = 1) -> int:
+        demand(1, nproc=nproc)
+        return _train(job, json) if nproc == 1 else _launch(job, nproc, _without(options, "--nproc"))
 
     train.__doc__ = f"""Train or fine-tune on a list of videos or a folder with one sub-folder a class.
 
@@ -58,16 +60,39 @@ def train_command(options: Sequence[str]) -> Callable[..., int]:
         job: What is trained, on what, and where it goes.
         config: YAML file of these options, such as config.yaml of a run; options given here override it.
         json: Print one JSON object with the last scores.
+        nproc: Processes on this machine that share every batch; when one is lost all go on from the last
+            checkpoint.
     """
     job_type: Any = TrainJob
     options_of: Any = tyro.conf.OmitArgPrefixes
     train.__annotations__["job"] = options_of[job_type[type(recipe.plan)]]
-    train.__annotations__ |= {"config": Path | None, "json": bool, "return": int}
+    train.__annotations__ |= {"config": Path | None, "json": bool, "nproc": int, "return": int}
     job = _job_of(given, recipe, chosen.config)
     if {"--flip", "--augment.flip"} & {*rest}:  # by itself the default, so that it is asked for on purpose
         job = replace(job, augment=replace(job.augment, flip=True, flip_sides=True))
-    train.__defaults__ = (job, None, False)
+    train.__defaults__ = (job, None, False, 1)
     return train
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """The words without an option and its value."""
+    kept, left = [], iter(words)
+    for word in left:
+        if word == option:
+            next(left, None)
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept
+
+
+def _launch(job: TrainJob, processes: int, words: Sequence[str]) -> int:
+    from foveate.train.launch import launch  # whose processes need not load torchrun
+
+    job.train.part(processes)  # refused before they start
+    if device_named(job.device).type == "cuda" and processes > torch.cuda.device_count():
+        cause = f"{processes} processes want a GPU each, and there are {torch.cuda.device_count()}"
+        raise UsageError("--nproc", cause, "start fewer")
+    return launch(processes, words, job.out, job.train.timeout_s)
 
 
 def _train(job: TrainJob, json: bool) -> int:

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from foveate.choices import Average, Ensemble, ListFormat, Precision
+from foveate.choices import Average, Ensemble, ListFormat
 from foveate.cli.inputs import (
-    calibrate_on,
     check_page,
     cluster_places,
     demand,
     demand_writable,
-    device_named,
     overlay_places,
     resize_input,
     source_of,
     videos_of,
 )
+from foveate.cli.options import AUTO, EngineOptions
 from foveate.cli.show import (
     plain,
     print_csv,
@@ -37,12 +36,10 @@ from foveate.errors import DataError, UsageError
 
 if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
     from foveate.data.lists import VideoList
-    from foveate.infer.engine import Engine
     from foveate.infer.output import Prediction
     from foveate.models.base import VideoModel
     from foveate.report.results import ClassRow
 
-MEASURE_FROM = 32  # videos, for which the seconds that --engine auto measures come in again
 MANY = 20  # frames to name in a line; JSON names them all
 
 
@@ -60,10 +57,7 @@ def predict(
     keyframes: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
-    engine: str = "auto",
-    precision: Precision | None = None,
-    calibrate: Path | None = None,
-    device: str = "cpu",
+    engine: EngineOptions = AUTO,
     csv: bool = False,
     choices: bool = False,
     json: bool = False,
@@ -92,14 +86,6 @@ def predict(
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
-        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
-            which it measures once, for 32 or more videos.
-        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
-            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
-        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
-            minutes. What is found is kept, so later calls do without.
-        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
         json: Print one JSON object a video, nothing else.
@@ -115,22 +101,8 @@ def predict(
     resize_input(net, size, resize)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    if calibrate:
-        calibrate_on(calibrate, net, engine, precision, template)
-    many = len(sources) >= MEASURE_FROM
-    predictor = Predictor(
-        net,
-        top,
-        clips,
-        crops,
-        window,
-        device_named(device),
-        engine,
-        precision,
-        measure=many,
-        keyframes=keyframes,
-    )
-    say_chosen(predictor.engine)
+    runner = engine.open(net, len(sources), template)
+    predictor = Predictor(runner, top, clips, crops, window, keyframes=keyframes)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -146,12 +118,6 @@ def predict(
     if refused and len(sources) > 1:
         say(f"{refused} of {len(sources)} videos refused")
     return DataError.exit_code if refused else 0
-
-
-def say_chosen(engine: Engine) -> None:
-    """Say what --engine auto has chosen, and why, if it had a choice."""
-    if engine.about.startswith("auto: "):
-        say(engine.about)
 
 
 def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, template: str | None) -> None:
@@ -177,10 +143,7 @@ def features(
     resize: int | None = None,
     template: str | None = None,
     keyframes: bool = False,
-    engine: str = "auto",
-    precision: Precision | None = None,
-    calibrate: Path | None = None,
-    device: str = "cpu",
+    engine: EngineOptions = AUTO,
     json: bool = False,
 ) -> int:
     """Write what a model's classifier reads of each video, one row of numbers a video.
@@ -199,17 +162,8 @@ def features(
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
         keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
             exact. The answer says so, and which frames were read.
-        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
-            which it measures once, for 32 or more videos.
-        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
-            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
-        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
-            minutes. What is found is kept, so later calls do without.
-        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         json: Print one JSON object.
     """
-    from foveate.infer.engine import open_engine
     from foveate.infer.features import check_features_path, extract_features, save_features
     from foveate.infer.read import ClipReader
     from foveate.weights.load import trained_model
@@ -220,10 +174,7 @@ def features(
     sources = videos_of(videos, template)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    if calibrate:
-        calibrate_on(calibrate, net, engine, precision, template)
-    runner = open_engine(net, engine, device_named(device), precision, len(sources) >= MEASURE_FROM)
-    say_chosen(runner)
+    runner = engine.open(net, len(sources), template)
     needed, chunks = net.frames_needed, net.takes_chunks
     reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
     rows = []
@@ -263,10 +214,7 @@ def evaluate(
     root: Path | None = None,
     template: str | None = None,
     split: str | None = None,
-    engine: str = "auto",
-    precision: Precision | None = None,
-    calibrate: Path | None = None,
-    device: str = "cpu",
+    engine: EngineOptions = AUTO,
     predictions: Path | None = None,
     per_class: bool = False,
     report: Path | None = None,
@@ -292,21 +240,12 @@ def evaluate(
         root: Folder that its paths start from; that of the list if not given.
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several.
-        engine: What runs the model: eager is PyTorch as it stands; openvino, onnxruntime and compile (of
-            PyTorch, which takes minutes at first) compile its parts and keep them; auto takes the fastest,
-            which it measures once, for 32 or more videos.
-        precision: fp32, bf16 where the processor has it (`foveate doctor` says so), or int8 by openvino, for
-            which a model is calibrated first. If not given, fp32, or with engine auto whichever is fastest.
-        calibrate: A list or folder of 100 to 300 videos like those to come: calibrate int8 on them, within
-            minutes. What is found is kept, so later calls do without.
-        device: cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
         json: Print one JSON object.
     """
-    from foveate.infer.engine import open_engine
     from foveate.report.results import by_class, write_predictions
     from foveate.train.job import evaluate_list
     from foveate.train.run import command_line
@@ -321,10 +260,7 @@ def evaluate(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     listed = _list_for(net, videos, format, root, template, split)
-    if calibrate:
-        calibrate_on(calibrate, net, engine, precision, template)
-    runner = open_engine(net, engine, device_named(device), precision, len(listed.entries) >= MEASURE_FROM)
-    say_chosen(runner)
+    runner = engine.open(net, len(listed.entries), template)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble

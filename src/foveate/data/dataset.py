@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from foveate.clip import ClipSpec
 from foveate.data.lists import VideoEntry
 from foveate.data.stretch import frame_range
-from foveate.data.workers import Item, WatchedLoader
+from foveate.data.workers import FILE_TIMEOUT_S, Item, WatchedLoader
 from foveate.errors import DataError, FoveateError, UsageError
 from foveate.video import Video, open_video
 from foveate.video.base import stacked
@@ -97,19 +97,23 @@ class VideoDataset(Dataset[Sample]):
         self.clips = clips
         self.crops = crops
         self.seed = seed
+        self.given_up: dict[int, str] = {}  # see Source
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, item: Item) -> Sample:
-        epoch, index, *again = item
-        entry = self.entries[index]
-        label = self.label(index)
+        index = item[1]
+        if index in self.given_up:
+            return self._bad(index, self.given_up[index])
         try:
-            return Sample(self._frames(entry, (epoch, index, *again)), label, index)
+            return Sample(self._frames(self.entries[index], item), self.label(index), index)
         except (DataError, OSError) as error:
-            bad = BadFile(entry.path, cause_of(error), entry.labels, index)
-            return Sample(self._nothing(), label, index, bad)
+            return self._bad(index, cause_of(error))
+
+    def _bad(self, index: int, cause: str) -> Sample:
+        bad = BadFile(self.entries[index].path, cause, self.entries[index].labels, index)
+        return Sample(self._nothing(), self.label(index), index, bad)
 
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
@@ -254,15 +258,15 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     drop_last: bool = False,
-    timeout_s: float = 300.0,
+    timeout_s: float = FILE_TIMEOUT_S,
     balanced: bool = False,
 ) -> WatchedLoader[Batch]:
     """The batches of one epoch, from `start_batch` on, exactly as an unbroken run has them.
 
     Shares of the processes are equal when shuffling or dropping the last batch; otherwise, as in a test,
     every entry is in exactly one share. balanced: every class in equal parts when shuffling. Tests of all
-    frames, whose numbers differ, come one by one. Raises DataError, naming the file, when a worker process
-    dies or a batch does not come within `timeout_s` seconds.
+    frames, whose numbers differ, come one by one. A file on which worker processes die twice, or that is not
+    read within `timeout_s` seconds, is a bad file.
     """
     if dataset.spec.sampling == "all" and dataset.augment is None:
         batch = 1

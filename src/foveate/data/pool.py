@@ -43,11 +43,15 @@ class Lost:
     cause: str  # in words, such as "killed by SIGKILL"
 
 
+def processors() -> int:
+    """How many this process may use."""
+    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(able(0)) if able else os.cpu_count() or 1
+
+
 def usual_workers() -> int:
     """One for each processor that this process may use, which it shares with the others of `torchrun`."""
-    able = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    processors = len(able(0)) if able else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, processors // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(MOST_WORKERS, processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def map_in_processes(

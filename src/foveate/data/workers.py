@@ -1,90 +1,116 @@
-"""Worker processes that are watched: one that dies or hangs is reported with the file that it was reading.
+"""Worker processes that are watched: one that dies or hangs costs the file that it was reading, not the run.
 
 A hostile video can crash or stall a decoder. PyTorch's loader then knows the number of a process; here every
-worker writes what it reads into memory shared with the parent, so the error can name the file.
+worker writes what it reads into memory shared with the parent, so the file is known. What a batch holds is a
+function of its items alone, so all workers are started again from the first batch that did not come.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import pickle
 import signal
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from foveate.data.notes import IDLE, STARTING, Notes, Watch
 from foveate.data.pool import GUARD, check_guard, ending
-from foveate.errors import DataError, FoveateError, UsageError
+from foveate.errors import FoveateError, UsageError
+
+log = logging.getLogger(__name__)
 
 Item = tuple[int, ...]  # epoch, index of the entry; where the epoch has it again, for how many times by then
 T = TypeVar("T")
 POLL_S = 1.0  # how soon a dead worker is noticed
-STARTING, IDLE = -2, -1  # notes of a worker that reads nothing
+FILE_TIMEOUT_S = 300.0  # how long a worker may take for one file
+NO_FILE = -1  # what a worker is lost on that reads nothing
+
+
+class Source(Protocol):
+    """A dataset whose entries can be given up."""
+
+    given_up: dict[int, str]  # index and cause of entries that are never read again; an item says the cause
+
+    def __getitem__(self, item: Item, /) -> Any: ...
 
 
 class WatchedLoader(Generic[T]):
     """What `collate` makes of each batch of a dataset's items, in order, with `workers` processes (0: none).
 
-    PyTorch gives each worker one thread. Raises DataError, naming the file, when a worker dies or a batch
-    does not come within `timeout_s` seconds; UsageError when workers cannot start, as in a script without a
-    guard; an error of the dataset or of `collate` as it was raised.
+    PyTorch gives each worker one thread. A worker that dies is started again with all others; the file on
+    which one dies for the second time, or which is not read within `timeout_s` seconds of waiting for it, is
+    given up. Raises FoveateError when workers are lost twice in a row on no file, UsageError when they cannot
+    start, as in a script without a guard; an error of the dataset or of `collate` as it was raised.
     """
 
     def __init__(
         self,
-        dataset: Dataset[Any],
+        dataset: Source,
         paths: Sequence[str],
-        sampler: Sampler[Item],
+        items: Iterable[Item],
         collate: Callable[[list[Any]], T],
         batch: int = 1,
         drop_last: bool = False,
         workers: int = 0,
-        timeout_s: float = 300.0,
+        timeout_s: float = FILE_TIMEOUT_S,
     ) -> None:
+        self.dataset = dataset
         self.paths = paths
+        self.collate = collate
+        self.workers = workers
         self.timeout_s = timeout_s
-        self._notes = torch.full((max(workers, 1),), STARTING).share_memory_()
-        self._loader = DataLoader(
-            _NotingDataset(dataset, self._notes),
-            batch_size=batch,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=_Collate(collate),
-            drop_last=drop_last,
-            timeout=POLL_S if workers else 0,
-            generator=torch.Generator(),  # its own, so that loading draws nothing from the model's numbers
-        )
+        order = list(items)
+        batches = [order[at : at + batch] for at in range(0, len(order), batch)]
+        self._batches = [each for each in batches if len(each) == batch or not drop_last]
+        self._notes = Notes(max(workers, 1))
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[T]:
-        self._notes.fill_(STARTING)
-        batches, processes = _start(self._loader)
-        try:
-            while isinstance(batch := self._next(batches, processes), _Made):
-                yield batch.value
-        finally:
-            # the workers that still hear stop and clear their notes; the note of a lost one stays
-            del batches
-        if isinstance(batch, Exception):
-            raise batch
-        if isinstance(batch, _Loss):
-            raise self._error(batch)
+        done, deaths = 0, Counter[int]()  # how often a worker died on an entry
+        while True:
+            self._notes.clear()
+            batches, processes = _start(self._loader(self._batches[done:]))
+            try:
+                while isinstance(batch := self._next(batches, processes), _Made):
+                    done, deaths[NO_FILE] = done + 1, 0
+                    yield batch.value
+            finally:  # the workers that still hear stop
+                del batches
+            if batch is None:
+                return
+            if isinstance(batch, Exception):
+                raise batch
+            for index in batch.indices or (NO_FILE,):
+                deaths[index] += 1
+                self._go_on(batch, index, deaths[index])
+
+    def _loader(self, batches: Sequence[list[Item]]) -> DataLoader[Any]:
+        return DataLoader(
+            _NotingDataset(self.dataset, self._notes),
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_Collate(self.collate),
+            timeout=POLL_S if self.workers else 0,
+            generator=torch.Generator(),  # its own, so that loading draws nothing from the model's numbers
+        )
 
     def _next(
         self, batches: Iterator[_Made[T] | Exception], processes: Sequence[BaseProcess]
     ) -> _Made[T] | Exception | _Loss | None:
         """The next batch, or what came instead; None at the end."""
-        since = time.monotonic()
+        watch = Watch(self._notes, POLL_S)
         while True:
             try:
                 return next(batches, None)
@@ -94,21 +120,45 @@ class WatchedLoader(Generic[T]):
                 cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
                 if cut_off:
                     wait([process.sentinel for process in processes], POLL_S)
-                ended = [process.exitcode for process in processes if process.exitcode is not None]
-                if ended:
-                    return _Loss(f"a worker process died on it: {ending(ended[0])}")
+                loss = self._death(processes) or self._hang(watch)
+                if loss:
+                    for process in processes:  # with the lost ones those that may wait for them
+                        process.kill()
+                    return loss
                 if cut_off:
                     raise
-            if time.monotonic() - since > self.timeout_s:
-                return _Loss(f"not read within {self.timeout_s:g} s")
 
-    def _error(self, loss: _Loss) -> FoveateError:
-        notes = self._notes.tolist()
-        names = [self.paths[index] for index in notes if index >= 0]
-        if not names and STARTING in notes:
-            return UsageError("workers", "a worker process cannot start", GUARD)
-        hint = "check it with `foveate data check`, or take it off the list"
-        return DataError(", ".join(names) or "a file not known", loss.cause, hint)
+    def _death(self, processes: Sequence[BaseProcess]) -> _Loss | None:
+        """What workers that have ended were reading; UsageError if one never came to read."""
+        codes = {process.pid: process.exitcode for process in processes if process.exitcode is not None}
+        if not codes:
+            return None
+        indices = self._notes.indices_of(codes)
+        code = next(iter(codes.values()))
+        if not indices and code > 0 and STARTING in self._notes.indices:
+            raise UsageError("workers", "a worker process cannot start", GUARD)
+        return _Loss(f"a worker process died: {ending(code)}", tuple(indices))
+
+    def _hang(self, watch: Watch) -> _Loss | None:
+        """What workers have been reading for too long, or that none of them has done anything."""
+        late = watch.late(self.timeout_s)
+        hung = tuple(index for index in late if index >= 0)
+        if hung:
+            return _Loss(f"not read within {self.timeout_s:g} s", hung, hung=True)
+        none = len(late) == self.workers
+        return _Loss(f"no batch came within {self.timeout_s:g} s") if none else None
+
+    def _go_on(self, loss: _Loss, index: int, times: int) -> None:
+        """Say what was lost; give up an entry the second time, or at once if it hangs."""
+        if index == NO_FILE:
+            if times > 1:
+                raise FoveateError("workers", f"{loss.cause}, twice in a row", "use fewer --workers, or none")
+            log.warning("workers: %s; they are started again", loss.cause)
+        elif loss.hung or times > 1:
+            self.dataset.given_up[index] = loss.cause
+            log.warning("%s: %s; it is left out", self.paths[index], loss.cause)
+        else:
+            log.warning("%s: %s; it is read once more", self.paths[index], loss.cause)
 
 
 @dataclass(frozen=True)
@@ -120,9 +170,11 @@ class _Made(Generic[T]):
 
 @dataclass(frozen=True)
 class _Loss:
-    """A batch that will never come."""
+    """A batch that will not come, and the entries that workers were lost on, if any."""
 
     cause: str
+    indices: tuple[int, ...] = ()
+    hung: bool = False
 
 
 class _NotingDataset(Dataset[Any]):
@@ -131,7 +183,7 @@ class _NotingDataset(Dataset[Any]):
     An error is an item, so that what the loader raises is always its own.
     """
 
-    def __init__(self, dataset: Dataset[Any], notes: torch.Tensor) -> None:
+    def __init__(self, dataset: Source, notes: Notes) -> None:
         self.dataset = dataset
         self.notes = notes
 
@@ -139,13 +191,13 @@ class _NotingDataset(Dataset[Any]):
         worker = get_worker_info()
         if worker is None:
             return self.dataset[item]
-        self.notes[worker.id] = item[1]
+        self.notes.write(worker.id, item[1])
         try:
             return self.dataset[item]
         except Exception as error:
             return _with_traceback(error)
         finally:
-            self.notes[worker.id] = IDLE
+            self.notes.write(worker.id, IDLE)
 
 
 class _Collate(Generic[T]):

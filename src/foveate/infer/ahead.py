@@ -9,15 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from foveate.infer.read import OpenedVideo
+from foveate.infer.read import ReadVideo
 
 AHEAD = 2  # videos; each holds the clips of one window
 S = TypeVar("S")
 
 
 def ahead(
-    begin: Callable[[S], OpenedVideo], sources: Iterable[S], videos: int = AHEAD
-) -> Iterator[tuple[S, Callable[[], OpenedVideo]]]:
+    begin: Callable[[S], ReadVideo], sources: Iterable[S], videos: int = AHEAD
+) -> Iterator[tuple[S, Callable[[], ReadVideo]]]:
     """Yield each source with a call that gives its video, or raises what `begin` raised for it.
 
     begin: opens a video and reads its first window. Of a list, up to `videos` are begun in threads before
@@ -27,7 +27,7 @@ def ahead(
         for source in sources:
             yield source, lambda source=source: begin(source)  # type: ignore[misc]
         return
-    begun: deque[Future[OpenedVideo]] = deque()
+    begun: deque[Future[ReadVideo]] = deque()
     with ThreadPoolExecutor(min(videos, os.cpu_count() or 1)) as pool:
         try:
             for number, source in enumerate(sources):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ class CompiledEngine:
         if torch.device(device).type != "cpu":
             raise UsageError(f"--engine {name}", f"does not run on {device}", "use --engine eager")
         self.model = model.to("cpu").eval()
-        self.about = f"{name} {precision}"
+        self.kind = self.about = f"{name} {precision}"
         self.store = ArtefactStore(folder)
         self.facts = facts_of(model) | facts_of_compiler(compiler)
         in_int8: Mapping[str, Collection[str]] = {}
@@ -68,6 +68,7 @@ class CompiledEngine:
             for part in model.parts
         }
         self._engine = EagerEngine(with_parts(model, self.parts), "cpu")
+        self._own_threads = compiler.own_threads
 
     def _recalled(self) -> Calibration:
         found = recall(self.store, self.facts)
@@ -84,13 +85,26 @@ class CompiledEngine:
         return found
 
     def run(self, frames: Frames) -> ModelOutput:
-        return self._engine.run(frames)
+        # PyTorch's threads wait for work in a loop after every operation, on processors that the parts need
+        with torch_threads(1 if self._own_threads else torch.get_num_threads()):
+            return self._engine.run(frames)
 
     def send(self, frames: Frames) -> Frames:
         return self._engine.send(frames)
 
     def warmup(self, views: int = 1) -> None:
         self._engine.warmup(views)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run PyTorch's operations of this thread in so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class CompiledPart:

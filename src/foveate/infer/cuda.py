@@ -37,7 +37,7 @@ class TorchCompileEngine(EagerEngine):
         backend: str | Callable[..., Any] = "inductor",
     ) -> None:
         super().__init__(model, device, precision)
-        self.about = f"compile {precision}"
+        self.kind = self.about = f"compile {precision}"
         self.model = with_parts(model, {part: _compiled(model, part, backend) for part in model.parts})
 
 

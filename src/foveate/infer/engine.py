@@ -30,7 +30,8 @@ class Engine(Protocol):
     """Interface of all engines."""
 
     model: VideoModel  # for its ClipSpec, labels and `probabilities`
-    about: str  # its name and precision, and why it was chosen if nobody named it
+    kind: str  # its name and precision, as "openvino bf16"
+    about: str  # the same, and why it was chosen if nobody named it
 
     def run(self, frames: Frames) -> ModelOutput:
         """Run the model on uint8 clips (B, T, S, S, 3), or other input of the model's `prepare`."""
@@ -58,7 +59,7 @@ class EagerEngine:
     ) -> None:
         self.device = torch.device(device) if device else next(model.parameters()).device
         self.model = model.to(self.device).eval()
-        self.about = f"eager {precision}"
+        self.kind = self.about = f"eager {precision}"
         self._dtype = autocast_type(precision, self.device)
         self._copies = Copies(self.device)
         self._macs = KnownMacs(model)

@@ -14,10 +14,20 @@ from foveate.choices import Precision
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.ahead import ahead
-from foveate.infer.engine import finite, open_engine
+from foveate.infer.ahead import AHEAD, ahead
+from foveate.infer.engine import Engine, finite, open_engine
+from foveate.infer.isolated import UNTRUSTED, IsolatedReader
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
-from foveate.infer.read import ClipReader, OpenedVideo, VideoFacts, Window, is_one, keyframes_of, name_of
+from foveate.infer.read import (
+    ClipReader,
+    Reader,
+    ReadVideo,
+    VideoFacts,
+    Window,
+    is_one,
+    keyframes_of,
+    name_of,
+)
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
 from foveate.video import Limits
@@ -27,17 +37,18 @@ from foveate.weights.load import model_of
 class Predictor:
     """Predicts the classes of videos with a model.
 
-    model: a model, or the path of a model file. top: number of classes in a prediction. clips,
-    crops: views of each window, whose logits are averaged. window: seconds per label over time; 0 gives one
-    label for the video, None splits videos longer than 20 s into windows of 5 s. device, engine, precision:
-    what runs the model (infer/engine.py). limits: on resources for reading. measure: whether engine "auto"
-    may take some seconds to measure. keyframes: read key frames alone, inexactly and fast (infer/read.py).
-    Invalid numbers raise UsageError.
+    model: a model, the path of a model file, or an engine that runs one. top: number of classes in a
+    prediction. clips, crops: views of each window, whose logits are averaged. window: seconds per label over
+    time; 0 gives one label for the video, None splits videos longer than 20 s into windows of 5 s. device,
+    engine, precision: what runs a model (infer/engine.py). limits: on resources for reading. measure: whether
+    engine "auto" may take some seconds to measure. keyframes: read key frames alone, inexactly and fast
+    (infer/read.py). untrusted: read in child processes with limits, for files from strangers
+    (infer/isolated.py). Invalid numbers raise UsageError.
     """
 
     def __init__(
         self,
-        model: VideoModel | str | Path,
+        model: VideoModel | Engine | str | Path,
         top: int = 5,
         clips: int = 1,
         crops: int = 1,
@@ -48,20 +59,25 @@ class Predictor:
         limits: Limits | None = None,
         measure: bool = True,
         keyframes: bool = False,
+        untrusted: bool = False,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
-        self.engine = open_engine(model_of(model), engine, device, precision, measure)
+        if isinstance(model, VideoModel | str | Path):
+            model = open_engine(model_of(model), engine, device, precision, measure)
+        self.engine: Engine = model
         self.top = top
+        self.clips = clips * crops
         net = self.engine.model
-        needed, chunks = net.frames_needed, net.takes_chunks
-        self.reader = ClipReader(
-            net.spec, clips, crops, window, needed, chunks, limits or Limits(), keyframes
+        limits = limits or (UNTRUSTED if untrusted else Limits())
+        reader = ClipReader(
+            net.spec, clips, crops, window, net.frames_needed, net.takes_chunks, limits, keyframes
         )
+        self.reader: Reader = IsolatedReader(reader, AHEAD) if untrusted else reader
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
-        self.engine.warmup(self.reader.clips * self.reader.crops)
+        self.engine.warmup(self.clips)
 
     def predict(self, source: Any, fps: float | None = None) -> Prediction:
         """Predict the classes of one video.
@@ -88,13 +104,13 @@ class Predictor:
                 result = Prediction(name, model, status="refused", cause=cause_of(error), hint=hint)
             yield result
 
-    def _begin(self, source: Any) -> OpenedVideo:
+    def _begin(self, source: Any) -> ReadVideo:
         return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
-    def _answer(self, video: OpenedVideo) -> Prediction:
+    def _answer(self, video: ReadVideo) -> Prediction:
         def run(frames: Any) -> ModelOutput:
             with video.watch("model"):
-                return finite(self.engine.run(frames), video.entry.path)
+                return finite(self.engine.run(frames), video.name)
 
         answers = video.map(run)
         return describe(self.engine.model, video.facts(), answers, self.top, video.watch.milliseconds)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, pairwise
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -73,6 +73,37 @@ class VideoClips:
     windows: tuple[Window, ...]
     frames: tuple[Tensor, ...]
     timing_ms: dict[str, float]
+
+
+class ReadVideo(Protocol):
+    """A video that is being read; close it by leaving its `with` block."""
+
+    name: str  # in messages: its path or URL, or what it is in angle brackets
+    watch: Stopwatch
+
+    def begin(self, send: Callable[[Any], Any] | None = None) -> Self:
+        """Read the first window now; `send` begins to copy its clips to where the model runs."""
+        ...
+
+    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to the clips of each window; pairs (window, result) in temporal order."""
+        ...
+
+    def facts(self) -> VideoFacts:
+        """Properties of the video, after `map`."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Reader(Protocol):
+    """What opens videos to read their clips: here, or in other processes (isolated.py)."""
+
+    def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> ReadVideo:
+        """source: anything that `open_video` takes, or an entry of a list."""
+        ...
 
 
 class Chunks:
@@ -164,6 +195,7 @@ class OpenedVideo:
 
     def __init__(self, reader: ClipReader, entry: VideoEntry, video: Video, watch: Stopwatch) -> None:
         self.reader = reader
+        self.name = entry.path
         self.entry = entry
         self.video = video
         self.watch = watch

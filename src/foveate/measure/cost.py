@@ -94,11 +94,13 @@ def peak_memory_mb(device: str | torch.device = "cpu") -> float:
         import psutil
 
         return psutil.Process().memory_info().peak_wset / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux includes the process that this one was started by
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return int(found[1]) * 1024 / 1e6 if found else math.nan
     try:
         import resource
     except ImportError:  # a Python that was built without it
-        status = Path("/proc/self/status")
-        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
-        return int(found[1]) * 1024 / 1e6 if found else math.nan
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

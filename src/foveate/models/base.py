@@ -50,6 +50,13 @@ class ModelOutput:
     clusters: Tensor | None = None  # (B, T) int64, index of each frame's cluster; -1: not in any
     pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
 
+    def clips(self, chosen: slice) -> ModelOutput:
+        """The output for some of the clips."""
+        kept: dict[str, Any] = {
+            name: value[chosen] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **kept)
+
 
 PIXELS_AT_ONCE = 1 << 18  # of images that a network runs on together, as 5 of 224 x 224
 

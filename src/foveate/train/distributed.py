@@ -8,7 +8,10 @@ processes rather than over clips. Adding by hand costs its overlap of sending an
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +22,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from foveate.data.workers import FILE_TIMEOUT_S
 from foveate.train.optim import BATCH_NORMS
+from foveate.train.stop import LostProcess
 
 T = TypeVar("T")
+# What lost another one waits, so that the other ends first, by its own cause; torchrun then ends this one.
+LOST_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -31,18 +38,25 @@ class ProcessGroup:
     rank: int = 0
     size: int = 1
     local_rank: int = 0  # on this machine: the number of its GPU
+    timeout_s: float = math.inf  # how long one waits for another
 
     @property
     def main(self) -> bool:
         """Whether this process writes the run folder and speaks to the terminal."""
         return self.rank == 0
 
+    @property
+    def file_timeout_s(self) -> float:
+        """How long a process may take to read a file: not so long that the others give up waiting for it."""
+        return min(FILE_TIMEOUT_S, self.timeout_s / 2)
+
     def gather(self, value: T) -> list[T]:
         """The plain values that all processes give, in order of rank."""
         if self.size == 1:
             return [value]
         values: list[T | None] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _others():
+            dist.all_gather_object(values, value)
         return values  # type: ignore[return-value]
 
     @torch.no_grad()
@@ -73,7 +87,8 @@ class ProcessGroup:
         if self.size > 1:
             for value in module.state_dict().values():
                 whole = value.contiguous()
-                dist.broadcast(whole, src=0)
+                with _others():
+                    dist.broadcast(whole, src=0)
                 value.copy_(whole)
 
 
@@ -85,29 +100,46 @@ def _all_reduce(tensors: Sequence[Tensor], factor: float = 1.0) -> None:
     if not tensors:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message instead of hundreds
-    dist.all_reduce(flat)
+    with _others():
+        dist.all_reduce(flat)
     flat.mul_(factor)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view(tensor.shape))
 
 
 @contextmanager
-def open_world(timeout_s: float) -> Iterator[ProcessGroup]:
+def _others() -> Iterator[None]:
+    """LostProcess where another process does not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        how = re.sub(r"\[/\S+\] |\. This is typically.*", "", str(error).partition("\n")[0])
+        raise LostProcess("training", f"another process was lost: {how}", "continue with --resume") from error
+
+
+@contextmanager
+def open_world(timeout_s: float, device: str = "cpu") -> Iterator[ProcessGroup]:
     """The world that `torchrun` describes in the environment, or this process alone.
 
-    Uses NCCL where there is a GPU for the process and Gloo otherwise. A process that waits for another one
-    for longer than `timeout_s` seconds ends with an error.
+    Uses NCCL on GPUs, of which each process has one, and Gloo on CPUs. A process that waits for another one
+    for longer than `timeout_s` seconds raises LostProcess.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
         return
-    world = ProcessGroup(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
-    if torch.cuda.is_available():
-        torch.cuda.set_device(world.local_rank)
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    world = ProcessGroup(rank, size, local_rank, timeout_s)
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.set_device(local_rank)
     try:
+        with _others():
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
         yield world
+    except LostProcess:
+        time.sleep(LOST_S)
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -44,7 +44,9 @@ def solve_exits(
     model.set_exits(())
     data = test_data(videos, model, clips=1, crops=1)
     batch, workers = job.train.batch, job.workers
-    loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
+    loader = make_loader(
+        data, batch, 0, 0, False, workers, 0, world.rank, world.size, timeout_s=world.file_timeout_s
+    )
     answers = score(EagerEngine(model), loader, world=world).steps
     assert answers is not None
     thresholds = solve_thresholds(answers, frames)

@@ -100,11 +100,11 @@ class TrainLoader:
     def batches(self, epoch: int, start_batch: int) -> Iterable[Batch]:
         """Those of one epoch, from number `start_batch` on."""
         seed, workers = self.job.train.seed, self.job.workers
-        rank, size = self.world.rank, self.world.size
-        where, balanced = (start_batch, rank, size), self.job.train.sampler == "balanced"
+        world, balanced = self.world, self.job.train.sampler == "balanced"
         return make_loader(
-            self.data, self.part, epoch, seed, True, workers, *where, drop_last=True, balanced=balanced
-        )
+            self.data, self.part, epoch, seed, True, workers, start_batch, world.rank, world.size,
+            drop_last=True, timeout_s=world.file_timeout_s, balanced=balanced,
+        )  # fmt: skip
 
 
 def weights_file(job: TrainJob) -> Path | None:
@@ -282,7 +282,9 @@ def evaluate_list(
 ) -> Evaluation:
     """An engine's model evaluated on a list by clips x crops."""
     data = test_data(videos, engine.model, clips, crops)
-    loader = make_loader(data, batch, 0, 0, False, workers, rank=world.rank, world=world.size)
+    loader = make_loader(
+        data, batch, 0, 0, False, workers, 0, world.rank, world.size, timeout_s=world.file_timeout_s
+    )
     scored = score(engine, loader, average=average, ensemble=ensemble, world=world)
     return to_evaluation(scored, engine.model, videos, f"{clips}x{crops}", average)
 

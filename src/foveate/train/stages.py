@@ -97,7 +97,7 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
     for videos in lists[1:]:
         test_data(videos, model, job.clips, job.crops)
     outcome = Outcome(model, 0, None, {})
-    with open_world(job.train.timeout_s) as world:
+    with open_world(job.train.timeout_s, job.device) as world:
         for note in lists[0].notes if world.main else ():
             log.info("%s: %s", job.videos, note)
         for line in filter(None, (sides, *warnings_of(job, lists))) if world.main else ():

@@ -24,10 +24,16 @@ class Stopped(FoveateError):
         self.exit_code = 128 + signum
 
 
+class LostProcess(FoveateError):
+    """Another process of the training has ended, or does not answer."""
+
+
 class StopSignals:
     """Inside this context SIGTERM and SIGINT only leave a note; a second one ends the process at once.
 
-    Signals reach the main thread only, so in another thread the context does nothing.
+    A signal that came too late to be acted on, or that nothing is left to act on because another process was
+    lost, is raised again at the end. Signals reach the main thread only, so in another thread the context
+    does nothing.
     """
 
     def __init__(self) -> None:
@@ -40,9 +46,11 @@ class StopSignals:
             self._before = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        if self.received and (kind is None or issubclass(kind, LostProcess)):
+            signal.raise_signal(self.received)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

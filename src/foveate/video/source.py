@@ -15,6 +15,8 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -161,14 +163,38 @@ def fetch(url: str, limits: Limits) -> BytesInMemory:
     Raises UsageError if fsspec or its package for this protocol is missing, DecodeError if it cannot be read.
     """
     name = without_secrets(url)
+    with _remote(url) as fsspec, fsspec.open(url, "rb") as file:
+        return BytesInMemory(read_all(file, name, limits), name)
+
+
+def urls_of(pattern: str, is_video: Callable[[str], bool]) -> list[str]:
+    """The URLs of the files that fit a pattern with * or ?, or of videos below one that ends in /, sorted.
+
+    is_video: tells by its name. Errors as for `fetch`, and where there are none.
+    """
+    with _remote(pattern) as fsspec:
+        system, path = fsspec.core.url_to_fs(pattern)
+        if pattern.endswith("/"):
+            found = [each for each in system.find(path) if is_video(each)]
+        else:
+            found = [each for each in system.glob(path) if not system.isdir(each)]
+        urls = sorted(map(system.unstrip_protocol, found))
+    if not urls:
+        raise DecodeError(without_secrets(pattern), "there are no videos at this address", "check the URL")
+    return urls
+
+
+@contextmanager
+def _remote(url: str) -> Iterator[Any]:
+    """Gives fsspec; whatever goes wrong with it, UsageError or DecodeError names the URL."""
+    name = without_secrets(url)
     try:
         import fsspec
     except ImportError as error:
         hint = f"pip install {' '.join(['fsspec', *_package_for(url)])}"
         raise UsageError(name, "a URL is read through fsspec, which is not installed", hint) from error
     try:
-        with fsspec.open(url, "rb") as file:
-            return BytesInMemory(read_all(file, name, limits), name)
+        yield fsspec
     except ImportError as error:  # "Install s3fs to access S3"
         package = " ".join(_package_for(url))
         cause = "fsspec needs another package for this address" + ("" if package else f": {error}")

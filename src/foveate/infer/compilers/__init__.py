@@ -26,6 +26,7 @@ class Compiler(Protocol):
     package: str  # on PyPI
     suffix: str  # of its files
     precisions: tuple[Precision, ...]
+    own_threads: bool  # its graphs run in threads of its own, not in PyTorch's
 
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path

@@ -25,6 +25,7 @@ class InductorCompiler:
     package = "torch"
     suffix = ".pt2"
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    own_threads = False
 
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path

@@ -28,6 +28,10 @@ class OnnxCompiler:
     package = "onnxruntime"
     suffix = ".onnx"
     precisions: tuple[Precision, ...] = ("fp32",)  # its bfloat16 lacks convolutions on CPUs
+    own_threads = True
+
+    def __init__(self) -> None:
+        self.threads = torch.get_num_threads()  # now, as an engine lowers it while parts are compiled
 
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
@@ -51,7 +55,7 @@ class OnnxCompiler:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(
-            path.read_bytes(), _settings(onnxruntime), providers=["CPUExecutionProvider"]
+            path.read_bytes(), _settings(onnxruntime, self.threads), providers=["CPUExecutionProvider"]
         )
         names = [place.name for place in session.get_inputs()]
 
@@ -62,8 +66,8 @@ class OnnxCompiler:
         return run
 
 
-def _settings(onnxruntime: Any) -> Any:
+def _settings(onnxruntime: Any, threads: int) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
     return settings

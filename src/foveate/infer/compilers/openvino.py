@@ -30,6 +30,10 @@ class OpenVINOCompiler:
     package = "openvino"
     suffix = ".blob"
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+    own_threads = True
+
+    def __init__(self) -> None:
+        self.threads = torch.get_num_threads()  # now, as an engine lowers it while parts are compiled
 
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
@@ -37,11 +41,11 @@ class OpenVINOCompiler:
         model = _converted(graph, calls[0])
         if precision == "int8":
             model = quantised(model, calls)
-        compiled = _core().compile_model(model, "CPU", _settings(precision))
+        compiled = _core().compile_model(model, "CPU", self._settings(precision))
         path.write_bytes(_bytes(compiled.export_model()))
 
     def load(self, path: Path, precision: Precision) -> Run:
-        compiled = _core().import_model(path.read_bytes(), "CPU", _settings(precision))
+        compiled = _core().import_model(path.read_bytes(), "CPU", self._settings(precision))
         request, outputs = compiled.create_infer_request(), range(len(compiled.outputs))
 
         def run(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -50,6 +54,13 @@ class OpenVINOCompiler:
             return [torch.from_numpy(request.get_output_tensor(i).data.copy()) for i in outputs]
 
         return run
+
+    def _settings(self, precision: Precision) -> dict[str, Any]:
+        return {
+            **HINTS.get(precision, {}),
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self.threads,
+        }
 
 
 def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
@@ -69,14 +80,6 @@ def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
         place.get_node().set_partial_shape(PartialShape([-1, *example.shape[1:]]))
     model.validate_nodes_and_infer_types()
     return model
-
-
-def _settings(precision: Precision) -> dict[str, Any]:
-    return {
-        **HINTS.get(precision, {}),
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
 
 
 def _bytes(blob: Any) -> bytes:

@@ -1,0 +1,200 @@
+"""`foveate batch`: answers to any number of videos, in a folder that a stopped run goes on in."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from foveate.choices import Answers, RowFormat
+from foveate.cli.inputs import demand, resize_input, videos_of
+from foveate.cli.options import AUTO, EngineOptions
+from foveate.cli.show import print_json, print_line, say
+from foveate.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from foveate.batch.job import Share
+    from foveate.infer.engine import Engine
+    from foveate.models.base import VideoModel
+
+SAY_EVERY_S = 30.0
+
+
+def batch(
+    videos: tyro.conf.Positional[list[str]],
+    model: str,
+    out: Path,
+    weights: str | None = None,
+    write: Answers = "predictions",
+    top: int = 5,
+    clips: int = 1,
+    crops: int = 1,
+    window: float | None = None,
+    size: int | None = None,
+    resize: int | None = None,
+    template: str | None = None,
+    keyframes: bool = False,
+    format: RowFormat = "parquet",
+    part_rows: int = 64,
+    batch: int = 8,
+    workers: int | None = None,
+    timeout: float = 300.0,
+    untrusted: bool = False,
+    retry: bool = False,
+    shard: str | None = None,
+    ray: str | None = None,
+    engine: EngineOptions = AUTO,
+    json: bool = False,
+) -> int:
+    """Answer any number of videos into a folder, one row a video; a stopped run goes on where it was.
+
+    A video that cannot be used has a row with its cause; the exit code is then 3. Another model, list or
+    setting in the same folder is refused. Under torchrun each rank takes a share of its own.
+
+    Args:
+        videos: Lists, folders, video files, URLs, or patterns such as 'clips/*.mp4' or 's3://bucket/*.mp4'.
+        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        out: The folder to write: part-000000.parquet and so on, failures.jsonl, summary.json.
+        weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
+        write: What a row has: predictions, features (what the classifier reads), or both.
+        top: How many classes to name.
+        clips: Clips over time of each window, averaged.
+        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
+        window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
+            get windows of 5 s.
+        size: Side of the crop in pixels; the model's own if not given.
+        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
+        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
+        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
+            exact.
+        format: Of the parts: parquet, or jsonl, a JSON object a line.
+        part_rows: Videos in a part, which is what a run that was killed has to do again.
+        batch: Clips that the model takes at once.
+        workers: Processes that decode; one for each processor if not given.
+        timeout: Seconds that reading one video may take, of waiting and of processor time.
+        untrusted: Videos from strangers: tighter limits on their pixels, frames and memory.
+        retry: Make parts again that have a refused video.
+        shard: K/N: this process takes part K, K+N, K+2N and so on; K counts from 0. For job arrays.
+        ray: Run on Ray: local starts it on this machine, auto or an address joins a cluster.
+        json: Print one JSON object.
+    """
+    from foveate.batch.answer import Answering
+    from foveate.batch.job import Job
+    from foveate.batch.rows import check_format
+    from foveate.batch.work import work
+    from foveate.data.pool import usual_workers
+    from foveate.infer.isolated import MEMORY, UNTRUSTED, IsolatedReader
+    from foveate.infer.read import ClipReader
+    from foveate.video import Limits
+    from foveate.weights.load import trained_model
+
+    demand(1, clips=clips, crops=crops, part_rows=part_rows, batch=batch, top=top)
+    demand(1, workers=workers)
+    check_format(format)
+    share = _share(shard)
+    entries = videos_of(videos, template)
+    net = trained_model(model, weights)
+    resize_input(net, size, resize)
+    limits = UNTRUSTED if untrusted else Limits()
+    reader = ClipReader(
+        net.spec, clips, crops, window, net.frames_needed, net.takes_chunks, limits, keyframes
+    )
+    group = max(1, batch // (clips * crops))
+    job = Job(out, entries, format, -(-part_rows // group) * group)
+    with job.settling():
+        runner = _engine(engine, net, job.recorded().get("engine"), len(entries), template)
+        facts: dict[str, Any] = {"model": net.name, "weights": _digest(net), "engine": runner.kind}
+        facts |= {"write": write, "top": top, "clips": clips, "crops": crops, "window": window}
+        facts |= {"input": f"{net.spec.resize} -> {net.spec.size}", "keyframes": keyframes, "group": group}
+        job.settle(facts | {"untrusted": untrusted})
+    parts = job.missing(share, retry)
+    kept = write != "features" and top
+    answering = Answering(runner, reader, group, kept or 0, write != "predictions")
+    with job.working(share), _progress(sum(len(job.places(part)) for part in parts)) as report:
+        if ray is not None:
+            from foveate.batch.on_ray import work_on_ray
+
+            work_on_ray(job, answering, parts, ray, timeout, report)
+        elif parts:
+            children = workers or usual_workers()
+            with IsolatedReader(reader, children, timeout, MEMORY) as isolated:
+                work(job, replace(answering, reader=isolated), parts, children, report)
+    return _say_summary(out, job.summary(), json)
+
+
+def _share(shard: str | None) -> Share:
+    """The share of --shard K/N, or of a rank of torchrun; UsageError for anything else."""
+    from foveate.batch.job import Share
+
+    if shard is None:
+        return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    number, slash, of = shard.partition("/")
+    if not (slash and number.isdigit() and of.isdigit()):
+        raise UsageError("--shard", f"is '{shard}'", "write K/N, such as 0/4")
+    return Share(int(number), int(of))
+
+
+def _engine(asked: Any, net: VideoModel, recorded: str | None, videos: int, template: str | None) -> Engine:
+    """The engine that is asked for, or the one that the job has begun with if any will do."""
+    if recorded and asked.engine == "auto" and " " in recorded:
+        name, precision = recorded.split(" ", 1)
+        if asked.precision in (None, precision):
+            asked = replace(asked, engine=name, precision=precision)
+    rank = os.environ.get("LOCAL_RANK")
+    if asked.device == "cuda" and rank is not None:
+        asked = replace(asked, device=f"cuda:{rank}")
+    opened: Engine = asked.open(net, videos, template)
+    return opened
+
+
+def _digest(model: VideoModel) -> str:
+    """SHA-256 of a model's weights and configuration."""
+    from foveate.infer.artefacts import digest, facts_of
+
+    facts = facts_of(model)
+    return digest({name: facts[name] for name in ("model", "weights")})
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
+    """Gives report(done, total), which says rate and time left: at once, then every half minute."""
+    begun, said = time.monotonic(), [0.0]
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - said[0] < SAY_EVERY_S and done < total:
+            return
+        said[0] = now
+        rate = done / max(now - begun, 1e-9)
+        left = f", {_duration((total - done) / rate)} left" if done < total else ""
+        say(f"{done} of {total} videos, {rate:.1f} a second{left}")
+
+    yield report
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return (
+        f"{minutes / 60:.1f} h"
+        if minutes >= 90
+        else f"{minutes:.0f} min"
+        if minutes >= 2
+        else f"{seconds:.0f} s"
+    )
+
+
+def _say_summary(out: Path, counts: dict[str, int], json: bool) -> int:
+    if json:
+        print_json({"out": str(out), **counts})
+    else:
+        named = ", ".join(f"{counts[name]} {name}" for name in ("ok", "partial", "refused", "missing"))
+        print_line(f"{out}: {counts['videos']} videos: {named}")
+        if counts["refused"] or counts["partial"]:
+            print_line(f"causes in {out / 'failures.jsonl'}")
+    return DataError.exit_code if counts["refused"] else 0
