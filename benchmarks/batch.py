@@ -75,7 +75,7 @@ def row_of(name: str, paths: Sequence[Path]) -> dict[str, Value]:
         answering = Answering(engine, isolated, GROUP)
         calls: dict[str, Callable[[], object]] = {
             "script": partial(script, model, paths),
-            "batch": lambda: list(answering.rows(entries, range(len(entries)), children)),
+            "batch": lambda: list(answering.rows(entries, range(len(entries)))),
         }
         for key, predictor in loops.items():
             calls[key] = partial(_loop, predictor, paths)

@@ -42,17 +42,15 @@ class Answering:
     top: int = 5
     features: bool = False
 
-    def rows(
-        self, entries: Sequence[VideoEntry], places: Sequence[int], videos_ahead: int = 2
-    ) -> Iterator[Row]:
-        """The row of each entry at `places`, in their order. videos_ahead: how many are read ahead."""
+    def rows(self, entries: Sequence[VideoEntry], places: Sequence[int]) -> Iterator[Row]:
+        """The row of each entry at `places`, in their order."""
 
         def begin(place: int) -> ReadVideo:
             return self.reader.open(entries[place]).begin(self.engine.send)
 
         reading = (
             read(place, entries[place].path, video_of, self.engine)
-            for place, video_of in ahead(begin, places, videos_ahead)
+            for place, video_of in ahead(begin, places, self.reader.ahead)
         )
         for _, group in groupby(reading, key=lambda video: video.place // self.group):
             yield from self.rows_of_group(list(group))

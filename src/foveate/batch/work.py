@@ -13,15 +13,14 @@ def work(
     job: Job,
     answering: Answering,
     parts: list[int],
-    videos_ahead: int,
     report: Callable[[int, int], None],
 ) -> None:
     """Answer the videos of `parts` and write them, one after the other.
 
-    videos_ahead: read before they are needed. report: called with the numbers of videos answered and of all.
+    report: called with the numbers of videos answered and of all.
     """
     places = [place for part in parts for place in job.places(part)]
-    rows, done = answering.rows(job.entries, places, videos_ahead), 0
+    rows, done = answering.rows(job.entries, places), 0
     for part in parts:
         job.write(part, list(islice(rows, len(job.places(part)))))
         done += len(job.places(part))

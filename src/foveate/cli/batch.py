@@ -124,7 +124,7 @@ def batch(
         elif parts:
             children = workers or usual_workers()
             with IsolatedReader(reader, children, timeout, MEMORY) as isolated:
-                work(job, replace(answering, reader=isolated), parts, children, report)
+                work(job, replace(answering, reader=isolated), parts, report)
     return _say_summary(out, job.summary(), json)
 
 

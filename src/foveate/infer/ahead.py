@@ -11,12 +11,11 @@ from typing import TypeVar
 
 from foveate.infer.read import ReadVideo
 
-AHEAD = 2  # videos; each holds the clips of one window
 S = TypeVar("S")
 
 
 def ahead(
-    begin: Callable[[S], ReadVideo], sources: Iterable[S], videos: int = AHEAD
+    begin: Callable[[S], ReadVideo], sources: Iterable[S], videos: int
 ) -> Iterator[tuple[S, Callable[[], ReadVideo]]]:
     """Yield each source with a call that gives its video, or raises what `begin` raised for it.
 

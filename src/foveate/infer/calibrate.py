@@ -176,7 +176,7 @@ def _each(model: VideoModel, sources: Sequence[Any], run: Callable[[Any], T]) ->
     """`run` of the clip of each video that can be read; UsageError if these are too few."""
     reader = ClipReader(model.spec, window=0, needed=model.frames_needed, in_chunks=model.takes_chunks)
     found = []
-    for source, video_of in ahead(lambda source: reader.open(source).begin(), sources):
+    for source, video_of in ahead(lambda source: reader.open(source).begin(), sources, reader.ahead):
         try:
             with video_of() as video:
                 found += [result for _, result in video.map(run)]

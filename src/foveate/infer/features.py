@@ -16,7 +16,7 @@ from foveate.data.lists import VideoEntry
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine, finite
-from foveate.infer.read import ClipReader, keyframes_of, name_of
+from foveate.infer.read import Reader, ReadVideo, keyframes_of, name_of
 from foveate.io import atomic_write
 
 
@@ -35,13 +35,17 @@ class VideoFeatures:
     keyframes: tuple[int, ...] = ()
 
 
-def extract_features(engine: Engine, reader: ClipReader, sources: Iterable[Any]) -> Iterator[VideoFeatures]:
+def extract_features(engine: Engine, reader: Reader, sources: Iterable[Any]) -> Iterator[VideoFeatures]:
     """Yield the features of each video, in order; a bad file gives a cause in place of features.
 
     sources: anything that `open_video` takes, or entries of a list. Of a list, the next videos are read while
     the model runs on one.
     """
-    for source, video_of in ahead(lambda source: reader.open(source).begin(engine.send), sources):
+
+    def begin(source: Any) -> ReadVideo:
+        return reader.open(source).begin(engine.send)
+
+    for source, video_of in ahead(begin, sources, reader.ahead):
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
             with video_of() as video:

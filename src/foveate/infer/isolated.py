@@ -54,6 +54,7 @@ class IsolatedReader:
     ) -> None:
         check_guard(_context().get_start_method())
         self.reader = reader
+        self.ahead = children  # more would wait for a child that one of them holds
         self._children = [_Child(reader, seconds, memory) for _ in range(children)]
         self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         for child in self._children:

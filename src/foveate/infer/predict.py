@@ -14,7 +14,7 @@ from foveate.choices import Precision
 from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
-from foveate.infer.ahead import AHEAD, ahead
+from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine, finite, open_engine
 from foveate.infer.isolated import UNTRUSTED, IsolatedReader
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
@@ -73,7 +73,7 @@ class Predictor:
         reader = ClipReader(
             net.spec, clips, crops, window, net.frames_needed, net.takes_chunks, limits, keyframes
         )
-        self.reader: Reader = IsolatedReader(reader, AHEAD) if untrusted else reader
+        self.reader: Reader = IsolatedReader(reader, reader.ahead) if untrusted else reader
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
@@ -94,7 +94,9 @@ class Predictor:
         A path, bytes, an entry of a list or an open file by itself is one video. Of a list, the next videos
         are read while the model runs on one.
         """
-        for source, video_of in ahead(self._begin, [sources] if is_one(sources) else sources):
+        for source, video_of in ahead(
+            self._begin, [sources] if is_one(sources) else sources, self.reader.ahead
+        ):
             try:
                 with video_of() as video:
                     result = self._answer(video)

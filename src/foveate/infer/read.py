@@ -101,6 +101,11 @@ class ReadVideo(Protocol):
 class Reader(Protocol):
     """What opens videos to read their clips: here, or in other processes (isolated.py)."""
 
+    @property
+    def ahead(self) -> int:
+        """How many videos may be begun beside the one that is being answered."""
+        ...
+
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> ReadVideo:
         """source: anything that `open_video` takes, or an entry of a list."""
         ...
@@ -162,6 +167,11 @@ class ClipReader:
         views(self.spec.frames, self.spec, self.clips)
         side = self.spec.resize
         test_transform(torch.zeros(1, side, side, 3, dtype=torch.uint8), self.spec, self.crops)
+
+    @property
+    def ahead(self) -> int:
+        """Two: each holds the clips of one window."""
+        return 2
 
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> OpenedVideo:
         """Open a video for reading its windows.
