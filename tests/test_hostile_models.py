@@ -71,7 +71,7 @@ HOSTILE: dict[str, tuple[Callable[[Header], Header], str]] = {
     "a large clip": (lambda h: card(h, spec__size=10**6, spec__resize=10**6), "at most"),
     "no deviation": (lambda h: card(h, spec__std=[0.0, 1.0, 1.0]), "deviations are above 0"),
     "fewer labels": (lambda h: card(h, labels=["a", "b"]), "names 2 classes and answers for 8"),
-    "integers": (lambda h: with_tensor(h, dtype="I32"), "is of type I32"),
+    "integers": (lambda h: with_tensor(h, dtype="I32"), "is of type int32"),
     "another shape": (lambda h: with_tensor(h, shape=[1 << 40]), "wanted"),
     "no shape": (lambda h: with_tensor(h, shape="x"), "damaged"),
 }
