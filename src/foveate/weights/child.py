@@ -8,6 +8,8 @@ after the other. A refusal is a header with its cause.
 
 from __future__ import annotations
 
+import codecs
+import gc
 import json
 import os
 import signal
@@ -29,6 +31,8 @@ CHUNK = 1 << 24  # bytes written at once
 def main() -> None:
     """Read standard input, write standard output."""
     file, out = sys.stdin.buffer, sys.stdout.buffer
+    codecs.lookup("cp437")  # of names in zip archives: loaded now, as nothing can be opened later
+    gc.disable()  # which looks through millions of objects again and again
     _limit(os.fstat(file.fileno()).st_size)
     try:
         tensors: list[Stored] = []
@@ -39,6 +43,8 @@ def main() -> None:
         arrays, header = [], {"cause": error.cause, "hint": error.hint}
     except MemoryError:
         arrays, header = [], {"cause": "takes far more memory than its size; not loaded", "hint": ""}
+    except RecursionError:
+        arrays, header = [], {"cause": "damaged: it nests too deep", "hint": ""}
     except Exception as error:  # of whatever kind: a pickle can bring any about
         cause = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
         arrays, header = [], {"cause": f"damaged: {cause[:120] or 'it ends early'}", "hint": ""}

@@ -28,7 +28,7 @@ from foveate.weights.unpickle import Placeholder
 SMALL = 64 << 20  # bytes that a file of any size may unpack to
 RATIO = 20  # bytes unpacked from one; weights hardly shrink, zeros do a thousandfold
 LARGEST = 4 << 30  # bytes unpacked of any file
-MOST_HEADER = 32 << 20  # bytes of the header of a safetensors file
+MOST_HEADER = 8 << 20  # bytes of the header of a safetensors file
 MOST_ENTRIES = 1 << 16  # tensors and other values; the checkpoints of the zoos have a few thousand
 DEPTH = 4  # of entries in entries: file, part, state dict, and what a script puts around them
 MODULE = "a pickled module"  # stands for an object of torch.nn.Module
@@ -148,26 +148,27 @@ def _checked(content: Any, size: int) -> Content:
         raise _refusal(f"holds a whole {type(content).__name__} object, not its weights", SAVE)
     if not isinstance(content, dict):
         raise _refusal(f"holds a {type(content).__name__}, not a dict of weights")
-    found: list[Stored] = []
+    found: list[Stored | None] = []
     tree = _tree(content, DEPTH, found)
-    if sum(tensor.nbytes for tensor in found) > SMALL + 4 * size:  # by weights that are shared
+    if sum(tensor.nbytes for tensor in found if tensor) > SMALL + 4 * size:  # by weights that are shared
         raise _refusal("its tensors take many times as much room as the file")
     return tree
 
 
-def _tree(content: Mapping[Any, Any], depth: int, found: list[Stored]) -> Content:
-    """What is of use in a dict; optimisers are left out. found: where its tensors are noted."""
+def _tree(content: Mapping[Any, Any], depth: int, found: list[Stored | None]) -> Content:
+    """What is of use in a dict; optimisers are left out. found: where its values are noted."""
     result: Content = {}
     for key, value in content.items():
-        result[str(key)] = _leaf(value, found)
+        result[str(key)] = leaf = _leaf(value)
+        found.append(leaf if isinstance(leaf, Stored) else None)
         if isinstance(value, Mapping) and "param_groups" not in value and depth:
             result[str(key)] = _tree(value, depth - 1, found)
-        if len(result) > MOST_ENTRIES or len(found) > MOST_ENTRIES:
+        if len(found) > MOST_ENTRIES:
             raise _refusal(f"holds more than {MOST_ENTRIES} values")
     return result
 
 
-def _leaf(value: Any, found: list[Stored]) -> Any:
+def _leaf(value: Any) -> Any:
     if isinstance(value, Placeholder) and value.is_module:
         return MODULE
     tensor = stored_array(value) if isinstance(value, np.ndarray) else value
@@ -175,5 +176,4 @@ def _leaf(value: Any, found: list[Stored]) -> Any:
         return None
     if tensor.block.kind not in SIZES:
         raise _refusal(f"has a tensor of type {tensor.block.kind}, which is not read")
-    found.append(tensor)
     return tensor

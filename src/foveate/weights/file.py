@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from foveate import __version__
 from foveate.clip import ClipSpec
-from foveate.config import from_dict, to_dict
+from foveate.config import from_dict, shown, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
 from foveate.io import atomic_write, open_regular
 from foveate.models.base import VideoModel
@@ -79,7 +80,9 @@ def _card_in(header: dict[str, Any], path: Path) -> ModelCard:
         raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
     try:
         return from_dict(ModelCard, _migrated(json.loads(metadata["foveate"])), "header")
-    except (FoveateError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ModelFileError(path, "its description nests too deep") from error
+    except (FoveateError, ValueError) as error:
         raise ModelFileError(path, f"its description does not fit version {__version__}: {error}") from error
 
 
@@ -101,13 +104,16 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
 
 def _check_sizes(header: dict[str, Any], card: ModelCard, path: Path) -> None:
     """Compare what the file holds with what its description asks for, before anything is allocated."""
-    huge = [key for key, value in card.config.items() if key != "num_classes" and _largest(value) > LARGEST]
-    if huge:
-        raise ModelFileError(path, f"its configuration has {huge[0]} above {LARGEST}")
+    for key, value in card.config.items():
+        if key != "num_classes" and _largest(value) > LARGEST:
+            raise ModelFileError(path, f"its configuration has {shown(key)} above {LARGEST}")
     try:
-        outline = create_outline(card.name, **card.config)
-    except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {error}"
+        outline = create_outline(
+            card.name, 1000 + 2 * len(header), **card.config
+        )  # some are made and dropped
+    except (FoveateError, TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        why = str(error)[:200]
+        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {why}"
         raise ModelFileError(path, cause) from error
     if card.labels and len(card.labels) != outline.num_classes:
         raise ModelFileError(path, f"names {len(card.labels)} classes and answers for {outline.num_classes}")
@@ -122,11 +128,11 @@ def _check_sizes(header: dict[str, Any], card: ModelCard, path: Path) -> None:
     demand_fit(outline, tensors, str(path))
 
 
-def _largest(value: Any) -> float:
-    """The largest number in a value of a configuration; 0 without any."""
+def _largest(value: Any, depth: int = 8) -> float:
+    """The largest number in a value of a configuration; 0 without any, infinite if it nests deeper."""
     if isinstance(value, dict | list | tuple):
         inside = value.values() if isinstance(value, dict) else value
-        return max(map(_largest, inside), default=0)
+        return max((_largest(one, depth - 1) for one in inside), default=0) if depth else math.inf
     return abs(value) if isinstance(value, int | float) else 0
 
 
@@ -168,7 +174,9 @@ def _read_header(path: Path) -> dict[str, Any]:
         header = json.loads(text, object_pairs_hook=_no_duplicates)
         ends = [facts["data_offsets"][1] for key, facts in header.items() if key != "__metadata__"]
         missing = 8 + size + max(ends, default=0) - whole
-    except (ValueError, RecursionError, AttributeError, TypeError, KeyError, IndexError) as error:
+    except RecursionError as error:
+        raise ModelFileError(path, "not a safetensors file: its header nests too deep") from error
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise ModelFileError(path, f"not a safetensors file, or damaged: {error}") from error
     if missing:
         what = f"is cut short by {missing} bytes" if missing > 0 else f"holds {-missing} bytes too many"
