@@ -15,7 +15,7 @@ import torch
 from foveate.errors import ModelFileError
 from foveate.models.zoo import create_model
 from foveate.weights import load_official
-from foveate.weights.container import read_container
+from foveate.weights.checkpoint_file import open_checkpoint
 from foveate.weights.origins import find_origin, get_origin
 from foveate.weights.origins.caffe2 import TO_PYSLOWFAST
 from foveate.weights.rename import rename
@@ -58,6 +58,11 @@ def blobs(model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {order[int(place)]: state[key].numpy() for key, place in names.items()} | {"lr": np.float32(0.1)}
 
 
+def read(path: Path) -> None:
+    with open_checkpoint(path):
+        pass
+
+
 def load(path: Path, **options: Any) -> torch.nn.Module:
     return load_official(path, "slowfast_r50_4x16", width=0.125, **options)
 
@@ -84,7 +89,8 @@ def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
         b"\x89U\x0c" + numbers + b"tbss."
     )
     (tmp_path / "m.pkl").write_bytes(words)
-    assert read_container(tmp_path / "m.pkl")["blobs"]["conv_w"].tolist() == [0, 1, 2]
+    with open_checkpoint(tmp_path / "m.pkl") as file:
+        assert file.read(file.content["blobs"])["conv_w"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -120,7 +126,7 @@ def test_nothing_is_run(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         with pytest.raises(ModelFileError, match=r"m\.pkl"):
-            read_container(path)
+            read(path)
     assert not TRAP.exists()
 
 
@@ -143,7 +149,7 @@ def test_nothing_is_run(tmp_path: Path) -> None:
 def test_what_it_really_is_stands_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(content)
     with pytest.raises(ModelFileError, match=message) as caught:
-        read_container(tmp_path / "m.pkl")
+        read(tmp_path / "m.pkl")
     assert "\n" not in str(caught.value) and "m.pkl" in str(caught.value)
 
 

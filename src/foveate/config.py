@@ -13,8 +13,23 @@ from typing import Any, TypeVar
 import yaml
 
 from foveate.errors import UsageError
+from foveate.io import open_regular
 
 T = TypeVar("T")
+
+
+YAML_LIMIT = 128 << 10  # bytes of a file; the settings of a run take three thousand
+
+
+def shown(value: object) -> str:
+    """A value as it would be typed, cut after 60 characters, for messages."""
+    try:
+        text = repr(value)
+    except ValueError:  # of a number with thousands of digits
+        text = "a number of thousands of digits"
+    except RecursionError:
+        text = f"a deep {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}.."
 
 
 def nearest(name: str, known: typing.Iterable[str], otherwise: str = "") -> str:
@@ -35,7 +50,7 @@ def from_dict(cls: type[T], data: object, subject: object) -> T:
     known = {f.name for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
     for key in data:
         if key not in known:
-            raise UsageError(subject, f"unknown key '{key}'", nearest(str(key), known))
+            raise UsageError(subject, f"unknown key {shown(key)}", nearest(str(key)[:60], known))
     values = {key: _convert(value, hints[key], f"{subject}: {key}") for key, value in data.items()}
     try:
         return cls(**values)
@@ -51,17 +66,19 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in args:
             return value
-        raise UsageError(where, f"{value!r} is not allowed", nearest(str(value), map(str, args)))
+        raise UsageError(where, f"{shown(value)} is not allowed", nearest(str(value)[:60], map(str, args)))
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, args, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise UsageError(where, f"expected a list, got {value!r}")
+            raise UsageError(where, f"expected a list, got {shown(value)}")
         kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) != len(value):
-            raise UsageError(where, f"expected {len(kinds)} values, got {list(value)}")
+            raise UsageError(where, f"expected {len(kinds)} values, got {shown(list(value))}")
         return tuple(_convert(v, k, where) for v, k in zip(value, kinds, strict=True))
     if origin is dict:
+        if not isinstance(value, dict):
+            raise UsageError(where, f"expected keys and values, got {shown(value)}")
         return dict(value)
     return _convert_plain(value, kind, where)
 
@@ -69,7 +86,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
 def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in args:
         return None
-    failure = UsageError(where, f"{value!r} has the wrong type")
+    failure = UsageError(where, f"{shown(value)} has the wrong type")
     for kind in args:
         if kind is type(None):
             continue
@@ -82,9 +99,13 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
 
 def _convert_plain(value: Any, kind: Any, where: str) -> Any:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise UsageError(where, f"{value} is not a finite number")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise UsageError(where, f"{shown(value)} is not a finite number")
+        return number
     if kind is float and isinstance(value, str):  # YAML reads 1e-3 as text
         try:
             return _convert_plain(float(value), float, where)
@@ -94,7 +115,7 @@ def _convert_plain(value: Any, kind: Any, where: str) -> Any:
         return Path(value)
     if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
-    raise UsageError(where, f"expected {getattr(kind, '__name__', kind)}, got {value!r}")
+    raise UsageError(where, f"expected {getattr(kind, '__name__', kind)}, got {shown(value)}")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -107,19 +128,27 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"duplicate key '{key}'")
+        seen: set[str] = set()
+        for key in map(shown, keys):
+            if key in seen:
+                raise yaml.YAMLError(f"duplicate key {key}")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; UsageError if it is missing, malformed or repeats a key."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        with open_regular(path) as file:
+            text = file.read(YAML_LIMIT + 1)
+        if len(text) > YAML_LIMIT:
+            raise UsageError(path, f"is longer than {YAML_LIMIT >> 10} kB", "is it the right file?")
+        data = yaml.load(text.decode("utf-8-sig"), _StrictLoader)
     except OSError as error:
         raise UsageError(path, error.strerror or str(error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UsageError(path, "not readable as YAML: it nests too deep") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(path, f"not readable as YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(path, "is not a mapping of keys to values")

@@ -16,7 +16,7 @@ import tyro
 
 from foveate.cli.inputs import demand, device_named
 from foveate.cli.show import print_json, print_line, print_table, readable
-from foveate.config import from_dict, read_yaml, to_dict
+from foveate.config import from_dict, read_yaml, shown, to_dict
 from foveate.errors import UsageError
 from foveate.measure.cost import peak_memory_mb
 from foveate.report.folder import read_run
@@ -133,7 +133,7 @@ def read_job(path: Path) -> TrainJob:
 
 def _job_of(given: dict[str, Any], recipe: Recipe, path: object) -> TrainJob:
     """The settings of a file, and the recipe's own numbers where it says nothing."""
-    given = _migrated(given, recipe)
+    given = _migrated(given, recipe, path)
     groups = {name: getattr(recipe, name) for name in ("train", "augment", "plan")}
     for name, usual in groups.items():
         said = given.pop(name, None) or {}
@@ -146,11 +146,13 @@ def _job_of(given: dict[str, Any], recipe: Recipe, path: object) -> TrainJob:
     return replace(job, **groups, **asked)
 
 
-def _migrated(given: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _migrated(given: dict[str, Any], recipe: Recipe, path: object) -> dict[str, Any]:
     """The settings of a run of an earlier version in the words of this one."""
     found: dict[str, Any] = {}
     for group, of in OLD_PLANS.items():
         plan = given.pop(group, None) or {}
+        if not isinstance(plan, dict):
+            raise UsageError(path, f"{group}: expected keys and values, got {shown(plan)}")
         if "only" in plan:
             given.setdefault("only", plan.pop("only"))
         if recipe.name.startswith(of):  # what was None had the number that is the default now

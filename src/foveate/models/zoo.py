@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -398,22 +399,33 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
     return model
 
 
-def create_outline(name: str, **fields: Any) -> VideoModel:
-    """`create_model` without values: all tensors lie on PyTorch's meta device, which has shapes alone."""
-    with torch.device("meta"), _Uninitialised():
+def create_outline(name: str, most_tensors: float = math.inf, **fields: Any) -> VideoModel:
+    """`create_model` without values: all tensors lie on PyTorch's meta device, which has shapes alone.
+
+    UsageError for a model that makes more than most_tensors, before they are made.
+    """
+    with torch.device("meta"), _Uninitialised(most_tensors):
         return create_model(name, **fields)
 
 
+MAKERS = (torch.empty, torch.zeros, torch.ones)
 RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)  # some of torch.nn.init are seen only by these
 
 
 class _Uninitialised(TorchFunctionMode):
     """Leaves out random numbers, which on the meta device take seconds, as they load PyTorch's compiler."""
 
+    def __init__(self, most_tensors: float) -> None:
+        super().__init__()
+        self.left = most_tensors
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in RANDOM or getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        self.left -= func in MAKERS
+        if self.left < 0:
+            raise ValueError("it has more tensors than are wanted")
         return func(*args, **kwargs)
 
 

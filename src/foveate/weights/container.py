@@ -1,78 +1,107 @@
-"""Read the state dict of an official checkpoint file without executing code in it.
+"""Read an official checkpoint file without executing code in it, in NumPy alone.
 
 The format is found by the first bytes, not by the name: model zoos have torch files and gzip archives named
-`.pkl`.
+`.pkl`. What is unpacked has a limit, and tensors stay where they lie in the file until they are written. This
+runs in a process of its own (weights/child.py).
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
+import mmap
+import os
 import pickle
-import re
-import warnings
-import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from foveate.errors import ModelFileError
-from foveate.io import open_regular
 from foveate.weights import unpickle
+from foveate.weights.stored import SIZES, Stored, stored_array, whole
+from foveate.weights.torch_file import LEGACY, SAVE, TorchFileError, read_legacy, read_zip
 from foveate.weights.unpickle import Placeholder
 
-# keys of a checkpoint under which the field stores its weights
-WEIGHT_KEYS = (
-    *("state_dict", "model_state", "model_state_dict", "blobs"),
-    *("model", "net", "network", "module", "weights", "params"),
-)
-WRAPPERS = re.compile(r"^((module|model|ema_model|_orig_mod|net|network)\.)+")
-DAMAGE = (
-    *(RuntimeError, EOFError, KeyError, ValueError, OSError, AttributeError, TypeError, IndexError),
-    zipfile.BadZipFile,
-)
-SAVE = "where its code is: torch.save(model.state_dict(), FILE)"
-LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of files from torch before 1.6
-UNPACKED_LIMIT = 4 << 30  # bytes of a gzip archive, unpacked
+SMALL = 64 << 20  # bytes that a file of any size may unpack to
+RATIO = 20  # bytes unpacked from one; weights hardly shrink, zeros do a thousandfold
+LARGEST = 4 << 30  # bytes unpacked of any file
+MOST_HEADER = 8 << 20  # bytes of the header of a safetensors file
+MOST_ENTRIES = 1 << 16  # tensors and other values; the checkpoints of the zoos have a few thousand
+DEPTH = 4  # of entries in entries: file, part, state dict, and what a script puts around them
+MODULE = "a pickled module"  # stands for an object of torch.nn.Module
+
+Content = dict[str, Any]
+"""Nested dicts whose leaves are `Stored`, MODULE, or None for anything else."""
 
 
-def read_container(path: Path) -> dict[str, Any]:
+def read_container(file: BinaryIO) -> Content:
     """Read a torch file, a pickle of NumPy arrays or a safetensors file, plain or in a gzip archive.
 
-    ModelFileError for damaged files and other formats.
+    ModelFileError, without a subject, for damaged files and other formats. The content refers to the file.
     """
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        raise _refusal("the file is empty", "expected a .pth, .pyth, .pkl or .safetensors file")
+    if size > SMALL and _stored_bytes(file.fileno(), size) < size // 2:
+        raise _refusal("most of it is not there, as the file is sparse", "copy or download it again")
+    data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if data[:2] == b"\x1f\x8b":
+        unpacked = io.BytesIO(_unpack(file, size))
+        return _checked(_read(unpacked, unpacked.getbuffer()), len(unpacked.getbuffer()))
+    return _checked(_read(file, data), size)
+
+
+def _refusal(cause: str, hint: str = "") -> ModelFileError:
+    return ModelFileError("", cause, hint)
+
+
+def _stored_bytes(descriptor: int, size: int) -> int:
+    """Bytes of a file that are not in holes."""
+    if not hasattr(os, "SEEK_HOLE"):
+        return size
+    found = end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # a hole up to the end
+            break
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        found += end - start
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return found
+
+
+def _read(file: BinaryIO, data: memoryview) -> Any:
+    head = bytes(data[:512])
     try:
-        with open_regular(path) as file:
-            head = file.read(512)
-            file.seek(0)
-            return _read(file, head, path)
-    except OSError as error:
-        raise ModelFileError(path, error.strerror or str(error)) from error
-
-
-def _read(file: IO[bytes], head: bytes, path: Path) -> dict[str, Any]:
-    if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
-        return _read_torch(file, path)
-    if head.startswith(b"\x1f\x8b"):
-        return _read_gzip(file, path)
-    if head[8:9] == b"{":
-        return _read_safetensors(file, path)
-    if _is_pickle(head):
-        return _read_arrays(file, path)
-    hint = "expected a .pth, .pyth, .pkl or .safetensors file"
-    raise ModelFileError(path, f"the file is {kind_of(head)}", hint)
+        if head.startswith(b"PK\x03\x04"):
+            return read_zip(file, data)
+        if head.startswith(LEGACY):
+            return read_legacy(file, data)
+        if head[8:9] == b"{":
+            return _read_safetensors(data)
+        if _is_pickle(head):
+            return unpickle.Unpickler(file, encoding="latin1").load()
+    except TorchFileError as error:
+        raise _refusal(str(error), error.hint) from error
+    except pickle.UnpicklingError as error:
+        hint = "only tensors, arrays and plain values are read; " + SAVE
+        raise _refusal(f"{str(error)[:80] or 'damaged'}; not loaded", hint) from error
+    except EOFError as error:
+        raise _refusal("damaged: it ends early") from error
+    raise _refusal(f"the file is {kind_of(head)}", "expected a .pth, .pyth, .pkl or .safetensors file")
 
 
 def kind_of(head: bytes) -> str:
     """What a file that is not a checkpoint contains, by its first bytes, for error messages."""
     start = head.lstrip().lower()
-    known = {b"<": "a web page", b"{": "JSON", b"version https://git-lfs": "a Git LFS pointer"}
+    known = {
+        **{b"<": "a web page", b"{": "JSON", b"version https://git-lfs": "a Git LFS pointer"},
+        b"\x1f\x8b": "a gzip archive in a gzip archive",
+    }
     return next((name for magic, name in known.items() if start.startswith(magic)), "") or (
         "no checkpoint" if head else "empty"
     )
@@ -83,126 +112,68 @@ def _is_pickle(head: bytes) -> bool:
     return head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(d", b"}q"))
 
 
-def state_dict_of(content: Mapping[str, Any], path: Path, entry: str | None = None) -> dict[str, Tensor]:
-    """The tensors in the content of a checkpoint file: under `entry`, one of the usual keys, or any other.
-
-    ModelFileError where there are none, or where two entries hold weights of the same network, such as those
-    of a model and their average, and none is named.
-    """
-    found = _weights_in(content)
-    if entry is not None and entry not in found:
-        there = f"there are {', '.join(found)[:80]}" if any(found) else "leave it out"
-        raise ModelFileError(path, f"has no weights under '{entry}'", there)
-    if not found:
-        if any(isinstance(value, Placeholder) and value.is_module for value in content.values()):
-            raise ModelFileError(path, "holds a whole module object, not its weights", SAVE)
-        raise ModelFileError(path, f"holds no tensors, only {', '.join(list(map(str, content))[:5])}")
-    usual = [key for key in (*WEIGHT_KEYS[:4], "", *WEIGHT_KEYS[4:]) if key in found]
-    key = entry if entry is not None else (usual or [*found])[0]
-    same = [other for other in found if entry is None and _same_network(found[other], found[key])]
-    if len(same) > 1:
-        cause = f"holds weights under {' and '.join(same)}"
-        raise ModelFileError(path, cause, f"choose one: --entry {same[-1]}")
-    return found[key]
+def _unpack(file: BinaryIO, size: int) -> bytearray:
+    """The content of a gzip archive, up to what an archive of its size may hold."""
+    most, content = min(LARGEST, max(SMALL, RATIO * size)), bytearray()
+    try:
+        with gzip.GzipFile(fileobj=file) as archive:
+            while chunk := archive.read(1 << 20):
+                content += chunk
+                if len(content) > most:
+                    raise _refusal(f"unpacks to more than {most >> 20} MB; not read")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _refusal(f"a damaged gzip archive: {error}") from error
+    return content
 
 
-def _weights_in(content: Mapping[str, Any], depth: int = 2) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a checkpoint by the entry that holds them; "" is the top level."""
-    found: dict[str, dict[str, Tensor]] = {}
-    own = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if own:
-        found[""] = own
-    for key, value in content.items():
-        if isinstance(value, Mapping) and "param_groups" not in value:
-            state = {str(name): each for name, each in value.items() if isinstance(each, Tensor)}
-            if state:
-                found[str(key)] = state
-            elif depth > 1 and not found:
-                inner = _weights_in(value, depth - 1)
-                found |= {f"{key}.{name}".rstrip("."): each for name, each in inner.items()}
+def _read_safetensors(data: memoryview) -> Content:
+    size = int.from_bytes(data[:8], "little")
+    if size > min(MOST_HEADER, len(data) - 8):
+        raise ValueError("the header is too long")
+    header, content = json.loads(bytes(data[8 : 8 + size])), data[8 + size :]
+    found = {}
+    for key, facts in header.items():
+        if key != "__metadata__":
+            start, end = facts["data_offsets"]
+            tensor = whole(facts["dtype"], tuple(facts["shape"]), content[start:end])
+            if end > len(content) or end - start != tensor.nbytes:
+                raise ValueError(f"{key} does not lie in the file")
+            found[key] = tensor
     return found
 
 
-def _same_network(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    keys, others = ({WRAPPERS.sub("", key) for key in state} for state in (one, other))
-    return 2 * len(keys & others) > max(len(keys), len(others))
+def _checked(content: Any, size: int) -> Content:
+    """The content of a file of `size` bytes as nested dicts, within limits."""
+    if isinstance(content, Placeholder):
+        raise _refusal(f"holds a whole {type(content).__name__} object, not its weights", SAVE)
+    if not isinstance(content, dict):
+        raise _refusal(f"holds a {type(content).__name__}, not a dict of weights")
+    found: list[Stored | None] = []
+    tree = _tree(content, DEPTH, found)
+    if sum(tensor.nbytes for tensor in found if tensor) > SMALL + 4 * size:  # by weights that are shared
+        raise _refusal("its tensors take many times as much room as the file")
+    return tree
 
 
-def _read_torch(file: IO[bytes], path: Path) -> dict[str, Any]:
-    try:
-        with warnings.catch_warnings():  # about pickle protocols, of no use to users
-            warnings.simplefilter("ignore")
-            return _check_dict(_load_torch(file, path), path)
-    except pickle.UnpicklingError as error:
-        hint = "only tensors and plain values are read; " + SAVE
-        raise ModelFileError(path, f"{str(error)[:80] or 'damaged'}; not loaded", hint) from error
-    except DAMAGE as error:
-        raise ModelFileError(path, f"damaged: {str(error)[:120] or 'it ends early'}") from error
-
-
-def _load_torch(file: IO[bytes], path: Path) -> Any:
-    """By PyTorch's own restricted reader, or, where other objects lie beside the weights, by ours."""
-    if zipfile.is_zipfile(file):
-        file.seek(0)
-        with zipfile.ZipFile(file) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise ModelFileError(path, "a TorchScript archive, which is code; not loaded", SAVE)
-    file.seek(0)
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=False, pickle_module=unpickle)
-
-
-def _read_safetensors(file: IO[bytes], path: Path) -> dict[str, Any]:
-    try:
-        return dict(safetensors.torch.load(file.read()))
-    except safetensors.SafetensorError as error:
-        raise ModelFileError(path, f"damaged safetensors file: {error}") from error
-
-
-def _read_gzip(file: IO[bytes], path: Path) -> dict[str, Any]:
-    try:
-        content = gzip.GzipFile(fileobj=file).read(UNPACKED_LIMIT + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ModelFileError(path, f"a damaged gzip archive: {error}") from error
-    if len(content) > UNPACKED_LIMIT:
-        raise ModelFileError(path, "a gzip archive of more than 4 GB; not unpacked")
-    if content.startswith(b"\x1f\x8b"):
-        raise ModelFileError(path, "a gzip archive in a gzip archive", "unpack it first")
-    return _read(io.BytesIO(content), content[:512], path)
-
-
-def _read_arrays(file: IO[bytes], path: Path) -> dict[str, Any]:
-    """Read a pickle of nested dicts of NumPy arrays, of Python 2 or 3; arrays become tensors."""
-    try:
-        content = unpickle.load(file, encoding="latin1")
-    except pickle.UnpicklingError as error:
-        cause = str(error)[:80] or "damaged"
-        raise ModelFileError(path, f"{cause}; not loaded", "only arrays and plain values are read") from error
-    except (EOFError, AttributeError, ValueError, TypeError, KeyError, IndexError, MemoryError) as error:
-        raise ModelFileError(path, f"a damaged pickle: {error}") from error
-    return _tensors(_check_dict(content, path))
-
-
-def _tensors(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert numeric arrays to tensors, in nested dicts too; other values are kept."""
-    result: dict[str, Any] = {}
+def _tree(content: Mapping[Any, Any], depth: int, found: list[Stored | None]) -> Content:
+    """What is of use in a dict; optimisers are left out. found: where its values are noted."""
+    result: Content = {}
     for key, value in content.items():
-        if isinstance(value, Mapping):
-            result[key] = _tensors(value)
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            result[key] = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), copy=True))
-        else:
-            result[key] = value
+        result[str(key)] = leaf = _leaf(value)
+        found.append(leaf if isinstance(leaf, Stored) else None)
+        if isinstance(value, Mapping) and "param_groups" not in value and depth:
+            result[str(key)] = _tree(value, depth - 1, found)
+        if len(found) > MOST_ENTRIES:
+            raise _refusal(f"holds more than {MOST_ENTRIES} values")
     return result
 
 
-def _check_dict(content: object, path: Path) -> dict[str, Any]:
-    if isinstance(content, Placeholder):
-        what = f"holds a whole {type(content).__name__} object, not its weights"
-        raise ModelFileError(path, what, SAVE)
-    if not isinstance(content, dict):
-        raise ModelFileError(path, f"holds a {type(content).__name__}, not a dict of weights")
-    return content
+def _leaf(value: Any) -> Any:
+    if isinstance(value, Placeholder) and value.is_module:
+        return MODULE
+    tensor = stored_array(value) if isinstance(value, np.ndarray) else value
+    if not isinstance(tensor, Stored):
+        return None
+    if tensor.block.kind not in SIZES:
+        raise _refusal(f"has a tensor of type {tensor.block.kind}, which is not read")
+    return tensor

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foveate.errors import ModelFileError, OutputError
-from foveate.weights.container import read_container
+from foveate.weights.checkpoint_file import open_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,8 @@ class _Download:
             if self.have != self.total:
                 cause = f"the server sent {self.have} bytes and announced {self.total}"
                 raise ModelFileError(self.source, cause, "is the address still right?")
-            read_container(self.part)
+            with open_checkpoint(self.part):
+                pass
         except ModelFileError as error:
             self.part.unlink()
             self.tag.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +15,16 @@ import torch
 
 from foveate import __version__
 from foveate.clip import ClipSpec
-from foveate.config import from_dict, to_dict
+from foveate.config import from_dict, shown, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
 from foveate.io import atomic_write, open_regular
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model, create_outline
-from foveate.weights.rename import load_strictly
+from foveate.weights.checkpoint_file import TYPES
+from foveate.weights.rename import demand_fit, load_strictly
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
 LARGEST = 1 << 20  # number in a configuration, apart from the number of classes
-HEADER_LIMIT = 4 << 20  # bytes; ours are below 100 kB, a malicious one may have millions of entries
+HEADER_LIMIT = 2 << 20  # bytes; those of the zoo take 150 kB at most, and class names as much as they need
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,13 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
         trained_on=model.trained_on,
     )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    header = json.dumps(to_dict(card))
+    if len(header) > HEADER_LIMIT // 2:
+        cause = f"its description of {len(header)} bytes is too long"
+        raise OutputError(path, cause, "give the classes shorter names")
     try:
         with atomic_write(path, durable=True) as part:
-            safetensors.torch.save_file(state, part, {"foveate": json.dumps(to_dict(card))})
+            safetensors.torch.save_file(state, part, {"foveate": header})
             part.chmod(_default_mode())
     except safetensors.SafetensorError as error:
         cause = f"cannot be written: {error}"
@@ -75,7 +80,9 @@ def _card_in(header: dict[str, Any], path: Path) -> ModelCard:
         raise ModelFileError(path, "not a Foveate model", "`foveate convert` reads official checkpoints")
     try:
         return from_dict(ModelCard, _migrated(json.loads(metadata["foveate"])), "header")
-    except (FoveateError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ModelFileError(path, "its description nests too deep") from error
+    except (FoveateError, ValueError) as error:
         raise ModelFileError(path, f"its description does not fit version {__version__}: {error}") from error
 
 
@@ -89,11 +96,6 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
         state = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(path, f"damaged: {error}") from error
-    broken = [
-        key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
-    if broken:
-        raise ModelFileError(path, f"{broken[0]} holds values that are not finite")
     load_strictly(model, state, str(path))
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
     model.trained_on = card.trained_on
@@ -102,33 +104,35 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
 
 def _check_sizes(header: dict[str, Any], card: ModelCard, path: Path) -> None:
     """Compare what the file holds with what its description asks for, before anything is allocated."""
-    huge = [key for key, value in card.config.items() if key != "num_classes" and _largest(value) > LARGEST]
-    if huge:
-        raise ModelFileError(path, f"its configuration has {huge[0]} above {LARGEST}")
+    for key, value in card.config.items():
+        if key != "num_classes" and _largest(value) > LARGEST:
+            raise ModelFileError(path, f"its configuration has {shown(key)} above {LARGEST}")
     try:
-        outline = create_outline(card.name, **card.config)
-    except (FoveateError, TypeError, ValueError, IndexError, RuntimeError) as error:
-        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {error}"
+        outline = create_outline(
+            card.name, 1000 + 2 * len(header), **card.config
+        )  # some are made and dropped
+    except (FoveateError, TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        why = str(error)[:200]
+        cause = f"of version {card.version}, its configuration does not fit version {__version__}: {why}"
         raise ModelFileError(path, cause) from error
     if card.labels and len(card.labels) != outline.num_classes:
         raise ModelFileError(path, f"names {len(card.labels)} classes and answers for {outline.num_classes}")
-    tensors = {key: facts for key, facts in header.items() if key != "__metadata__"}
     try:
-        kinds = {key: str(facts["dtype"]) for key, facts in tensors.items()}
-        shapes = {key: torch.empty(facts["shape"], device="meta") for key, facts in tensors.items()}
+        tensors = {
+            key: torch.empty(facts["shape"], dtype=TYPES[facts["dtype"]], device="meta")
+            for key, facts in header.items()
+            if key != "__metadata__"
+        }
     except (TypeError, KeyError, RuntimeError) as error:
         raise ModelFileError(path, f"damaged: {error}") from error
-    load_strictly(outline, shapes, str(path))
-    for key, tensor in outline.state_dict().items():
-        if tensor.is_floating_point() and key in kinds and kinds[key] not in FLOATS:
-            raise ModelFileError(path, f"{key} is of type {kinds[key]}, not of floating-point numbers")
+    demand_fit(outline, tensors, str(path))
 
 
-def _largest(value: Any) -> float:
-    """The largest number in a value of a configuration; 0 without any."""
+def _largest(value: Any, depth: int = 8) -> float:
+    """The largest number in a value of a configuration; 0 without any, infinite if it nests deeper."""
     if isinstance(value, dict | list | tuple):
         inside = value.values() if isinstance(value, dict) else value
-        return max(map(_largest, inside), default=0)
+        return max((_largest(one, depth - 1) for one in inside), default=0) if depth else math.inf
     return abs(value) if isinstance(value, int | float) else 0
 
 
@@ -156,18 +160,27 @@ def _default_mode() -> int:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
-            size = int.from_bytes(file.read(8), "little")
+            head = file.read(9)
+            size, whole = int.from_bytes(head[:8], "little"), os.fstat(file.fileno()).st_size
+            if head[8:] != b"{":
+                hint = "`foveate convert` reads official checkpoints, and no other verb does"
+                raise ModelFileError(path, "not a safetensors file", hint)
             if size > HEADER_LIMIT:
-                raise ModelFileError(path, "not a safetensors file, or its header is too large")
-            text = file.read(size)
+                raise ModelFileError(path, f"its header is larger than {HEADER_LIMIT >> 20} MB")
+            text = head[8:] + file.read(size - 1)
     except OSError as error:
         raise ModelFileError(path, error.strerror or str(error), "is the path right?") from error
     try:
         header = json.loads(text, object_pairs_hook=_no_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(path, f"not a safetensors file: {error}") from error
-    if len(text) != size or not isinstance(header, dict):
-        raise ModelFileError(path, "not a safetensors file, or cut short")
+        ends = [facts["data_offsets"][1] for key, facts in header.items() if key != "__metadata__"]
+        missing = 8 + size + max(ends, default=0) - whole
+    except RecursionError as error:
+        raise ModelFileError(path, "not a safetensors file: its header nests too deep") from error
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
+        raise ModelFileError(path, f"not a safetensors file, or damaged: {error}") from error
+    if missing:
+        what = f"is cut short by {missing} bytes" if missing > 0 else f"holds {-missing} bytes too many"
+        raise ModelFileError(path, what)
     return header
 
 

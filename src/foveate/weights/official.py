@@ -15,9 +15,10 @@ from foveate.errors import ModelFileError
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model, create_outline, model_spec
 from foveate.weights.addresses import class_names
-from foveate.weights.container import read_container, state_dict_of
+from foveate.weights.checkpoint_file import open_checkpoint
 from foveate.weights.origins import ORIGINS, Origin, find_origin, get_origin
-from foveate.weights.rename import load_strictly
+from foveate.weights.rename import demand_fit, load_strictly
+from foveate.weights.state_dict import state_dict_of
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +33,33 @@ def convert(
     have the same classes (ImageNet). ModelFileError for a missing or left-over key or a wrong shape, with the
     first five.
     """
-    source, config = get_origin(origin), model_spec(name).config
-    needed = {field: value for field, value in source.fields.items() if hasattr(config, field)}
-    model = create_model(name, num_classes, **needed | fields)
-    state = source.rename(state_dict, name)
-    wants_policy = any(key.startswith("policy.") for key in model.state_dict())
-    if wants_policy and not any(key.startswith("policy.") for key in state):
-        hint = "files of training stage 1 have none: convert with the setting policy=random or policy=centre"
-        raise ModelFileError(f"{name} from {origin}", "the checkpoint holds no policy", hint)
-    load_strictly(model, state, f"{name} from {origin}")
+    source = get_origin(origin)
+    fields = _fields(source, name, num_classes, fields)
+    state, subject = source.rename(state_dict, name), f"{name} from {origin}"
+    _demand_fit(create_outline(name, **fields), state, subject)
+    model = create_model(name, **fields)
+    load_strictly(model, state, subject)
     model.spec = replace(model.spec, **source.pixels)
     labels = class_names(source.classes) if source.classes else ()
     if len(labels) == model.num_classes:
         model.labels = labels
     return model.eval()
+
+
+def _fields(source: Origin, name: str, num_classes: int | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the configuration to change: what the origin needs, the classes, what was asked for."""
+    config = model_spec(name).config
+    needed = {field: value for field, value in source.fields.items() if hasattr(config, field)}
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    return needed | classes | fields
+
+
+def _demand_fit(outline: VideoModel, state: Mapping[str, Tensor], subject: str) -> None:
+    wants_policy = any(key.startswith("policy.") for key in outline.state_dict())
+    if wants_policy and not any(key.startswith("policy.") for key in state):
+        hint = "files of training stage 1 have none: convert with the setting policy=random or policy=centre"
+        raise ModelFileError(subject, "the checkpoint holds no policy", hint)
+    demand_fit(outline, state, subject)
 
 
 def load_official(
@@ -58,27 +72,33 @@ def load_official(
 ) -> VideoModel:
     """Load a released file, or one of somebody's own script, as the model `name`.
 
+    The file is read by a process of its own, without executing what is in it, and its numbers only once all
+    names, shapes and types fit the model.
+
     Origin and classes are found from its keys unless given. What a wrapper put in front of all keys, such as
     `model.` of Lightning, is taken off, and what stands beside the network is left out with a log line.
     entry: the part of the file with the weights, if several hold some. UsageError for an unknown origin or
     field, ModelFileError for a damaged file or one of another origin or model.
     """
     path = Path(path)
-    content = read_container(path)
-    given = state_dict_of(content, path, entry)
-    state, source = _unwrapped(given, name, get_origin(origin) if origin else None, path)
-    if len(state) < len(given):
-        beside = [key for key in given if not key.endswith(tuple(state))]
-        log.info("%s: %d entries beside the network left out, such as %s", path, len(beside), beside[0])
-    state = source.state_dict(content, state)
-    try:
-        return convert(state, source.name, name, num_classes or _count_classes(state, source, path), **fields)
-    except ModelFileError as error:
-        found = find_origin(state.keys(), path).name
-        if found != source.name and {found, source.name} != {"torchvision", "ibm"}:  # these share most names
-            cause = f"names its keys as {found} does, not as {source.name}"
-            raise ModelFileError(path, cause, "leave the origin out") from error
-        raise ModelFileError(path, str(error)) from error
+    with open_checkpoint(path) as file:
+        given = state_dict_of(file.content, path, entry)
+        state, source = _unwrapped(given, name, get_origin(origin) if origin else None, path)
+        if len(state) < len(given):
+            beside = [key for key in given if not key.endswith(tuple(state))]
+            log.info("%s: %d entries beside the network left out, such as %s", path, len(beside), beside[0])
+        state = source.state_dict(file.content, state)
+        num_classes = num_classes or _count_classes(state, source, path)
+        try:
+            outline = create_outline(name, **_fields(source, name, num_classes, fields))
+            _demand_fit(outline, source.rename(state, name), f"{name} from {source.name}")
+            return convert(file.read(state), source.name, name, num_classes, **fields)
+        except ModelFileError as error:
+            found = find_origin(state.keys(), path).name
+            if found != source.name and {found, source.name} != {"torchvision", "ibm"}:  # same names, mostly
+                cause = f"names its keys as {found} does, not as {source.name}"
+                raise ModelFileError(path, cause, "leave the origin out") from error
+            raise ModelFileError(path, str(error)) from error
 
 
 def _unwrapped(

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from foveate.errors import ModelFileError
@@ -40,10 +41,12 @@ def _renamed(key: str, patterns: Sequence[tuple[re.Pattern[str], str | None]]) -
     return key
 
 
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -> None:
-    """Load `state` into the model; ModelFileError with the first five differences of keys or shapes.
+def demand_fit(model: nn.Module, state: Mapping[str, Tensor], subject: str) -> None:
+    """ModelFileError with the first five differences of keys, shapes or types between model and `state`.
 
-    `num_batches_tracked` of batch norms may be missing: old files lack it, and evaluation does not use it.
+    Weights may be of another precision, but not integers. Counters of batch norms may be missing:
+    old files lack it, and evaluation does not use it. Values are not looked at, so that both may lie on
+    PyTorch's meta device.
     """
     want = model.state_dict()
     problems = _depths(state, want) or _differences(state, want)
@@ -52,7 +55,22 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -
         raise ModelFileError(
             subject, "; ".join(problems[:5]) + more, "is it the right model and class count?"
         )
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], subject: str) -> None:
+    """Load `state` into the model; ModelFileError if it does not fit or holds numbers that are not finite."""
+    demand_fit(model, state, subject)
+    broken = next((key for key, value in state.items() if not _is_finite(value)), None)
+    if broken:
+        raise ModelFileError(subject, f"{broken} holds values that are not finite")
     model.load_state_dict(dict(state), strict=False)
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all numbers are finite; the extremes tell, as they are not finite if one number is not."""
+    if not value.is_floating_point() or not value.numel():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in torch.aminmax(value))
 
 
 def _differences(state: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> list[str]:
@@ -64,7 +82,12 @@ def _differences(state: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> lis
         for key in want
         if key in state and state[key].shape != want[key].shape
     ]
-    return missing + left_over + misshapen
+    mistyped = [
+        f"{key} is of type {str(state[key].dtype).removeprefix('torch.')}, not of floating-point numbers"
+        for key in want
+        if key in state and want[key].is_floating_point() and not state[key].is_floating_point()
+    ]
+    return missing + left_over + misshapen + mistyped
 
 
 def _depths(state: Iterable[str], want: Iterable[str]) -> list[str]:
