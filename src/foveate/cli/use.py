@@ -55,6 +55,7 @@ def predict(
     resize: int | None = None,
     template: str | None = None,
     keyframes: bool = False,
+    untrusted: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
     engine: EngineOptions = AUTO,
@@ -82,6 +83,8 @@ def predict(
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
         keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
             exact. The answer says so, and which frames were read.
+        untrusted: Videos from strangers: read them in processes of their own, with limits on time, memory,
+            pixels and frames.
         overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
@@ -102,7 +105,7 @@ def predict(
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
     runner = engine.open(net, len(sources), template)
-    predictor = Predictor(runner, top, clips, crops, window, keyframes=keyframes)
+    predictor = Predictor(runner, top, clips, crops, window, keyframes=keyframes, untrusted=untrusted)
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -143,6 +146,7 @@ def features(
     resize: int | None = None,
     template: str | None = None,
     keyframes: bool = False,
+    untrusted: bool = False,
     engine: EngineOptions = AUTO,
     json: bool = False,
 ) -> int:
@@ -162,10 +166,12 @@ def features(
         template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
         keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
             exact. The answer says so, and which frames were read.
+        untrusted: Videos from strangers: read them in processes of their own, with limits on time, memory,
+            pixels and frames.
         json: Print one JSON object.
     """
     from foveate.infer.features import check_features_path, extract_features, save_features
-    from foveate.infer.read import ClipReader
+    from foveate.infer.isolated import reader_for
     from foveate.weights.load import trained_model
 
     demand(1, clips=clips, crops=crops)
@@ -175,8 +181,7 @@ def features(
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     runner = engine.open(net, len(sources), template)
-    needed, chunks = net.frames_needed, net.takes_chunks
-    reader = ClipReader(net.spec, clips, crops, 0, needed, chunks, keyframes=keyframes)
+    reader = reader_for(net, clips, crops, 0, keyframes=keyframes, untrusted=untrusted)
     rows = []
     with progress_bar("reading") as report:
         for row in extract_features(runner, reader, [*map(source_of, sources)]):

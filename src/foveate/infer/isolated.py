@@ -28,8 +28,9 @@ from torch import Tensor
 
 from foveate.data.pool import GUARD, check_guard, ending
 from foveate.errors import DataError, FoveateError, UsageError
-from foveate.infer.read import Chunks, ClipReader, VideoFacts, Window, name_of
+from foveate.infer.read import Chunks, ClipReader, Reader, VideoFacts, Window, name_of
 from foveate.measure.stopwatch import Stopwatch
+from foveate.models.base import VideoModel
 from foveate.video import Limits
 from foveate.video.source import read_all
 
@@ -39,6 +40,22 @@ SECONDS = 60.0  # for one video, of processor time, and of waiting for it
 MEMORY = 1 << 30  # bytes that reading one video may take
 MOST_SENT = 1 << 32  # bytes of one message
 CHECK = "check it with `foveate data check`, or take it off the list"
+
+
+def reader_for(
+    model: VideoModel,
+    clips: int = 1,
+    crops: int = 1,
+    window: float | None = None,
+    limits: Limits | None = None,
+    keyframes: bool = False,
+    untrusted: bool = False,
+) -> Reader:
+    """A reader for a model; arguments as for `ClipReader`. untrusted: in child processes, with UNTRUSTED."""
+    limits = limits or (UNTRUSTED if untrusted else Limits())
+    needed, chunks = model.frames_needed, model.takes_chunks
+    reader = ClipReader(model.spec, clips, crops, window, needed, chunks, limits, keyframes)
+    return IsolatedReader(reader, reader.ahead) if untrusted else reader
 
 
 class IsolatedReader:

@@ -16,11 +16,9 @@ from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine, finite, open_engine
-from foveate.infer.isolated import UNTRUSTED, IsolatedReader
+from foveate.infer.isolated import reader_for
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import (
-    ClipReader,
-    Reader,
     ReadVideo,
     VideoFacts,
     Window,
@@ -68,12 +66,7 @@ class Predictor:
         self.engine: Engine = model
         self.top = top
         self.clips = clips * crops
-        net = self.engine.model
-        limits = limits or (UNTRUSTED if untrusted else Limits())
-        reader = ClipReader(
-            net.spec, clips, crops, window, net.frames_needed, net.takes_chunks, limits, keyframes
-        )
-        self.reader: Reader = IsolatedReader(reader, reader.ahead) if untrusted else reader
+        self.reader = reader_for(self.engine.model, clips, crops, window, limits, keyframes, untrusted)
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
