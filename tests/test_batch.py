@@ -313,11 +313,11 @@ def killed_once(words: list[str], out: Path, after: int, whom: str, chance: rand
 def test_kills_lose_no_row_and_double_none(folder: Path, tmp_path: Path) -> None:
     """Ten workers and ten drivers, of processes on this machine and of Ray."""
     listed = tmp_path / "list.txt"
-    (tmp_path / "videos").mkdir()
     for number in range(4):  # a list names each video once
+        (tmp_path / "videos" / str(number)).mkdir(parents=True)
         for path in folder.iterdir():
-            (tmp_path / "videos" / f"{number}_{path.name}").symlink_to(path)
-    names = sorted(map(str, (tmp_path / "videos").iterdir()))
+            (tmp_path / "videos" / str(number) / path.name).symlink_to(path)
+    names = sorted(map(str, (tmp_path / "videos").glob("*/*")))
     listed.write_text("".join(json.dumps({"path": name}) + "\n" for name in names))
     assert batch(listed, "--out", tmp_path / "whole", *STRESSED) == 3
     whole, parts = rows_in(tmp_path / "whole"), len(list((tmp_path / "whole").glob("part-*")))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 from torch.utils._pytree import tree_leaves
 
 from foveate.choices import Precision
@@ -50,7 +49,7 @@ def _compiled(model: VideoModel, part: str, backend: str | Callable[..., Any]) -
                 torch._dynamo.maybe_mark_dynamic(leaf, 0)
         try:
             return run(*inputs)
-        except TorchDynamoException as error:
+        except torch._dynamo.exc.TorchDynamoException as error:  # imported by the first compilation
             why = first_line(getattr(error, "inner_exception", error))
             cause = f"torch.compile cannot compile its {part}: {why}"
             raise UsageError(model.name or "model", cause, "use --engine eager") from error
