@@ -19,9 +19,9 @@ from torch import Tensor
 from foveate.batch.rows import Row, row_of
 from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
-from foveate.errors import DataError
+from foveate.errors import FoveateError
 from foveate.infer.ahead import ahead
-from foveate.infer.engine import Engine, finite
+from foveate.infer.engine import Engine, finite, memory_for
 from foveate.infer.output import Prediction
 from foveate.infer.predict import describe
 from foveate.infer.read import Reader, ReadVideo, VideoFacts, Window
@@ -71,7 +71,7 @@ class Answering:
             answers = [(window, finite(output, video.name)) for window, output in video.answers]
             facts = replace(video.facts, name=video.name)
             prediction = describe(model, facts, answers, self.top, {})
-        except (DataError, OSError) as error:
+        except (FoveateError, OSError) as error:
             refused = Prediction(video.name, model.name, status="refused", cause=cause_of(error))
             return row_of(video.place, refused)
         return row_of(video.place, prediction, _mean_features(answers) if self.features else None)
@@ -119,7 +119,7 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
             found.facts = video.facts()
     except _Later:
         return found
-    except (DataError, OSError) as error:
+    except (FoveateError, OSError) as error:  # a missing package, too, is a cause of one row
         found.error = error
         return found
     if len(held) == 1 and held[0] is not None:
@@ -132,7 +132,8 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
 def _run_together(videos: Sequence[ReadSoFar], engine: Engine) -> None:
     """Run the windows of videos, of one shape, at once, and give each video its answers."""
     frames = [video.frames for video in videos if video.frames is not None]
-    output, first = engine.run(torch.cat(frames)), 0
+    with memory_for(sum(map(len, frames)), "lower --batch, --clips or --crops"):
+        output, first = engine.run(torch.cat(frames)), 0
     for video, own in zip(videos, frames, strict=True):
         (window, _), last = video.answers[0], first + len(own)
         video.frames, video.answers = None, [(window, output.clips(slice(first, last)))]

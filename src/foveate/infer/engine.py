@@ -8,13 +8,14 @@ a compiled one (`with_parts`) and runs the copy as the eager engine does. choice
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, get_args
 
 import torch
 
 from foveate.choices import Precision
-from foveate.errors import DataError, UsageError
+from foveate.errors import DataError, FoveateError, UsageError
 from foveate.infer.artefacts import KnownMacs
 from foveate.infer.copies import Copies
 from foveate.layers.order import set_order
@@ -85,6 +86,18 @@ def finite(output: ModelOutput, video: str) -> ModelOutput:
         hint = "use --precision fp32, or other weights"
         raise DataError(video, "the model's answer to it is not finite", hint)
     return output
+
+
+@contextmanager
+def memory_for(clips: int, hint: str) -> Iterator[None]:
+    """Say what to change where the memory does not suffice: FoveateError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not typed and "allocate memory" not in str(error):  # the CPU allocator has no error of its own
+            raise
+        raise FoveateError("batch", f"too little memory for {clips} clips at once", hint) from error
 
 
 def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.errors import FoveateError, UsageError
+from foveate.errors import UsageError
+from foveate.infer.engine import memory_for
 from foveate.train.config import TrainConfig
 from foveate.train.distributed import ProcessGroup
 from foveate.train.numerics import DTYPES, Numerics
@@ -85,25 +85,12 @@ def _backward(state: TrainState, parts: Sequence[B], objective: Objective[B], cl
         count = len(part.labels)
         if not count:
             continue
-        with _memory_for(count):
+        with memory_for(count, "lower batch, or raise accumulate"):
             with torch.autocast(device, DTYPES[kind], enabled=kind != "fp32"):
                 values = objective(state.model, part)
             state.scaler.scale(values["loss"] * (count / clips)).backward()
         sums.append({name: float(value.detach()) * count for name, value in values.items()})
     return _added(sums)
-
-
-@contextmanager
-def _memory_for(clips: int) -> Iterator[None]:
-    """Say what to change when the memory does not suffice."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not typed and "allocate memory" not in str(error):  # the CPU allocator has no error of its own
-            raise
-        cause = f"too little memory for {clips} clips at once"
-        raise FoveateError("batch", cause, "lower batch, or raise accumulate") from error
 
 
 def _update(state: TrainState, config: TrainConfig, world: ProcessGroup) -> None:
