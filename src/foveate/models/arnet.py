@@ -25,7 +25,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
-from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.base import ModelOutput, Pieces, VideoModel, not_portable, rows_at_once
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -142,6 +142,10 @@ class ARNet(VideoModel):
             nn.init.normal_(head.weight, std=0.001)
             nn.init.zeros_(head.bias)
         self.config = replace(self.config, num_classes=num_classes)
+
+    def pieces(self) -> Pieces:
+        """UsageError: nothing outside this package reads frames at chosen resolutions yet."""
+        raise not_portable(self, "it chooses a resolution for each frame, for which there is no driver yet")
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The output for the most probable decisions. clip: (B, 3, T, S, S)."""

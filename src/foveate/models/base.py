@@ -71,6 +71,33 @@ def rows_at_once(rows: Tensor, pixels: int, training: bool = False) -> int:
     return max(1, PIXELS_AT_ONCE // max(1, pixels)) if few else max(1, len(rows))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A graph of tensors that one exported file holds.
+
+    run: the same operations for every input of these shapes. inputs: an example of each, by name; only the
+    size of the first dimension may be another. outputs: names, in the order in which `run` returns them.
+    modules: all that have weights of it; those of others would be stored with it.
+    """
+
+    run: Callable[..., Any]
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    modules: tuple[nn.Module, ...]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A model as graphs of tensors, for use without this package (export/).
+
+    graphs: by name. decisions: what decides between the graphs, as plain data for export/run.py; empty for a
+    model that is one graph, from "clip" to "logits".
+    """
+
+    graphs: Mapping[str, Piece]
+    decisions: Mapping[str, Any] = field(default_factory=dict)
+
+
 def every_frame(frames: int) -> list[int]:
     """Indices of all frames of a clip with this number of frames."""
     return list(range(frames))
@@ -149,6 +176,15 @@ class VideoModel(nn.Module):
         """Softmax of logits (..., classes), or sigmoids if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)
 
+    def pieces(self) -> Pieces:
+        """The model as graphs of tensors; UsageError for one that cannot be taken apart so."""
+        if self.dynamic:
+            raise not_portable(self, "what it computes depends on the clip")
+        spec = self.spec
+        device = next(self.parameters()).device
+        clip = torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device)
+        return Pieces({"model": Piece(self.forward, {"clip": clip}, ("logits",), (self,))})
+
     def part_macs(self, part: str, *inputs: Any) -> int:
         """Multiply-adds of one call of a static part, from the shapes of its inputs; cached for each shape.
 
@@ -166,6 +202,11 @@ class VideoModel(nn.Module):
         """What `part_macs` has counted so far, by part and shapes; engines keep it for the next process."""
         found: dict[str, int] = self.__dict__.setdefault("_known_macs", {})
         return found
+
+
+def not_portable(model: VideoModel, why: str) -> UsageError:
+    """The error of a model that `VideoModel.pieces` cannot take apart."""
+    return UsageError(model.name or "model", f"cannot be exported: {why}", "use it through this package")
 
 
 def all_read(clip: Tensor) -> Tensor:

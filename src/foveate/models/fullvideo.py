@@ -28,7 +28,7 @@ from foveate.layers.cluster import Aggregate, Clusters, TemporalClustering
 from foveate.layers.cluster_rules import Rule, middle_frames
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
-from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
+from foveate.models.base import Frames, ModelOutput, Pieces, VideoModel, every_frame, not_portable
 from foveate.models.tsn import ConsensusHead
 
 MAX_KEPT_BYTES = 1 << 29  # of maps kept rather than computed twice; 668 frames of ResNet-18 at 224 pixels
@@ -165,6 +165,10 @@ class FullVideo(VideoModel):
         iterable, the chunks of one video as for `cluster_chunks`.
         """
         return self._answer_to(clip).logits
+
+    def pieces(self) -> Pieces:
+        """UsageError: nothing outside this package clusters frames yet."""
+        raise not_portable(self, "it clusters the frames of a video, for which there is no driver yet")
 
     def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
         """Logits, those of every cluster, and the cluster of each frame. clip: as in `forward`."""
