@@ -76,7 +76,7 @@ def test_a_process_without_this_package_gives_the_same(to: Target, name: str, tm
     check = check_export(model, export_model(model, to, tmp_path), noise(model))
     assert check.error < 1e-4 and check.same == 1 and check.clips == 3
     weights = sum(weight.numel() for weight in model.parameters()) * 4e-6
-    assert 0.5 * weights < check.megabytes < 2 * weights + 2
+    assert weights < 1.3 * check.megabytes < 1.6 * weights + 1.3
 
 
 def test_the_driver_is_short_and_imports_nothing_of_this_package() -> None:

@@ -98,7 +98,7 @@ def _answers(card: Path, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     with TemporaryDirectory() as folder:
         given, answered = Path(folder, "clips.npy"), Path(folder, "answers.npz")
         np.save(given, np.ascontiguousarray(clips.numpy()))
-        command = [sys.executable, "-I", "-c", APART, str(card.absolute()), str(given), str(answered)]
+        command = [sys.executable, "-I", "-B", "-c", APART, str(card.absolute()), str(given), str(answered)]
         done = subprocess.run(
             [*command, str(REPEATS)],
             env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},

@@ -65,7 +65,9 @@ def _write_openvino(graph: nn.Module, piece: Piece, path: Path) -> None:
 def _write_torch(graph: nn.Module, piece: Piece, path: Path) -> None:
     from foveate.infer.compilers.trace import exported
 
-    torch.export.save(exported(graph, [*piece.inputs.values()]), path)
+    program = exported(graph, [*piece.inputs.values()])
+    program.example_inputs = None  # a clip of zeros is larger than many a network
+    torch.export.save(program, path)
 
 
 FORMS: Mapping[Target, Form] = {
