@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ import pytest
 from benchmarks.record import Table, write
 
 from foveate.batch.job import Job, Share
-from foveate.batch.rows import COLUMNS, read_rows
+from foveate.batch.rows import COLUMNS, read_rows, row_of, write_rows
 from foveate.cli import main
 from foveate.data.lists import VideoEntry
 from foveate.errors import OutputError, UsageError
+from foveate.infer.output import Prediction
 
 PARTS = ("--part-rows", "4", "--batch", "2", "--format", "jsonl", "--engine", "eager")
 
@@ -227,8 +230,49 @@ def test_two_processes_do_not_take_one_share(tmp_path: Path) -> None:
         pass
 
 
+def test_a_part_without_all_its_rows_is_named(tmp_path: Path) -> None:
+    job = Job(tmp_path / "out", [VideoEntry("a.mp4"), VideoEntry("b.mp4")], "jsonl")
+    with job.settling():
+        job.settle({})
+    row = {"index": 0, "video": "a.mp4", "status": "ok", "cause": None}
+    for text in ("", json.dumps(row) + "\n"):
+        job.path(0).write_text(text)
+        with pytest.raises(OutputError, match="not those of 2 videos"):
+            job.summary()
+
+
+def test_processes_that_end_together_write_one_summary(tmp_path: Path) -> None:
+    job = Job(tmp_path / "out", [VideoEntry("a.mp4")], "jsonl")
+    with job.settling():
+        job.settle({})
+    with ThreadPoolExecutor(4) as pool:
+        for counts in pool.map(lambda _: job.summary(), range(100)):
+            assert counts["missing"] == 1
+
+
+def test_a_cause_with_a_name_that_is_not_utf8_is_a_row(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    name = os.fsdecode(b"/tmp/\xff.mp4")
+    write_rows(
+        [row_of(0, Prediction(name, "m", status="refused", cause=f"no {name}"))], tmp_path / "r.parquet"
+    )
+    (row,) = read_rows(tmp_path / "r.parquet")
+    assert row["cause"] == "no /tmp/\\udcff.mp4"
+
+
+def test_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch("-", "--out", tmp_path / "out") == 2
+    assert "save the video to a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_shares_count_from_zero(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
-    for shard, cause in (("2/2", "count from 0/2 to 1/2"), ("1", "write K/N"), ("a/b", "write K/N")):
+    for shard, cause in (
+        ("2/2", "count from 0/2 to 1/2"),
+        ("1", "write K/N"),
+        ("²/4", "write K/N"),
+        ("a/b", "write K/N"),
+    ):
         assert batch(folder, "--out", tmp_path / "out", "--shard", shard) == 2
         assert cause in capsys.readouterr().err
 

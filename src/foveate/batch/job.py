@@ -150,14 +150,22 @@ class Job:
     def summary(self) -> dict[str, int]:
         """Numbers of videos by status, of all that are listed and of those without a row yet.
 
-        Writes failures.jsonl and summary.json.
+        Writes failures.jsonl and summary.json, one process after the other. OutputError for a part that is
+        damaged.
         """
+        with self.settling():
+            return self._summary()
+
+    def _summary(self) -> dict[str, int]:
         counts, failures = Counter[str](), []
         for part in range(self.parts):
             if not self.path(part).exists():
                 counts["missing"] += len(self.places(part))
                 continue
             rows = read_rows(self.path(part), ("index", "video", "status", "cause"))
+            if [row["index"] for row in rows] != [*self.places(part)]:
+                cause = f"holds {len(rows)} rows, not those of {len(self.places(part))} videos"
+                raise OutputError(self.path(part), cause, "remove it, and it is made again")
             counts.update(row["status"] for row in rows)
             failures += [row for row in rows if row["status"] != "ok"]
         names = ("ok", "partial", "refused", "missing")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from foveate.choices import Answers, RowFormat
-from foveate.cli.inputs import demand, resize_input, videos_of
+from foveate.cli.inputs import PIPE, demand, resize_input, videos_of
 from foveate.cli.options import AUTO, EngineOptions
 from foveate.cli.show import print_json, print_line, say
 from foveate.errors import DataError, UsageError
@@ -99,6 +99,10 @@ def batch(
     check_format(format)
     share = _share(shard)
     entries = videos_of(videos, template)
+    if PIPE in (entry.path for entry in entries):
+        raise UsageError(
+            PIPE, "a run that goes on cannot read a pipe again", "save the video to a file first"
+        )
     net = trained_model(model, weights)
     resize_input(net, size, resize)
     limits = UNTRUSTED if untrusted else Limits()
@@ -135,7 +139,7 @@ def _share(shard: str | None) -> Share:
     if shard is None:
         return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     number, slash, of = shard.partition("/")
-    if not (slash and number.isdigit() and of.isdigit()):
+    if not (slash and number.isdecimal() and of.isdecimal()):
         raise UsageError("--shard", f"is '{shard}'", "write K/N, such as 0/4")
     return Share(int(number), int(of))
 

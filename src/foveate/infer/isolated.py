@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import queue
 import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -32,13 +34,18 @@ from foveate.infer.read import Chunks, ClipReader, Reader, VideoFacts, Window, n
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
 from foveate.video import Limits
+from foveate.video.base import CHUNK
 from foveate.video.source import read_all
 
 T = TypeVar("T")
 UNTRUSTED = Limits(max_pixels=4096 * 2304, max_frames=2_000_000, max_bytes=1 << 30)
 SECONDS = 60.0  # for one video, of processor time, and of waiting for it
 MEMORY = 1 << 30  # bytes that reading one video may take
-MOST_SENT = 1 << 32  # bytes of one message
+MOST_SENT = 1 << 32  # bytes of the pixels of one message
+MOST_SAID = 1 << 27  # bytes of one message in JSON, which names every frame of a window
+MOST_SHOWN = 2000  # characters of a cause
+START_S = 120.0  # for a child to start
+ENDING_S = 10.0  # for a child to end that has closed its connection
 CHECK = "check it with `foveate data check`, or take it off the list"
 
 
@@ -73,7 +80,7 @@ class IsolatedReader:
         self.reader = reader
         self.ahead = children  # more would wait for a child that one of them holds
         self._children = [_Child(reader, seconds, memory) for _ in range(children)]
-        self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._free = _Free()
         for child in self._children:
             child.wait_until_ready()
             self._free.put(child)
@@ -86,11 +93,13 @@ class IsolatedReader:
         name = name_of(source)
         if hasattr(source, "read"):  # which only this process can
             source = read_all(source, name, self.reader.limits)
-        return IsolatedVideo(name, self._free, (source, fps), watch or Stopwatch("decode", "transform"))
+        watch = watch or Stopwatch("decode", "transform")
+        return IsolatedVideo(name, self._free, (source, fps), watch, self.reader)
 
     def close(self) -> None:
         for child in self._children:
-            child.stop()
+            child.end()
+        self._free.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,11 +111,12 @@ class IsolatedReader:
 class IsolatedVideo:
     """A video that a child reads: an `OpenedVideo` in another process."""
 
-    def __init__(self, name: str, free: queue.SimpleQueue[_Child], asked: Any, watch: Stopwatch) -> None:
+    def __init__(self, name: str, free: _Free, asked: Any, watch: Stopwatch, reader: ClipReader) -> None:
         self.name = name
         self.watch = watch
         self._free = free
         self._asked = asked
+        self._reader = reader
         self._facts: VideoFacts | None = None
         self._windows: list[Window] = []
         self._child: _Child | None = free.get()
@@ -144,6 +154,8 @@ class IsolatedVideo:
         for frames in self._frames:
             with suppress(_Death):  # amid chunks; the next step meets it again
                 results.append(run(frames))
+        if not 1 <= len(self._windows) <= len(results):
+            raise self._nonsense("other windows than it sent")
         return list(zip(self._windows, results[len(results) - len(self._windows) :], strict=True))
 
     def _received(self) -> Iterator[Tensor | _SentChunks]:
@@ -163,27 +175,47 @@ class IsolatedVideo:
         assert child is not None
         child.ask(self._asked)
         while (message := self._receive(child))["kind"] != "end":
-            if message["kind"] == "chunks":
+            if message["kind"] == "chunks" and self._reader.in_chunks:
                 yield _SentChunks(self, child)
                 child.tell(NEXT)
             else:
                 yield self._pixels(child, message)
-        self._windows = [_window(**window) for window in message["windows"]]
-        self._facts = _facts(**message["facts"])
-        for part, spent in message["timing"].items():
-            self.watch.milliseconds[part] = self.watch.milliseconds.get(part, 0.0) + spent
+        with self._understood():
+            self._windows = [_window(window) for window in message["windows"]]
+            self._facts = _facts(self.name, message["facts"])
+            spent = {part: _number(message["timing"].get(part, 0.0)) for part in self.watch.milliseconds}
+        for part, milliseconds in spent.items():
+            self.watch.milliseconds[part] += milliseconds
 
     def _receive(self, child: _Child) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(child.receive())
-        if message["kind"] == "error":
-            self._facts = _facts(self.name, 0.0, 0.0, 0, 0, (), 0)  # the child has finished with it
-            error = UsageError if message["usage"] else DataError
-            raise error(message["subject"], message["cause"], message["hint"])
-        return message
+        with self._understood():
+            message: dict[str, Any] = json.loads(child.receive(MOST_SAID))
+            if message["kind"] != "error":
+                return message
+            said = [str(message[part])[:MOST_SHOWN] for part in ("subject", "cause", "hint")]
+            kind = UsageError if message["usage"] else DataError
+        self._facts = VideoFacts(self.name, 0.0, 0.0, 0, 0, (), 0)  # the child has finished with it
+        raise kind(*said)
 
-    def _pixels(self, child: _Child, message: dict[str, Any]) -> Tensor:
-        pixels = np.frombuffer(bytearray(child.receive()), np.uint8)
-        return torch.from_numpy(pixels.reshape(message["shape"]))
+    def _pixels(self, child: _Child, message: dict[str, Any], chunk: bool = False) -> Tensor:
+        with self._understood():
+            shape = [int(size) for size in message["shape"]]
+            if not _plausible(shape, self._reader, chunk):
+                raise ValueError("of other clips")
+            pixels = np.frombuffer(bytearray(child.receive(min(math.prod(shape), MOST_SENT))), np.uint8)
+            return torch.from_numpy(pixels.reshape(shape))
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """A message that cannot be one of `_serve` raises DataError: the child may have been taken over."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise self._nonsense("what is no answer") from error
+
+    def _nonsense(self, sent: str) -> DataError:
+        self._facts = None  # so that the child is not used again
+        return DataError(self.name, f"reading it came to no end: its process sent {sent}", CHECK)
 
     def _blamed(self, death: _Death) -> DataError:
         return DataError(self.name, f"reading it came to no end: {death}", CHECK)
@@ -198,8 +230,48 @@ class _SentChunks:
 
     def __iter__(self) -> Iterator[Tensor]:
         self.child.tell(AGAIN)
+        frames = 0
         while (message := self.video._receive(self.child))["kind"] != "stop":
-            yield self.video._pixels(self.child, message)
+            chunk = self.video._pixels(self.child, message, chunk=True)
+            frames += len(chunk)
+            if frames > self.video._reader.spec.frames:
+                raise self.video._nonsense("more frames than there can be")
+            yield chunk
+
+
+class _Free:
+    """Children without a video, handed over in the order of asking.
+
+    In any other, the video whose answer is waited for could wait for a child behind later ones, which keep
+    theirs until it is answered.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: deque[_Child] = deque()
+        self._waiting: deque[Future[_Child]] = deque()
+
+    def get(self) -> _Child:
+        with self._lock:
+            turn = Future[_Child]()
+            self._waiting.append(turn)
+            self._hand_over()
+        return turn.result()
+
+    def put(self, child: _Child) -> None:
+        with self._lock:
+            self._children.append(child)
+            self._hand_over()
+
+    def close(self) -> None:
+        """Nobody waits for a child any more: UsageError there."""
+        with self._lock:
+            while self._waiting:
+                self._waiting.popleft().set_exception(UsageError("reader", "is closed", "open another"))
+
+    def _hand_over(self) -> None:
+        while self._children and self._waiting:
+            self._waiting.popleft().set_result(self._children.popleft())
 
 
 class _Death(Exception):
@@ -220,6 +292,7 @@ class _Child:
         self.reader = reader
         self.seconds = seconds
         self.memory = memory
+        self.ended = False
         self._start()
 
     def _start(self) -> None:
@@ -233,40 +306,65 @@ class _Child:
     def wait_until_ready(self) -> None:
         """Wait for the first sign of life, so that a failure to start is not blamed on a file."""
         try:
-            self.connection.recv_bytes(MOST_SENT)
+            with self._killed_after(START_S):
+                self.connection.recv_bytes(MOST_SAID)
         except (EOFError, OSError):
-            self.process.join()
-            cause = f"a process for reading cannot start: {ending(self.process.exitcode or 0)}"
+            cause = f"a process for reading cannot start: {ending(self._exit_code())}"
             raise UsageError("workers", cause, GUARD) from None
 
     def ask(self, asked: Any) -> None:
+        if self.ended:
+            raise UsageError("reader", "is closed", "open another")
         if not self.process.is_alive():
             self._start()
             self.wait_until_ready()
-        self.waited = 0.0
-        with suppress(OSError):  # a death shows when an answer is waited for
-            self.connection.send(asked)
+        since = time.monotonic()
+        with suppress(OSError), self._killed_after(self.seconds):
+            self.connection.send(asked)  # a death shows when an answer is waited for
+        self.waited = time.monotonic() - since
 
     def tell(self, word: bytes) -> None:
         with suppress(OSError):
             self.connection.send_bytes(word)
 
-    def receive(self) -> bytes:
-        """The next message. _Death if none will come, or the time for this video is over."""
-        since = time.monotonic()
+    def receive(self, most: int) -> bytes:
+        """The next message, of up to `most` bytes. _Death if none will come, or the time for this video is
+        over."""
+        since, left = time.monotonic(), self.seconds - self.waited
         try:
-            if not self.connection.poll(max(0.0, self.seconds - self.waited)):
-                self.stop()
-                raise _Death(f"not read within {self.seconds:g} s", from_outside=False)
-            return self.connection.recv_bytes(MOST_SENT)
+            with self._killed_after(left):
+                return self.connection.recv_bytes(most)
         except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode or 0
-            if code == -getattr(signal, "SIGXCPU", math.inf):
+            late = time.monotonic() - since >= left
+            code = self._exit_code()
+            if late or code == -getattr(signal, "SIGXCPU", math.inf):
                 raise _Death(f"not read within {self.seconds:g} s", from_outside=False) from None
             raise _Death(ending(code), code in (0, -signal.SIGTERM, -getattr(signal, "SIGKILL", 9))) from None
         finally:
             self.waited += time.monotonic() - since
+
+    @contextmanager
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill the process if the block takes longer: one that is stopped amid a message never ends it."""
+        timer = threading.Timer(min(max(0.0, seconds), threading.TIMEOUT_MAX), self.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _exit_code(self) -> int:
+        """How the process ended, which has closed the connection and is given a moment to end by itself."""
+        self.process.join(ENDING_S)
+        self.process.kill()
+        self.process.join()
+        return self.process.exitcode or 0
+
+    def end(self) -> None:
+        """Stop it, and start none in its place."""
+        self.ended = True
+        self.stop()
 
     def stop(self) -> None:
         self.process.kill()
@@ -364,14 +462,44 @@ def _limit_seconds(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
-def _window(clips: list[list[int]], times: list[float], **rest: Any) -> Window:
-    return Window(clips=tuple(map(tuple, clips)), times=tuple(times), **rest)
+def _plausible(shape: list[int], reader: ClipReader, chunk: bool) -> bool:
+    """Whether `reader` can have cut clips of this shape: (clips x crops, T, S, S, 3), or (k, S, S, 3)."""
+    spec = reader.spec
+    views, most = reader.clips * reader.crops, spec.frames
+    if chunk:
+        return 1 <= shape[0] <= CHUNK and shape[1:] == [spec.size, spec.size, 3]
+    kept = len(reader.needed(most)) if reader.needed else most
+    frames = range(1, most + 1) if spec.sampling == "all" else (kept,)
+    return shape[0] == views and shape[1] in frames and shape[2:] == [spec.size, spec.size, 3]
 
 
-def _facts(name: str, *values: Any, **named: Any) -> VideoFacts:
-    if "damage" in named:
-        named["damage"] = tuple(named["damage"])
-    return VideoFacts(name, *values, **named)
+def _window(sent: dict[str, Any]) -> Window:
+    clips = tuple(tuple(map(_whole, clip)) for clip in sent["clips"])
+    first, end, crops = (_whole(sent[name]) for name in ("first", "end", "crops"))
+    start_s, end_s = _number(sent["start_s"]), _number(sent["end_s"])
+    times = tuple(map(_number, sent["times"]))
+    return Window(first, end, start_s, end_s, clips, times, crops, bool(sent["keyframes"]))
+
+
+def _facts(name: str, sent: dict[str, Any]) -> VideoFacts:
+    duration_s, fps = _number(sent["duration_s"]), _number(sent["fps"])
+    width, height, decoded = (_whole(sent[name]) for name in ("width", "height", "frames_decoded"))
+    damage = tuple(str(line)[:MOST_SHOWN] for line in sent["damage"])
+    return VideoFacts(name, duration_s, fps, width, height, damage, decoded)
+
+
+def _number(sent: Any) -> float:
+    """A finite number that was sent; ValueError or TypeError for anything else."""
+    if not math.isfinite(number := float(sent)):
+        raise ValueError(number)
+    return number
+
+
+def _whole(sent: Any) -> int:
+    """A whole number of 63 bits that was sent; ValueError or TypeError for anything else."""
+    if not 0 <= (number := int(sent)) < 1 << 63:
+        raise ValueError(number)
+    return number
 
 
 def _raising(error: Exception) -> Iterator[Any]:
