@@ -18,7 +18,7 @@ import pytest
 from foveate.clip import ClipSpec
 from foveate.data.pool import ending
 from foveate.errors import DataError, UsageError
-from foveate.infer import isolated
+from foveate.infer import child as children
 from foveate.infer.ahead import ahead
 from foveate.infer.isolated import IsolatedReader
 from foveate.infer.read import ClipReader
@@ -72,8 +72,8 @@ def lie(connection: Connection, reader: ClipReader, seconds: float, memory: int)
 
 @pytest.fixture
 def liar(monkeypatch: pytest.MonkeyPatch) -> Callable[..., IsolatedReader]:
-    monkeypatch.setattr(isolated, "_serve", lie)
-    monkeypatch.setattr(isolated, "ENDING_S", 0.5)
+    monkeypatch.setattr(children, "serve", lie)
+    monkeypatch.setattr(children, "ENDING_S", 0.5)
     return lambda seconds=20.0: IsolatedReader(ClipReader(SPEC), 1, seconds)
 
 
@@ -111,7 +111,7 @@ def test_a_stopped_child_that_is_sent_a_large_video() -> None:
 
 def test_the_video_that_was_asked_for_first_has_the_first_free_child(clips: dict[str, Path]) -> None:
     """Of many that wait; else reading ahead could stand still."""
-    free = isolated._Free()
+    free = children.Free()
     order: list[int] = []
 
     def take(number: int) -> None:

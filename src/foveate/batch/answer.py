@@ -101,7 +101,8 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
 
     engine: without one, a longer video is left for later.
     """
-    found, held = ReadSoFar(place, name), list[Tensor | None]()
+    found = ReadSoFar(place, name)
+    windows: list[Any] = []  # the clips of the first and of the last one, as far as they have come
 
     def run(frames: Any) -> ModelOutput:
         if engine is None:
@@ -109,9 +110,8 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
         return engine.run(frames)
 
     def hold_first(frames: Any) -> Any:
-        only = not held and isinstance(frames, Tensor)
-        held.append(frames if only else None)
-        return None if only else run(frames)
+        windows[1:] = [frames]
+        return None if len(windows) == 1 and isinstance(frames, Tensor) else run(frames)
 
     try:
         with video_of() as video:
@@ -122,10 +122,10 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
     except (FoveateError, OSError) as error:  # a missing package, too, is a cause of one row
         found.error = error
         return found
-    if len(held) == 1 and held[0] is not None:
-        found.frames, found.answers = held[0], pairs
+    if len(pairs) == 1 and isinstance(windows[-1], Tensor):  # however often it had to be read
+        found.frames, found.answers = windows[-1], pairs
     else:
-        found.answers = [(window, run(held[0]) if output is None else output) for window, output in pairs]
+        found.answers = [(window, run(windows[0]) if output is None else output) for window, output in pairs]
     return found
 
 
