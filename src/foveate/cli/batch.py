@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,8 @@ def batch(
     parts = job.missing(share, retry)
     kept = write != "features" and top
     answering = Answering(runner, reader, group, kept or 0, write != "predictions")
-    with job.working(share), _progress(sum(len(job.places(part)) for part in parts)) as report:
+    report = _reporter()
+    with job.working(share):
         if ray is not None:
             from foveate.batch.on_ray import work_on_ray
 
@@ -165,21 +166,19 @@ def _digest(model: VideoModel) -> str:
     return digest({name: facts[name] for name in ("model", "weights")})
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
-    """Gives report(done, total), which says rate and time left: at once, then every half minute."""
-    begun, said = time.monotonic(), [0.0]
+def _reporter() -> Callable[[int, int], None]:
+    """report(done, total) says rate and time left: at once, every half minute, and at the end."""
+    begun, said = time.monotonic(), [-math.inf]
 
     def report(done: int, total: int) -> None:
         now = time.monotonic()
-        if now - said[0] < SAY_EVERY_S and done < total:
-            return
-        said[0] = now
-        rate = done / max(now - begun, 1e-9)
-        left = f", {_duration((total - done) / rate)} left" if done < total else ""
-        say(f"{done} of {total} videos, {rate:.1f} a second{left}")
+        if now - said[0] >= SAY_EVERY_S or done == total:
+            said[0] = now
+            rate = done / max(now - begun, 1e-9)
+            left = f", {_duration((total - done) / rate)} left" if done < total else ""
+            say(f"{done} of {total} videos, {rate:.1f} a second{left}")
 
-    yield report
+    return report
 
 
 def _duration(seconds: float) -> str:
