@@ -127,7 +127,8 @@ def test_shares_together_give_the_same_rows(folder: Path, done: Path, tmp_path: 
 def test_ranks_of_torchrun_give_the_same_rows(folder: Path, done: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = command(folder, "--out", tmp_path / "out", "--window", 2)[1:]
-    subprocess.run([*launch, *words], capture_output=True, check=False, timeout=200)
+    found = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, timeout=200)
+    assert found.returncode == 0, found.stderr  # though videos are refused: it would end the other rank
     assert rows_in(tmp_path / "out") == rows_in(done)
 
 

@@ -55,7 +55,8 @@ def batch(
     """Answer any number of videos into a folder, one row a video; a stopped run goes on where it was.
 
     A video that cannot be used has a row with its cause; the exit code is then 3. Another model, list or
-    setting in the same folder is refused. Under torchrun each rank takes a share of its own.
+    setting in the same folder is refused. Under torchrun each rank takes a share of its own, and
+    leaves with 0 then, as torchrun would end the others.
 
     Args:
         videos: Lists, folders, video files, URLs, or patterns such as 'clips/*.mp4' or 's3://bucket/*.mp4'.
@@ -200,4 +201,5 @@ def _say_summary(out: Path, counts: dict[str, int], json: bool) -> int:
         print_line(f"{out}: {counts['videos']} videos: {named}")
         if counts["refused"] or counts["partial"]:
             print_line(f"causes in {out / 'failures.jsonl'}")
-    return DataError.exit_code if counts["refused"] else 0
+    ranks = "RANK" in os.environ  # torchrun ends all others when one leaves with another code
+    return DataError.exit_code if counts["refused"] and not ranks else 0
