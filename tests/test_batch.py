@@ -187,7 +187,7 @@ def test_a_reader_that_dies_or_hangs_costs_one_row_at_most(
         assert process.poll() is None
     for child in children_of(process)[:1]:
         child.send_signal(sent)
-    assert process.wait(120) == 3
+    assert process.wait(300) == 3
     rows = [json.loads(line) for line in rows_in(out).splitlines()]
     before = [json.loads(line) for line in rows_in(done).splitlines()]
     changed = [row for row, other in zip(rows, before, strict=True) if row != other]

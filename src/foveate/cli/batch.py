@@ -85,6 +85,8 @@ def batch(
         ray: Run on Ray: local starts it on this machine, auto or an address joins a cluster.
         json: Print one JSON object.
     """
+    import torch
+
     from foveate.batch.answer import Answering
     from foveate.batch.job import Job
     from foveate.batch.rows import check_format
@@ -113,10 +115,14 @@ def batch(
     group = max(1, batch // (clips * crops))
     job = Job(out, entries, format, -(-part_rows // group) * group)
     with job.settling():
-        runner = _engine(engine, net, job.recorded().get("engine"), len(entries), template)
+        recorded = job.recorded()
+        if isinstance(threads := recorded.get("threads"), int) and threads > 0:
+            torch.set_num_threads(threads)  # eager adds up in another order with another number
+        runner = _engine(engine, net, recorded.get("engine"), len(entries), template)
         facts: dict[str, Any] = {"model": net.name, "weights": _digest(net), "engine": runner.kind}
         facts |= {"write": write, "top": top, "clips": clips, "crops": crops, "window": window}
         facts |= {"input": f"{net.spec.resize} -> {net.spec.size}", "keyframes": keyframes, "group": group}
+        facts |= {"threads": torch.get_num_threads()}
         job.settle(facts | {"untrusted": untrusted})
     parts = job.missing(share, retry)
     kept = write != "features" and top
