@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from benchmarks.record import Table, write
 
 from foveate.batch.job import Job, Share
@@ -27,6 +29,15 @@ from foveate.errors import OutputError, UsageError
 from foveate.infer.output import Prediction
 
 PARTS = ("--part-rows", "4", "--batch", "2", "--format", "jsonl", "--engine", "eager")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_of_a_process() -> Iterator[None]:
+    """As many here as in the processes that tests start: eager adds up in another order with others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
