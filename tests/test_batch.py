@@ -149,6 +149,8 @@ def test_ray_gives_the_same_rows(folder: Path, done: Path, tmp_path: Path) -> No
     found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert found.returncode == 3, found.stderr
     assert rows_in(tmp_path / "out") == rows_in(done)
+    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 3, again.stderr  # nothing is missing, and no cluster is started
 
 
 def test_what_is_there_is_left_alone(folder: Path, done: Path, tmp_path: Path) -> None:

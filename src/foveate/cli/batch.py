@@ -79,7 +79,7 @@ def batch(
         batch: Clips that the model takes at once.
         workers: Processes that decode; one for each processor if not given.
         timeout: Seconds that reading one video may take, of waiting and of processor time.
-        untrusted: Videos from strangers: tighter limits on their pixels, frames and memory.
+        untrusted: Videos from strangers: tighter limits on their pixels and frames.
         retry: Make parts again that have a refused video.
         shard: K/N: this process takes part K, K+N, K+2N and so on; K counts from 0. For job arrays.
         ray: Run on Ray: local starts it on this machine, auto or an address joins a cluster.
@@ -129,7 +129,7 @@ def batch(
     answering = Answering(runner, reader, group, kept or 0, write != "predictions")
     report = _reporter()
     with job.working(share):
-        if ray is not None:
+        if parts and ray is not None:
             from foveate.batch.on_ray import work_on_ray
 
             work_on_ray(job, answering, parts, ray, timeout, report)
