@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -142,6 +143,32 @@ def test_a_closed_reader_starts_no_child(clips: dict[str, Path]) -> None:
     with pytest.raises((UsageError, DataError), match="closed"):
         shapes(reader, clips["bikes.mp4"])
     assert not reader._children[0].process.is_alive()
+
+
+def test_where_no_process_can_start_no_video_is_blamed(clips: dict[str, Path]) -> None:
+    resource = pytest.importorskip("resource")
+    with IsolatedReader(ClipReader(SPEC), 1) as reader:
+        reader._children[0].stop()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(UsageError, match="cannot start: too many open files"):
+                shapes(reader, clips["bikes.mp4"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert shapes(reader, clips["bikes.mp4"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the parent of a process in /proc")
+def test_the_death_of_what_starts_children_costs_no_video(clips: dict[str, Path]) -> None:
+    with IsolatedReader(ClipReader(SPEC), 1) as reader:
+        pid = reader._children[0].process.pid
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        parent = int(stat.rpartition(")")[2].split()[1])
+        assert parent != os.getpid()
+        os.kill(parent, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        assert shapes(reader, clips["bikes.mp4"]) == shapes(reader, clips["bikes.mp4"])
 
 
 def test_a_signal_without_a_name() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from foveate.batch.rows import Row, row_of
 from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
-from foveate.errors import FoveateError
+from foveate.errors import DataError
 from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine, finite, memory_for
 from foveate.infer.output import Prediction
@@ -71,7 +71,7 @@ class Answering:
             answers = [(window, finite(output, video.name)) for window, output in video.answers]
             facts = replace(video.facts, name=video.name)
             prediction = describe(model, facts, answers, self.top, {})
-        except (FoveateError, OSError) as error:
+        except (DataError, OSError) as error:
             refused = Prediction(video.name, model.name, status="refused", cause=cause_of(error))
             return row_of(video.place, refused)
         return row_of(video.place, prediction, _mean_features(answers) if self.features else None)
@@ -119,7 +119,7 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
             found.facts = video.facts()
     except _Later:
         return found
-    except (FoveateError, OSError) as error:  # a missing package, too, is a cause of one row
+    except (DataError, OSError) as error:
         found.error = error
         return found
     if len(pairs) == 1 and isinstance(windows[-1], Tensor):  # however often it had to be read

@@ -28,6 +28,8 @@ from foveate.infer.read import Chunks, ClipReader, name_of
 MOST_SAID = 1 << 27  # bytes of one message in JSON, which names every frame of a window
 START_S = 120.0  # for a child to start
 ENDING_S = 10.0  # for a child to end that has closed its connection
+# 255: the process that starts children has died, and how this one ended is not known
+FROM_OUTSIDE = (0, 255, -signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
 CHECK = "check it with `foveate data check`, or take it off the list"
 AGAIN, NEXT = b"again", b"next"  # what the parent says to a child that offers chunks
 
@@ -51,10 +53,14 @@ class Child:
         self._start()
 
     def _start(self) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
-        arguments = theirs, self.reader, self.seconds, self.memory
-        self.process = context().Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
+        try:
+            self.connection, theirs = multiprocessing.Pipe()
+            arguments = theirs, self.reader, self.seconds, self.memory
+            self.process = context().Process(target=serve, args=arguments, daemon=True)
+            self.process.start()
+        except OSError as error:  # of the machine, such as too many open files: no video is to blame
+            cause = f"a process for reading cannot start: {(error.strerror or str(error)).lower()}"
+            raise UsageError("workers", cause, "use fewer --workers") from error
         theirs.close()
         self.waited = 0.0
 
@@ -94,7 +100,7 @@ class Child:
             code = self._exit_code()
             if late or code == -getattr(signal, "SIGXCPU", math.inf):
                 raise Death(f"not read within {self.seconds:g} s", from_outside=False) from None
-            raise Death(ending(code), code in (0, -signal.SIGTERM, -getattr(signal, "SIGKILL", 9))) from None
+            raise Death(ending(code), code in FROM_OUTSIDE) from None
         finally:
             self.waited += time.monotonic() - since
 
@@ -195,15 +201,14 @@ def _read(connection: Connection, reader: ClipReader, source: Any, fps: float | 
             windows, facts = [asdict(window) for window, _ in pairs], asdict(video.facts())
             message = {"kind": "end", "windows": windows, "facts": facts, "timing": video.watch.milliseconds}
     except FoveateError as error:
-        usage = isinstance(error, UsageError)
-        message = {"subject": error.subject, "cause": error.cause, "hint": error.hint, "usage": usage}
+        message = {"subject": error.subject, "cause": error.cause, "hint": error.hint}
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:
         enough = not (isinstance(error, MemoryError) or "allocate memory" in str(error))
         cause = f"reading it fails: {type(error).__name__}: {error}"
         cause = cause if enough else f"reading it takes more than {memory >> 20} MB"
-        message = {"subject": name_of(source), "cause": cause, "hint": CHECK, "usage": False}
+        message = {"subject": name_of(source), "cause": cause, "hint": CHECK}
     connection.send_bytes(json.dumps({"kind": "error", **message}).encode())
     return enough
 

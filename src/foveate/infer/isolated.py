@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from foveate.data.pool import check_guard
-from foveate.errors import DataError, FoveateError, UsageError
+from foveate.errors import DataError, FoveateError
 from foveate.infer.child import AGAIN, CHECK, MOST_SAID, NEXT, Child, Death, Free, context
 from foveate.infer.read import ClipReader, Reader, VideoFacts, Window, name_of
 from foveate.infer.sent import MOST_SHOWN, facts_sent, number_sent, plausible, window_sent
@@ -74,7 +74,7 @@ class IsolatedReader:
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> IsolatedVideo:
         """Have a child open a video, as soon as one is free; arguments as for `ClipReader.open`.
 
-        What is wrong with it shows when it is read.
+        What is wrong with it, a package missing for its address too, is a DataError when it is read.
         """
         name = name_of(source)
         if hasattr(source, "read"):  # which only this process can
@@ -179,9 +179,8 @@ class IsolatedVideo:
             if message["kind"] != "error":
                 return message
             said = [str(message[part])[:MOST_SHOWN] for part in ("subject", "cause", "hint")]
-            kind = UsageError if message["usage"] else DataError
         self._facts = VideoFacts(self.name, 0.0, 0.0, 0, 0, (), 0)  # the child has finished with it
-        raise kind(*said)
+        raise DataError(*said)
 
     def _pixels(self, child: Child, message: dict[str, Any], chunk: bool = False) -> Tensor:
         with self._understood():
