@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.clips import Split, in_order
 from foveate.layers.normalise import to_clip
-from foveate.models.adafocus.parts import Glance
+from foveate.models.adafocus.seen import Glance
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.train.recipes.focus_objectives import FeatureBatch
 

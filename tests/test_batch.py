@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
 from benchmarks.record import Table, write
 
 from foveate.batch.job import Job, Share
-from foveate.batch.rows import COLUMNS, read_rows
+from foveate.batch.rows import COLUMNS, read_rows, row_of, write_rows
 from foveate.cli import main
 from foveate.data.lists import VideoEntry
 from foveate.errors import OutputError, UsageError
+from foveate.infer.output import Prediction
 
 PARTS = ("--part-rows", "4", "--batch", "2", "--format", "jsonl", "--engine", "eager")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_of_a_process() -> Iterator[None]:
+    """As many here as in the processes that tests start: eager adds up in another order with others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +138,8 @@ def test_shares_together_give_the_same_rows(folder: Path, done: Path, tmp_path: 
 def test_ranks_of_torchrun_give_the_same_rows(folder: Path, done: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = command(folder, "--out", tmp_path / "out", "--window", 2)[1:]
-    subprocess.run([*launch, *words], capture_output=True, check=False, timeout=200)
+    found = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, timeout=200)
+    assert found.returncode == 0, found.stderr  # though videos are refused: it would end the other rank
     assert rows_in(tmp_path / "out") == rows_in(done)
 
 
@@ -134,6 +149,8 @@ def test_ray_gives_the_same_rows(folder: Path, done: Path, tmp_path: Path) -> No
     found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert found.returncode == 3, found.stderr
     assert rows_in(tmp_path / "out") == rows_in(done)
+    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 3, again.stderr  # nothing is missing, and no cluster is started
 
 
 def test_what_is_there_is_left_alone(folder: Path, done: Path, tmp_path: Path) -> None:
@@ -183,7 +200,7 @@ def test_a_reader_that_dies_or_hangs_costs_one_row_at_most(
         assert process.poll() is None
     for child in children_of(process)[:1]:
         child.send_signal(sent)
-    assert process.wait(120) == 3
+    assert process.wait(300) == 3
     rows = [json.loads(line) for line in rows_in(out).splitlines()]
     before = [json.loads(line) for line in rows_in(done).splitlines()]
     changed = [row for row, other in zip(rows, before, strict=True) if row != other]
@@ -227,8 +244,49 @@ def test_two_processes_do_not_take_one_share(tmp_path: Path) -> None:
         pass
 
 
+def test_a_part_without_all_its_rows_is_named(tmp_path: Path) -> None:
+    job = Job(tmp_path / "out", [VideoEntry("a.mp4"), VideoEntry("b.mp4")], "jsonl")
+    with job.settling():
+        job.settle({})
+    row = {"index": 0, "video": "a.mp4", "status": "ok", "cause": None}
+    for text in ("", json.dumps(row) + "\n"):
+        job.path(0).write_text(text)
+        with pytest.raises(OutputError, match="not those of 2 videos"):
+            job.summary()
+
+
+def test_processes_that_end_together_write_one_summary(tmp_path: Path) -> None:
+    job = Job(tmp_path / "out", [VideoEntry("a.mp4")], "jsonl")
+    with job.settling():
+        job.settle({})
+    with ThreadPoolExecutor(4) as pool:
+        for counts in pool.map(lambda _: job.summary(), range(100)):
+            assert counts["missing"] == 1
+
+
+def test_a_cause_with_a_name_that_is_not_utf8_is_a_row(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    name = os.fsdecode(b"/tmp/\xff.mp4")
+    write_rows(
+        [row_of(0, Prediction(name, "m", status="refused", cause=f"no {name}"))], tmp_path / "r.parquet"
+    )
+    (row,) = read_rows(tmp_path / "r.parquet")
+    assert row["cause"] == "no /tmp/\\udcff.mp4"
+
+
+def test_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch("-", "--out", tmp_path / "out") == 2
+    assert "save the video to a file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_shares_count_from_zero(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
-    for shard, cause in (("2/2", "count from 0/2 to 1/2"), ("1", "write K/N"), ("a/b", "write K/N")):
+    for shard, cause in (
+        ("2/2", "count from 0/2 to 1/2"),
+        ("1", "write K/N"),
+        ("²/4", "write K/N"),
+        ("a/b", "write K/N"),
+    ):
         assert batch(folder, "--out", tmp_path / "out", "--shard", shard) == 2
         assert cause in capsys.readouterr().err
 

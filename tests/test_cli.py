@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from foveate.cli import VERBS, main
-from foveate.cli.options import EngineChoice
+from foveate.cli.options import EngineChoice, ViewChoice
 from foveate.data.synthetic import make_move4mnist
 from foveate.data.synthetic.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
@@ -40,6 +40,9 @@ TINY = [
     *("--model", "tsm_r10_8", "--batch", "4", "--workers", "0"),
     *("--settings", "width=0.125", "size=32", "resize=32", "frames=2"),
 ]
+
+
+GROUPS = ("EngineOptions", "ViewOptions")  # options that several verbs have
 
 
 class Said(NamedTuple):
@@ -152,11 +155,11 @@ class TestHelp:
             r"^ {4}(\w+): \S", inspect.cleandoc(function.__doc__).replace("\n", "\n"), re.MULTILINE
         )
         parameters = inspect.signature(function).parameters.values()
-        assert explained == [each.name for each in parameters if each.annotation != "EngineOptions"]
+        assert explained == [each.name for each in parameters if each.annotation not in GROUPS]
 
-    def test_every_option_of_an_engine_is_explained(self, call: Call) -> None:
+    def test_every_option_of_several_verbs_is_explained(self, call: Call) -> None:
         said = call("predict", "--help").out
-        for field in fields(EngineChoice):
+        for field in (*fields(EngineChoice), *fields(ViewChoice)):
             assert re.search(rf"--{field.name} .*\n?.*[a-z]{{2,}} [a-z]+", said), field.name
 
     def test_every_option_of_training_is_explained(self, call: Call) -> None:

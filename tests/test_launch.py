@@ -143,7 +143,7 @@ def test_twenty_killed_ranks_change_no_bit(lists: dict[str, Path], whole: Path, 
     assert (len(gaps), same) == (20, runs)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.stress)])
 def test_a_stop_reaches_all_processes(lists: dict[str, Path], tmp_path: Path, signum: int) -> None:
     out = tmp_path / "run"
     program = start(lists, out, "--epochs", 10000, "--nproc", PROCESSES)
@@ -175,6 +175,7 @@ def test_a_batch_that_does_not_divide_is_refused_at_once(lists: dict[str, Path],
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.stress
 def test_launches_without_progress_come_to_an_end(lists: dict[str, Path], tmp_path: Path) -> None:
     """Each launch is killed before it has saved anything."""
     out = tmp_path / "run"

@@ -19,7 +19,7 @@ from torch import Tensor
 from foveate.batch.rows import Row, row_of
 from foveate.data.dataset import cause_of
 from foveate.data.lists import VideoEntry
-from foveate.errors import FoveateError
+from foveate.errors import DataError
 from foveate.infer.ahead import ahead
 from foveate.infer.engine import Engine, finite, memory_for
 from foveate.infer.output import Prediction
@@ -71,7 +71,7 @@ class Answering:
             answers = [(window, finite(output, video.name)) for window, output in video.answers]
             facts = replace(video.facts, name=video.name)
             prediction = describe(model, facts, answers, self.top, {})
-        except (FoveateError, OSError) as error:
+        except (DataError, OSError) as error:
             refused = Prediction(video.name, model.name, status="refused", cause=cause_of(error))
             return row_of(video.place, refused)
         return row_of(video.place, prediction, _mean_features(answers) if self.features else None)
@@ -101,7 +101,8 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
 
     engine: without one, a longer video is left for later.
     """
-    found, held = ReadSoFar(place, name), list[Tensor | None]()
+    found = ReadSoFar(place, name)
+    windows: list[Any] = []  # the clips of the first and of the last one, as far as they have come
 
     def run(frames: Any) -> ModelOutput:
         if engine is None:
@@ -109,9 +110,8 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
         return engine.run(frames)
 
     def hold_first(frames: Any) -> Any:
-        only = not held and isinstance(frames, Tensor)
-        held.append(frames if only else None)
-        return None if only else run(frames)
+        windows[1:] = [frames]
+        return None if len(windows) == 1 and isinstance(frames, Tensor) else run(frames)
 
     try:
         with video_of() as video:
@@ -119,13 +119,13 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
             found.facts = video.facts()
     except _Later:
         return found
-    except (FoveateError, OSError) as error:  # a missing package, too, is a cause of one row
+    except (DataError, OSError) as error:
         found.error = error
         return found
-    if len(held) == 1 and held[0] is not None:
-        found.frames, found.answers = held[0], pairs
+    if len(pairs) == 1 and isinstance(windows[-1], Tensor):  # however often it had to be read
+        found.frames, found.answers = windows[-1], pairs
     else:
-        found.answers = [(window, run(held[0]) if output is None else output) for window, output in pairs]
+        found.answers = [(window, run(windows[0]) if output is None else output) for window, output in pairs]
     return found
 
 

@@ -30,7 +30,7 @@ from foveate.io import atomic_write
 
 ANOTHER = "choose another --out, or give what the job began with"
 FACTS = "job.json"
-NOTED = ("videos", "list", "versions")  # facts that are compared in another way than by being equal
+NOTED = ("videos", "list")  # facts that are compared in another way than by being equal
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,21 @@ class Job:
 
     @contextmanager
     def settling(self) -> Iterator[None]:
-        """While one process reads or writes the facts, the others wait. OutputError if the folder cannot be
-        made or written."""
+        """While one process reads or writes the facts, the others wait.
+
+        OutputError if the folder cannot be made or written.
+        """
+        lock = FileLock(self.folder / ".job.lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".job.lock"):
-                yield
+            lock.acquire()
         except OSError as error:
             cause = f"cannot be written: {(error.strerror or str(error)).lower()}"
             raise OutputError(self.folder, cause, "choose another --out") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def settle(self, facts: Mapping[str, Any]) -> None:
         """Record the facts of a new job, or compare them with those that are there.
@@ -150,14 +156,22 @@ class Job:
     def summary(self) -> dict[str, int]:
         """Numbers of videos by status, of all that are listed and of those without a row yet.
 
-        Writes failures.jsonl and summary.json.
+        Writes failures.jsonl and summary.json, one process after the other. OutputError for a part that is
+        damaged.
         """
+        with self.settling():
+            return self._summary()
+
+    def _summary(self) -> dict[str, int]:
         counts, failures = Counter[str](), []
         for part in range(self.parts):
             if not self.path(part).exists():
                 counts["missing"] += len(self.places(part))
                 continue
             rows = read_rows(self.path(part), ("index", "video", "status", "cause"))
+            if [row["index"] for row in rows] != [*self.places(part)]:
+                cause = f"holds {len(rows)} rows, not those of {len(self.places(part))} videos"
+                raise OutputError(self.path(part), cause, "remove it, and it is made again")
             counts.update(row["status"] for row in rows)
             failures += [row for row in rows if row["status"] != "ok"]
         names = ("ok", "partial", "refused", "missing")

@@ -8,6 +8,7 @@ their blocks done again; a part is written once.
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -52,10 +53,11 @@ def work_on_ray(
     """
     ray = _joined(address)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # which tells of plans and paths
     on_gpu = answering.engine.kind.endswith("fp16") or next(answering.engine.model.parameters()).is_cuda
     threads = torch.get_num_threads()
     engines, readers = _actors(ray.cluster_resources(), threads, on_gpu)
-    shipped = ray.put(_Shipped.of(answering, timeout, "cuda" if on_gpu else "cpu", threads))
+    shipped = ray.put(_Shipped(answering, timeout, "cuda" if on_gpu else "cpu", threads))
     rows = ray.data.from_items(
         [{"part": part, "entries": pickle.dumps(_listed(job, part))} for part in parts],
         override_num_blocks=len(parts),
@@ -95,10 +97,9 @@ def _write_parts(
 class _Shipped:
     """What actors need of an `Answering`: the model as it is, and how to open its engine."""
 
-    def __init__(
-        self, answering: Answering, reader: ClipReader, timeout: float, device: str, threads: int
-    ) -> None:
-        engine = answering.engine
+    def __init__(self, answering: Answering, timeout: float, device: str, threads: int) -> None:
+        engine, reader = answering.engine, answering.reader
+        assert isinstance(reader, ClipReader)
         self.model = engine.model.cpu()
         self.name, self.precision = engine.kind.split(" ")
         self.settings = answering.group, answering.top, answering.features
@@ -106,11 +107,6 @@ class _Shipped:
         self.timeout = timeout
         self.device = device
         self.threads = threads
-
-    @classmethod
-    def of(cls, answering: Answering, timeout: float, device: str, threads: int) -> _Shipped:
-        assert isinstance(answering.reader, ClipReader)
-        return cls(answering, answering.reader, timeout, device, threads)
 
     def isolated(self) -> IsolatedReader:
         return IsolatedReader(self.reader, 1, self.timeout)

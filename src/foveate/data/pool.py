@@ -236,7 +236,10 @@ class _Worker(Generic[Item, Result]):
 
 def ending(exit_code: int) -> str:
     """How a process ended, in words. exit_code: below 0 the number of a signal."""
-    return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    known = {each.value: each.name for each in signal.Signals}  # most real-time signals have no name
+    return f"killed by {known.get(-exit_code, f'signal {-exit_code}')}"
 
 
 def check_guard(method: str | None = None) -> None:

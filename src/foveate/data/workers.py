@@ -115,7 +115,7 @@ class WatchedLoader(Generic[T]):
             try:
                 return next(batches, None)
             except (RuntimeError, EOFError, OSError) as error:  # of the loader: a worker's come as values
-                if not processes:
+                if not self.workers:
                     raise
                 cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
                 if cut_off:
@@ -131,8 +131,9 @@ class WatchedLoader(Generic[T]):
     def _death(self, processes: Sequence[BaseProcess]) -> _Loss | None:
         """What workers that have ended were reading; UsageError if one never came to read."""
         codes = {process.pid: process.exitcode for process in processes if process.exitcode is not None}
-        if not codes:
-            return None
+        if not codes:  # those that ended before anyone looked are not among the processes
+            early = len(processes) < self.workers
+            return _Loss("a worker process died as it started") if early else None
         indices = self._notes.indices_of(codes)
         code = next(iter(codes.values()))
         if not indices and code > 0 and STARTING in self._notes.indices:

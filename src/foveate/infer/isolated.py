@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import queue
-import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict
-from functools import partial
+from contextlib import contextmanager, suppress
 from itertools import chain
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.data.pool import GUARD, check_guard, ending
-from foveate.errors import DataError, FoveateError, UsageError
-from foveate.infer.read import Chunks, ClipReader, Reader, VideoFacts, Window, name_of
+from foveate.data.pool import check_guard
+from foveate.errors import DataError, FoveateError
+from foveate.infer.child import AGAIN, CHECK, MOST_SAID, NEXT, Child, Death, Free, context
+from foveate.infer.read import ClipReader, Reader, VideoFacts, Window, name_of
+from foveate.infer.sent import MOST_SHOWN, facts_sent, number_sent, plausible, window_sent
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
 from foveate.video import Limits
@@ -38,8 +32,7 @@ T = TypeVar("T")
 UNTRUSTED = Limits(max_pixels=4096 * 2304, max_frames=2_000_000, max_bytes=1 << 30)
 SECONDS = 60.0  # for one video, of processor time, and of waiting for it
 MEMORY = 1 << 30  # bytes that reading one video may take
-MOST_SENT = 1 << 32  # bytes of one message
-CHECK = "check it with `foveate data check`, or take it off the list"
+MOST_SENT = 1 << 32  # bytes of the pixels of one message
 
 
 def reader_for(
@@ -69,11 +62,11 @@ class IsolatedReader:
     def __init__(
         self, reader: ClipReader, children: int = 1, seconds: float = SECONDS, memory: int = MEMORY
     ) -> None:
-        check_guard(_context().get_start_method())
+        check_guard(context().get_start_method())
         self.reader = reader
         self.ahead = children  # more would wait for a child that one of them holds
-        self._children = [_Child(reader, seconds, memory) for _ in range(children)]
-        self._free: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._children = [Child(reader, seconds, memory) for _ in range(children)]
+        self._free = Free()
         for child in self._children:
             child.wait_until_ready()
             self._free.put(child)
@@ -81,16 +74,18 @@ class IsolatedReader:
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> IsolatedVideo:
         """Have a child open a video, as soon as one is free; arguments as for `ClipReader.open`.
 
-        What is wrong with it shows when it is read.
+        What is wrong with it, a package missing for its address too, is a DataError when it is read.
         """
         name = name_of(source)
         if hasattr(source, "read"):  # which only this process can
             source = read_all(source, name, self.reader.limits)
-        return IsolatedVideo(name, self._free, (source, fps), watch or Stopwatch("decode", "transform"))
+        watch = watch or Stopwatch("decode", "transform")
+        return IsolatedVideo(name, self._free, (source, fps), watch, self.reader)
 
     def close(self) -> None:
         for child in self._children:
-            child.stop()
+            child.end()
+        self._free.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,14 +97,15 @@ class IsolatedReader:
 class IsolatedVideo:
     """A video that a child reads: an `OpenedVideo` in another process."""
 
-    def __init__(self, name: str, free: queue.SimpleQueue[_Child], asked: Any, watch: Stopwatch) -> None:
+    def __init__(self, name: str, free: Free, asked: Any, watch: Stopwatch, reader: ClipReader) -> None:
         self.name = name
         self.watch = watch
         self._free = free
         self._asked = asked
+        self._reader = reader
         self._facts: VideoFacts | None = None
         self._windows: list[Window] = []
-        self._child: _Child | None = free.get()
+        self._child: Child | None = free.get()
         self._frames = self._received()
 
     def __enter__(self) -> Self:
@@ -142,20 +138,22 @@ class IsolatedVideo:
         """Apply `run` to the clips of each window, as `OpenedVideo.map` does."""
         results = []
         for frames in self._frames:
-            with suppress(_Death):  # amid chunks; the next step meets it again
+            with suppress(Death):  # amid chunks; the next step meets it again
                 results.append(run(frames))
+        if not 1 <= len(self._windows) <= len(results):
+            raise self._nonsense("other windows than it sent")
         return list(zip(self._windows, results[len(results) - len(self._windows) :], strict=True))
 
     def _received(self) -> Iterator[Tensor | _SentChunks]:
         """The clips of each window as they come; of all windows again if they had to be read again."""
         try:
             yield from self._asked_once()
-        except _Death as death:
+        except Death as death:
             if not death.from_outside:
                 raise self._blamed(death) from None
             try:
                 yield from self._asked_once()
-            except _Death as again:
+            except Death as again:
                 raise self._blamed(again) from None
 
     def _asked_once(self) -> Iterator[Tensor | _SentChunks]:
@@ -163,215 +161,67 @@ class IsolatedVideo:
         assert child is not None
         child.ask(self._asked)
         while (message := self._receive(child))["kind"] != "end":
-            if message["kind"] == "chunks":
+            if message["kind"] == "chunks" and self._reader.in_chunks:
                 yield _SentChunks(self, child)
                 child.tell(NEXT)
             else:
                 yield self._pixels(child, message)
-        self._windows = [_window(**window) for window in message["windows"]]
-        self._facts = _facts(**message["facts"])
-        for part, spent in message["timing"].items():
-            self.watch.milliseconds[part] = self.watch.milliseconds.get(part, 0.0) + spent
+        with self._understood():
+            self._windows = [window_sent(window) for window in message["windows"]]
+            self._facts = facts_sent(self.name, message["facts"])
+            spent = {part: number_sent(message["timing"].get(part, 0.0)) for part in self.watch.milliseconds}
+        for part, milliseconds in spent.items():
+            self.watch.milliseconds[part] += milliseconds
 
-    def _receive(self, child: _Child) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(child.receive())
-        if message["kind"] == "error":
-            self._facts = _facts(self.name, 0.0, 0.0, 0, 0, (), 0)  # the child has finished with it
-            error = UsageError if message["usage"] else DataError
-            raise error(message["subject"], message["cause"], message["hint"])
-        return message
+    def _receive(self, child: Child) -> dict[str, Any]:
+        with self._understood():
+            message: dict[str, Any] = json.loads(child.receive(MOST_SAID))
+            if message["kind"] != "error":
+                return message
+            said = [str(message[part])[:MOST_SHOWN] for part in ("subject", "cause", "hint")]
+        self._facts = VideoFacts(self.name, 0.0, 0.0, 0, 0, (), 0)  # the child has finished with it
+        raise DataError(*said)
 
-    def _pixels(self, child: _Child, message: dict[str, Any]) -> Tensor:
-        pixels = np.frombuffer(bytearray(child.receive()), np.uint8)
-        return torch.from_numpy(pixels.reshape(message["shape"]))
+    def _pixels(self, child: Child, message: dict[str, Any], chunk: bool = False) -> Tensor:
+        with self._understood():
+            shape = [int(size) for size in message["shape"]]
+            if not plausible(shape, self._reader, chunk):
+                raise ValueError("of other clips")
+            pixels = np.frombuffer(bytearray(child.receive(min(math.prod(shape), MOST_SENT))), np.uint8)
+            return torch.from_numpy(pixels.reshape(shape))
 
-    def _blamed(self, death: _Death) -> DataError:
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """A message that cannot be one of `_serve` raises DataError: the child may have been taken over."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise self._nonsense("what is no answer") from error
+
+    def _nonsense(self, sent: str) -> DataError:
+        self._facts = None  # so that the child is not used again
+        return DataError(self.name, f"reading it came to no end: its process sent {sent}", CHECK)
+
+    def _blamed(self, death: Death) -> DataError:
         return DataError(self.name, f"reading it came to no end: {death}", CHECK)
 
 
 class _SentChunks:
     """`Chunks` in another process: each iteration has them sent again."""
 
-    def __init__(self, video: IsolatedVideo, child: _Child) -> None:
+    def __init__(self, video: IsolatedVideo, child: Child) -> None:
         self.video = video
         self.child = child
 
     def __iter__(self) -> Iterator[Tensor]:
         self.child.tell(AGAIN)
+        frames = 0
         while (message := self.video._receive(self.child))["kind"] != "stop":
-            yield self.video._pixels(self.child, message)
-
-
-class _Death(Exception):
-    """A child that will send nothing more. from_outside: it need not be the fault of its video."""
-
-    def __init__(self, cause: str, from_outside: bool) -> None:
-        super().__init__(cause)
-        self.from_outside = from_outside
-
-
-AGAIN, NEXT = b"again", b"next"  # what the parent says to a child that offers chunks
-
-
-class _Child:
-    """A process that reads videos one by one; started again when it has died."""
-
-    def __init__(self, reader: ClipReader, seconds: float, memory: int) -> None:
-        self.reader = reader
-        self.seconds = seconds
-        self.memory = memory
-        self._start()
-
-    def _start(self) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
-        arguments = theirs, self.reader, self.seconds, self.memory
-        self.process = _context().Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
-        theirs.close()
-        self.waited = 0.0
-
-    def wait_until_ready(self) -> None:
-        """Wait for the first sign of life, so that a failure to start is not blamed on a file."""
-        try:
-            self.connection.recv_bytes(MOST_SENT)
-        except (EOFError, OSError):
-            self.process.join()
-            cause = f"a process for reading cannot start: {ending(self.process.exitcode or 0)}"
-            raise UsageError("workers", cause, GUARD) from None
-
-    def ask(self, asked: Any) -> None:
-        if not self.process.is_alive():
-            self._start()
-            self.wait_until_ready()
-        self.waited = 0.0
-        with suppress(OSError):  # a death shows when an answer is waited for
-            self.connection.send(asked)
-
-    def tell(self, word: bytes) -> None:
-        with suppress(OSError):
-            self.connection.send_bytes(word)
-
-    def receive(self) -> bytes:
-        """The next message. _Death if none will come, or the time for this video is over."""
-        since = time.monotonic()
-        try:
-            if not self.connection.poll(max(0.0, self.seconds - self.waited)):
-                self.stop()
-                raise _Death(f"not read within {self.seconds:g} s", from_outside=False)
-            return self.connection.recv_bytes(MOST_SENT)
-        except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode or 0
-            if code == -getattr(signal, "SIGXCPU", math.inf):
-                raise _Death(f"not read within {self.seconds:g} s", from_outside=False) from None
-            raise _Death(ending(code), code in (0, -signal.SIGTERM, -getattr(signal, "SIGKILL", 9))) from None
-        finally:
-            self.waited += time.monotonic() - since
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _context() -> Any:
-    """How children start: as copies of a process that has imported what they need, where there is such."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # no effect on one that runs
-    return context
-
-
-def _serve(connection: Connection, reader: ClipReader, seconds: float, memory: int) -> None:
-    """The main part of a child: videos until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
-    torch.set_num_threads(1)
-    _limit(memory)
-    connection.send_bytes(b"ready")
-    with suppress(EOFError, OSError):
-        while True:
-            source, fps = connection.recv()
-            _limit_seconds(seconds)
-            if not _read(connection, reader, source, fps, memory):
-                return  # memory was short, and pieces of it may be lost
-
-
-def _read(connection: Connection, reader: ClipReader, source: Any, fps: float | None, memory: int) -> bool:
-    """Send the clips of a video and what was found, or why not; whether there was memory for it."""
-    enough = True
-    message: dict[str, Any]
-    try:
-        with reader.open(source, fps) as video:
-            pairs = video.map(partial(_hand_over, connection))
-            windows, facts = [asdict(window) for window, _ in pairs], asdict(video.facts())
-            message = {"kind": "end", "windows": windows, "facts": facts, "timing": video.watch.milliseconds}
-    except FoveateError as error:
-        usage = isinstance(error, UsageError)
-        message = {"subject": error.subject, "cause": error.cause, "hint": error.hint, "usage": usage}
-    except (BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:
-        enough = not (isinstance(error, MemoryError) or "allocate memory" in str(error))
-        cause = f"reading it fails: {type(error).__name__}: {error}"
-        cause = cause if enough else f"reading it takes more than {memory >> 20} MB"
-        message = {"subject": name_of(source), "cause": cause, "hint": CHECK, "usage": False}
-    connection.send_bytes(json.dumps({"kind": "error", **message}).encode())
-    return enough
-
-
-def _hand_over(connection: Connection, frames: Tensor | Chunks) -> None:
-    """Send the clips of one window; chunks as often as they are wanted."""
-    if isinstance(frames, Tensor):
-        _send(connection, {"kind": "frames", "shape": frames.shape}, frames)
-        return
-    _send(connection, {"kind": "chunks"})
-    while connection.recv_bytes() == AGAIN:
-        for chunk in frames:
-            _send(connection, {"kind": "frames", "shape": chunk.shape}, chunk)
-        _send(connection, {"kind": "stop"})
-
-
-def _send(connection: Connection, message: dict[str, Any], frames: Tensor | None = None) -> None:
-    connection.send_bytes(json.dumps(message).encode())
-    if frames is not None:
-        connection.send_bytes(frames.contiguous().numpy().reshape(-1).data)
-
-
-def _limit(memory: int) -> None:
-    """Limits that hold for all videos: more memory than now, and no files written."""
-    try:
-        import resource
-    except ImportError:  # Windows has none of these limits
-        return
-    status = Path("/proc/self/status")
-    if status.exists():
-        sizes = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        now = int(sizes["VmData"].split()[0]) << 10
-        resource.setrlimit(resource.RLIMIT_DATA, (now + memory, now + memory))
-    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
-        resource.setrlimit(limit, (0, 0))
-
-
-def _limit_seconds(seconds: float) -> None:
-    """Let the processor time from now on be the most that the next video may take."""
-    try:
-        import resource
-    except ImportError:
-        return
-    if math.isfinite(seconds):
-        most = math.ceil(time.process_time() + seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
-
-
-def _window(clips: list[list[int]], times: list[float], **rest: Any) -> Window:
-    return Window(clips=tuple(map(tuple, clips)), times=tuple(times), **rest)
-
-
-def _facts(name: str, *values: Any, **named: Any) -> VideoFacts:
-    if "damage" in named:
-        named["damage"] = tuple(named["damage"])
-    return VideoFacts(name, *values, **named)
+            chunk = self.video._pixels(self.child, message, chunk=True)
+            frames += len(chunk)
+            if frames > self.video._reader.spec.frames:
+                raise self.video._nonsense("more frames than there can be")
+            yield chunk
 
 
 def _raising(error: Exception) -> Iterator[Any]:

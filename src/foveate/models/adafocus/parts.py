@@ -7,17 +7,15 @@ training call it and differ in what they pass, such as another rule where to loo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from foveate.backbones.build import STRIDES, Backbone2D, FrameNet, Stem, build_backbone, map_side
-from foveate.backbones.parts import TemporalSlot, no_slot
-from foveate.backbones.resnet2d import Strides
-from foveate.clip import ClipSpec, ShortPolicy
+from foveate.backbones.build import FrameNet
+from foveate.clip import ClipSpec
 from foveate.layers.anytime import AnytimeClassifier
 from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, random_corners
@@ -25,6 +23,7 @@ from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
 from foveate.models.adafocus.portable import focus_pieces
+from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
 from foveate.models.base import ModelOutput, Pieces, VideoModel, not_portable, rows_at_once, same_macs
 
 Order = Literal["time", "coarse_to_fine"]
@@ -34,134 +33,6 @@ Place = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 """(maps of the glance (B, T, C, h, w), state of the policy) -> (corners (B, T, 2), state)."""
 Look = Callable[[Tensor, Tensor | None], tuple[Tensor | None, Tensor | None]]
 """(maps, state of the skip policy) -> (whether f_L sees each frame's patch, (B, T), None: all; state)."""
-
-
-@dataclass(frozen=True)
-class FocusConfig:
-    """The fields that all models of the family have."""
-
-    glance: Backbone2D = "mobilenetv2"  # f_G
-    local: Backbone2D = "resnet50"  # f_L
-    num_classes: int = 200
-    frames: int = 16  # T
-    size: int = 224  # S, side of the frame that patches are cut from, pixels
-    resize: int = 256  # short side before the test crop, pixels
-    glance_size: int = 224  # G, side of the frame that f_G sees, pixels
-    patch: int = 128  # P, side of a patch, pixels
-    policy_squeeze: int = 32  # channels of the policy's 1x1 convolution
-    policy_width: int = 1024  # of its GRU
-    dropout: float = 0.5  # in front of the classifier
-    pool: Literal["average", "max"] = "average"  # over space, of both networks' maps
-    glance_width: float = 1.0  # multiplier of the channels
-    local_width: float = 1.0
-    glance_stem: Stem = "large"  # of a ResNet: small for images of 48 to 112 pixels
-    local_stem: Stem = "large"
-    glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
-
-    def __post_init__(self) -> None:
-        if min(self.patch, self.glance_size) < 1:
-            sizes = f"patch {self.patch} and glance_size {self.glance_size}"
-            raise ValueError(f"{sizes} must be at least one pixel")
-        if self.patch > self.size:
-            raise ValueError(f"a patch of {self.patch} pixels does not fit into a frame of {self.size}")
-        if self.glance_size > self.size:
-            raise ValueError(f"the glance, {self.glance_size} pixels, is larger than the frame, {self.size}")
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
-
-    @property
-    def room(self) -> int:
-        """S - P, pixels that a patch can move."""
-        return self.size - self.patch
-
-    @property
-    def glance_side(self) -> int:
-        """Side of the glance's last map."""
-        return map_side(self.glance_size, self.glance_stem, self.glance_strides)
-
-    def clip_spec(self, glance: FrameNet, short: ShortPolicy = "spread") -> ClipSpec:
-        """Frames of equal parts of the video, as both networks want them."""
-        return ClipSpec(
-            self.frames,
-            size=self.size,
-            resize=self.resize,
-            mean=glance.mean,
-            std=glance.std,
-            short=short,
-        )
-
-    def networks(
-        self, glance_slot: TemporalSlot = no_slot, local_slot: TemporalSlot = no_slot
-    ) -> tuple[FrameNet, FrameNet]:
-        """The untrained f_G and f_L, with something between their blocks that lets frames see each other."""
-        strides = self.glance_strides
-        return (
-            build_backbone(self.glance, self.glance_width, self.glance_stem, glance_slot, strides=strides),
-            build_backbone(self.local, self.local_width, self.local_stem, local_slot),
-        )
-
-
-class Glance(NamedTuple):
-    """What f_G found. maps: (B, T, C, h, w). features: (B, T, C), pooled over space."""
-
-    maps: Tensor
-    features: Tensor
-
-
-def _joined(glances: Sequence[Glance], dim: int) -> Glance:
-    """Glances at other clips (dim 0), or at later frames of the same ones (dim 1), in one."""
-    return Glance(*(torch.cat(fields, dim) for fields in zip(*glances, strict=True)))
-
-
-class FocusFeatures(Protocol):
-    """What both networks find in B stretches of T frames, computed when it is asked for."""
-
-    def glance(self) -> Glance:
-        """What f_G finds in all frames."""
-        ...
-
-    def local(self, corners: Tensor, looked: Tensor | None = None) -> Tensor:
-        """What f_L finds in the patches at corners (B, T, 2): (B, T, F), zeros where not `looked` (B, T)."""
-        ...
-
-    def random_corners(self) -> Tensor:
-        """Corners (B, T, 2) drawn from all that `local` can be asked for."""
-        ...
-
-
-@dataclass(frozen=True)
-class FocusState:
-    """What a model remembers of the frames so far, each (B, ...); None: nothing yet."""
-
-    policy: Tensor | None = None
-    skip_policy: Tensor | None = None
-    classifier: Tensor | None = None
-    frames: int = 0
-
-    def of(self, videos: Tensor) -> FocusState:
-        """That of some of the videos, chosen by a mask (B,)."""
-        policy, skip, answer = (
-            None if state is None else state[videos]
-            for state in (self.policy, self.skip_policy, self.classifier)
-        )
-        return FocusState(policy, skip, answer, self.frames)
-
-
-@dataclass(frozen=True)
-class FocusPass:
-    """What happened in a stretch of T frames, in the order read."""
-
-    step_logits: Tensor  # (B, T, classes), the answer after each frame
-    corners: Tensor  # (B, T, 2), row and column of the patch in pixels of the clip
-    looked: Tensor | None  # (B, T), whether f_L saw the patch; None: all
-    glance: Glance
-    local: Tensor  # (B, T, F), what f_L found; zeros where it did not look
-    state: FocusState  # to go on from
-
-    @property
-    def features(self) -> Tensor:
-        """What the classifier reads of each frame, (B, T, C + F)."""
-        return torch.cat([self.glance.features, self.local], -1)
 
 
 class FocusModel(VideoModel):
@@ -295,10 +166,10 @@ class FocusModel(VideoModel):
         most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
         clips = clip.split(max(1, most // frames))
         if most >= frames or not self.glances_alone:
-            return _joined([self.glance_at(piece) for piece in clips], 0)
+            return joined([self.glance_at(piece) for piece in clips], 0)
         turns = -(-frames // most)
         pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
-        return _joined([_joined(glances, 1) for glances in pieces], 0)
+        return joined([joined(glances, 1) for glances in pieces], 0)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""

@@ -17,7 +17,9 @@ from torch.distributions import Distribution, Independent, Normal
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.patch import fraction_corners, random_corners
-from foveate.models.adafocus.parts import ClipFeatures, FocusConfig, FocusModel, FocusPass, Where
+from foveate.models.adafocus.config import FocusConfig
+from foveate.models.adafocus.parts import ClipFeatures, FocusModel, Where
+from foveate.models.adafocus.seen import FocusPass
 from foveate.models.base import ModelOutput, same_macs
 
 

@@ -22,8 +22,10 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, run_gru
 from foveate.layers.patch import grid_corners
 from foveate.models.adafocus.attention import AttentionPolicy
+from foveate.models.adafocus.config import FocusConfig
 from foveate.models.adafocus.early_exit import check_exits
-from foveate.models.adafocus.parts import FocusConfig, FocusModel, FocusState, Order
+from foveate.models.adafocus.parts import FocusModel, Order
+from foveate.models.adafocus.seen import FocusState
 from foveate.models.base import ModelOutput
 
 

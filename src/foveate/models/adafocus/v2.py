@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from foveate.layers.anytime import RecurrentClassifier, RunningMaxClassifier, run_gru
 from foveate.layers.patch import sample_patches
+from foveate.models.adafocus.config import FocusConfig
 from foveate.models.adafocus.early_exit import check_exits
-from foveate.models.adafocus.parts import FocusConfig, FocusModel, Order
+from foveate.models.adafocus.parts import FocusModel, Order
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.layers.fold import fold_time
-from foveate.models.adafocus.parts import FocusFeatures, FocusModel, FocusPass, Glance, given
+from foveate.models.adafocus.parts import FocusModel, given
+from foveate.models.adafocus.seen import FocusFeatures, FocusPass, Glance
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
 from foveate.models.base import VideoModel, rows_at_once
