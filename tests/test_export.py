@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +16,54 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveate.choices import ExportTarget
 from foveate.cli import main
 from foveate.errors import OutputError, UsageError
 from foveate.export import write
-from foveate.export.check import check_export, noise
-from foveate.export.run import Exported, cut
-from foveate.export.write import Graph, Target, export_model
-from foveate.infer.choice import relative_error
-from foveate.infer.compilers.trace import exported
+from foveate.export.check import check_export
+from foveate.export.drivers.adafocus import cut
+from foveate.export.drivers.fullvideo import cluster
+from foveate.export.drivers.run import Exported
+from foveate.export.write import export_model
+from foveate.infer.choice import a_clip, relative_error
+from foveate.layers.cluster import TemporalClustering
 from foveate.layers.patch import crop_patches, sample_patches
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_outline, list_models
+from foveate.models.zoo import create_model, list_models
 from test_compiled import Unusual
-from test_engine import SMALL, model_of
+from test_engine import SMALL, frames_of, model_of
 
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-REFUSED = {"arnet": "a resolution for each frame", "fullvideo": "clusters the frames"}
 EXITS = {"exits": (1.01, 1.01, 0.0, *[0.0] * 5)}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in SMALL if name.split("_", maxsplit=1)[0] not in REFUSED),
+    *((name, {}) for name in SMALL),
     ("adafocus_small", {"skip": True}),
     ("adafocus_small", EXITS),
     ("adafocus_small", {"policy": "attention", **EXITS}),
     ("adafocus_small", {"policy": "centre", "classifier": "mean", **EXITS}),
     ("adafocus_v2_small", EXITS),
+    ("arnet_small", {"remember_skipped": True, "shrink": "average"}),
+    ("fullvideo_small", {"eval_mode": "uniform"}),
+    ("fullvideo_small", {"eval_mode": "all"}),
+    ("fullvideo_small", {"sampling": "all", "aggregate": "sum"}),
 ]
 
 
-def error_of(model: VideoModel, card: Path, clips: Tensor) -> float:
+def error_of(model: VideoModel, card: Path, frames: Tensor) -> float:
     with torch.no_grad():
-        wanted = model.output(clips).logits
-    return relative_error(torch.from_numpy(Exported(card)(clips.numpy())), wanted)
+        wanted = model.output(model.prepare(frames)).logits
+    return relative_error(torch.from_numpy(Exported(card)(frames.numpy())), wanted)
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS, ids=str)
 def test_files_answer_as_the_model_for_any_batch(name: str, fields: Any, tmp_path: Path) -> None:
     model = model_of(name, **fields)
     card = export_model(model, "openvino", tmp_path)
-    clips = noise(model)
-    assert error_of(model, card, clips) < 1e-4
-    assert error_of(model, card, clips[:1]) < 1e-4
+    frames = frames_of(model, 3)
+    assert error_of(model, card, frames) < 1e-4
+    assert error_of(model, card, frames[:1]) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -68,33 +77,36 @@ def test_files_answer_as_the_model_for_any_batch(name: str, fields: Any, tmp_pat
         pytest.param("torch", "slowfast_small", marks=pytest.mark.stress),
     ],
 )
-def test_a_process_without_this_package_gives_the_same(to: Target, name: str, tmp_path: Path) -> None:
+def test_a_process_without_this_package_gives_the_same(to: ExportTarget, name: str, tmp_path: Path) -> None:
     if to == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     model = model_of(name)
-    check = check_export(model, export_model(model, to, tmp_path), noise(model))
+    check = check_export(model, export_model(model, to, tmp_path), [*a_clip(model, 3)])
     assert check.error < 1e-4 and check.same == 1 and check.clips == 3
     weights = sum(weight.numel() for weight in model.parameters()) * 4e-6
     assert weights < 1.3 * check.megabytes < 1.6 * weights + 1.3
 
 
-def test_the_driver_is_short_and_imports_nothing_of_this_package() -> None:
-    code = write.DRIVER.read_text()
-    lines = [
-        line for line in code.splitlines() if line.strip() and not line.lstrip().startswith(("#", '"""'))
-    ]
-    imports = [
-        ast.unparse(node)
+@pytest.mark.parametrize("driver", ["run", "adafocus", "arnet", "fullvideo"])
+def test_drivers_are_short_and_import_nothing_of_this_package(driver: str) -> None:
+    code = (write.DRIVERS / f"{driver}.py").read_text()
+    imports = {
+        name.split(".")[0]
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
-    assert len(lines) < 70 and not any("foveate" in line for line in imports)
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
+        )
+    }
+    assert sum(bool(line.strip()) for line in code.splitlines()) < 60
+    assert imports - {"numpy"} <= sys.stdlib_module_names | {"onnxruntime", "openvino", "torch"}
 
 
 def test_skipped_frames_and_exits_are_not_computed(tmp_path: Path) -> None:
     model = model_of("adafocus_small", skip=True, exits=EXITS["exits"])
-    clips = noise(model, 1)
+    frames = a_clip(model)
+    clips = model.prepare(frames)
     with torch.no_grad():
         chances = model.skip_policy(model.glance_at(clips[:, :, :3]).maps).logits.sigmoid().flatten().sort()
         model.config = replace(model.config, skip_threshold=float(chances.values[:2].mean()))
@@ -112,7 +124,7 @@ def test_skipped_frames_and_exits_are_not_computed(tmp_path: Path) -> None:
         return run
 
     runner.parts = {part: counted(part) for part in runner.parts}
-    runner(clips.numpy())
+    runner(frames.numpy())
     assert output.looked is not None and int(output.looked.sum()) == 2
     assert calls["glance"] == calls["classify"] == 3
     assert calls["local"] == 2
@@ -120,10 +132,66 @@ def test_skipped_frames_and_exits_are_not_computed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("corner", [(0, 0), (7, 3), (16, 16), (2.25, 9.75), (16.0, 0.5)])
 def test_patches_are_those_of_the_model(corner: tuple[float, float]) -> None:
-    frame = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    frame = torch.randint(0, 256, (1, 3, 24, 24), generator=torch.Generator().manual_seed(0))
     where = torch.tensor([corner])
     wanted = crop_patches(frame, where, 8) if where.dtype == torch.int64 else sample_patches(frame, where, 8)
-    assert np.abs(cut(frame[0].numpy(), where[0].numpy(), 8) - wanted[0].numpy()).max() < 1e-5
+    patch = cut(frame[0].permute(1, 2, 0).numpy(), where[0].numpy(), 8)
+    assert np.abs(patch - wanted[0].permute(1, 2, 0).numpy()).max() < 1e-3
+
+
+RULES: list[dict[str, Any]] = [
+    {"rule": "cumulative"},
+    {"rule": "cumulative", "lasting": True},
+    {"rule": "cumulative", "floor": True},
+    {"rule": "cumulative", "lasting": True, "floor": True},
+    {"rule": "slope"},
+    {"rule": "slope", "lasting": True},
+    {"rule": "even"},
+]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 24])
+@pytest.mark.parametrize("fields", RULES, ids=str)
+def test_clusters_are_those_of_the_model(fields: dict[str, Any], frames: int) -> None:
+    generator = torch.Generator().manual_seed(frames)
+    maps = torch.randn(frames, 2, 3, 3, generator=generator).repeat_interleave(2, 0)[:frames]
+    facts = {"clusters": 5, "lasting": False, "floor": False, **fields}
+    for video in (maps, torch.ones(frames, 2, 3, 3)):  # which moves, which does not
+        wanted = TemporalClustering(**facts).eval()(video, [frames]).grouping.assignment[0]
+        assert cluster(video.numpy(), facts).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("fields", [{"lose_last": True}, {"rule": "slope", "lasting": True}], ids=str)
+@pytest.mark.parametrize("frames", [3, 37])
+def test_clips_of_any_length(fields: dict[str, Any], frames: int, tmp_path: Path) -> None:
+    model = model_of("fullvideo_small", sampling="all", **fields)
+    clips = a_clip(model, 2)[:, :frames]
+    assert error_of(model, export_model(model, "openvino", tmp_path), clips) < 1e-4
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_frames_that_are_skipped_reach_no_network(remember: bool, tmp_path: Path) -> None:
+    model = model_of("arnet_small", remember_skipped=remember)
+    frames = frames_of(model, 4)
+    with torch.no_grad():
+        usual = model.output(model.prepare(frames)).features.mean(0)
+        model.policy.actions.bias.copy_(-model.policy.actions.weight @ usual)  # now every action is chosen
+        output = model.output(model.prepare(frames))
+    card = export_model(model, "openvino", tmp_path)
+    runner, calls = Exported(card), Counter[str]()
+    parts = dict(runner.parts)
+
+    def counted(part: str, arrays: list[Any]) -> list[Any]:
+        calls[part] += len(arrays[0])
+        return parts[part](arrays)
+
+    runner.parts = {part: partial(counted, part) for part in parts}
+    logits = torch.from_numpy(runner(frames.numpy()))
+    assert output.sizes is not None and len(output.sizes.unique()) > 2 and bool((output.sizes == 0).any())
+    assert relative_error(logits, output.logits) < 1e-4
+    assert calls["decide"] == int(output.frames_read.sum())
+    for number, size in enumerate(model.config.sizes):
+        assert calls[f"network{number}"] == int((output.sizes == size).sum())
 
 
 def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
@@ -131,7 +199,7 @@ def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     model.labels, model.independent = ("a", "b", "c", "d"), True
     card = json.loads(export_model(model, "openvino", tmp_path).read_text())
     assert card["labels"] == ["a", "b", "c", "d"] and card["scores"].startswith("sigmoid")
-    assert card["input"]["shape"] == ["B", 3, 8, 112, 112] and card["output"]["shape"] == ["B", 4]
+    assert card["input"]["shape"] == ["B", 8, 112, 112, 3] and card["output"]["shape"] == ["B", 4]
     assert card["input"]["clip"]["mean"] == [*model.spec.mean]
     assert {path.name for path in tmp_path.iterdir()} == {
         "run.py",
@@ -139,10 +207,19 @@ def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["fullvideo_small", "arnet_small"])
-def test_what_has_no_driver_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=REFUSED[name.split("_", maxsplit=1)[0]]) as hit:
-        export_model(model_of(name), "openvino", tmp_path / "out")
+@pytest.mark.parametrize(
+    ("name", "fields", "why"),
+    [
+        ("fullvideo_small", {"rule": "random"}, "cuts its clusters at random"),
+        ("fullvideo_small", {"eval_mode": "all", "sampling": "all"}, "every frame of videos of any length"),
+        ("adafocus_small", {"policy": "random"}, "its patches lie anywhere"),
+    ],
+)
+def test_what_has_no_driver_is_refused_with_the_reason(
+    name: str, fields: Any, why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=why) as hit:
+        export_model(model_of(name, **fields), "openvino", tmp_path / "out")
     assert "\n" not in str(hit.value) and not (tmp_path / "out").exists()
 
 
@@ -184,19 +261,7 @@ def test_the_verb_writes_and_compares(
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", list_models())
-def test_every_name_is_exported_in_outline_or_refused(name: str) -> None:
-    """With shapes alone: the graphs can be made, of any number of clips."""
-    model = create_outline(name).eval()
-    if name.split("_", maxsplit=1)[0] in REFUSED:
-        with pytest.raises(UsageError, match=REFUSED[name.split("_", maxsplit=1)[0]]):
-            model.pieces()
-        return
-    for piece in model.pieces().graphs.values():
-        program = exported(Graph(piece), [*piece.inputs.values()])
-        inputs = [
-            node.meta["val"]
-            for node in program.graph.nodes
-            if node.name in program.graph_signature.user_inputs
-        ]
-        assert len(inputs) == len(piece.inputs)
-        assert all(isinstance(value.shape[0], torch.SymInt) for value in inputs)
+def test_every_name_answers_as_the_model(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(name).eval()
+    assert error_of(model, export_model(model, "openvino", tmp_path), a_clip(model)) < 1e-4

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
+from foveate.choices import ExportTarget
 from foveate.cli.inputs import source_of, videos_of
 from foveate.cli.show import print_json, print_line
 from foveate.errors import OutputError, UsageError
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from foveate.models.base import VideoModel
 
 MOST = 16  # videos of --videos that are compared
+VIEWS = 3  # clips of noise, if there are no videos
 
 
 def export(
     model: tyro.conf.Positional[str],
-    to: Literal["onnx", "openvino", "torch"],
+    to: ExportTarget,
     out: Path | None = None,
     weights: str | None = None,
     check: bool = False,
@@ -40,8 +42,9 @@ def export(
         videos: A list or folder of videos to compare on, the first 16; noise if not given.
         json: Print one JSON object.
     """
-    from foveate.export.check import check_export, noise
+    from foveate.export.check import check_export
     from foveate.export.write import demand_packages, export_model
+    from foveate.infer.choice import a_clip
     from foveate.weights.load import trained_model
 
     if videos is not None and not check:
@@ -55,7 +58,7 @@ def export(
     card = export_model(net, to, folder)
     report: dict[str, object] = {"card": str(card), "model": net.name, "to": to}
     if check:
-        clips = noise(net) if videos is None else _clips_of(videos, net)
+        clips = [*a_clip(net, VIEWS)] if videos is None else _clips_of(videos, net)
         report |= asdict(check_export(net, card, clips))
     if json:
         print_json(report)
@@ -64,15 +67,12 @@ def export(
     return 0
 
 
-def _clips_of(videos: Path, net: VideoModel) -> Tensor:
-    """The clips (B, 3, T, S, S) of the first videos; DataError for one that cannot be read."""
-    import torch
-
+def _clips_of(videos: Path, net: VideoModel) -> list[Tensor]:
+    """A clip (T, S, S, 3), uint8, of each of the first videos; DataError for one that cannot be read."""
     from foveate.infer.read import ClipReader
 
     reader = ClipReader(net.spec, window=0)
-    read = (reader.read(source_of(entry)) for entry in videos_of([videos])[:MOST])
-    return torch.cat([net.prepare(clips.frames[0]) for clips in read])
+    return [reader.read(source_of(entry)).frames[0][0] for entry in videos_of([videos])[:MOST]]
 
 
 def _print(report: dict[str, object]) -> None:

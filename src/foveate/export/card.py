@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from foveate import __version__
 from foveate.clip import ClipSpec
-from foveate.models.base import Piece, Pieces, VideoModel
+from foveate.models.base import VideoModel
+from foveate.models.pieces import Piece, Pieces
 
 FRAMES = {
     "segments": "frame int(n / T / 2 + n / T * i) of n frames, i = 0 .. T - 1",
@@ -35,6 +36,7 @@ def card_of(model: VideoModel, pieces: Pieces, files: Mapping[str, str], to: str
     """The card as plain data. files: the file of each graph."""
     return {
         "format": "foveate export 1",
+        "runtime": to,
         "model": model.name,
         "trained_on": model.trained_on,
         "labels": [*model.labels],
@@ -42,8 +44,8 @@ def card_of(model: VideoModel, pieces: Pieces, files: Mapping[str, str], to: str
         "input": _input(model.spec),
         "output": {"name": "logits", "shape": ["B", model.num_classes], "dtype": "float32"},
         "parts": {name: _part(piece, files[name]) for name, piece in pieces.graphs.items()},
+        "driver": pieces.driver,
         "decisions": pieces.decisions,
-        "runtime": to,
         "versions": {"foveate": __version__, "torch": torch.__version__},
     }
 
@@ -55,10 +57,10 @@ def _input(spec: ClipSpec) -> dict[str, Any]:
         "with a low-pass filter when shrinking, as Pillow does" if spec.antialias else "without a filter"
     )
     return {
-        "name": "clip",
-        "layout": "batch, RGB, frames, rows, columns",
-        "shape": ["B", 3, spec.frames, spec.size, spec.size],
-        "dtype": "float32",
+        "name": "frames",
+        "layout": "batch, frames, rows, columns, RGB",
+        "shape": ["B", "T" if spec.sampling == "all" else spec.frames, spec.size, spec.size, 3],
+        "dtype": "uint8",
         "clip": asdict(spec),
         "how": {
             "frames": FRAMES[spec.sampling],
@@ -66,7 +68,7 @@ def _input(spec: ClipSpec) -> dict[str, Any]:
             "resize": f"short side to {spec.resize} pixels, long side rounded down, bilinear, pixel centres "
             f"at halves, {filtered}, rounded to whole levels 0 to 255{clamped}",
             "crop": f"the middle {spec.size} x {spec.size}, first row and column at {rounding}",
-            "normalise": "(level / 255 - mean) / std for each of R, G, B",
+            "normalise": "not needed: done inside, (level / 255 - mean) / std for each of R, G, B",
         },
     }
 

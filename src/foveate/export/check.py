@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,16 +30,17 @@ class NotHere:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, NotHere())
-card, clips, answers, repeats = sys.argv[1:]
+card, clips, answers, repeats, threads = sys.argv[1:]
 sys.path.insert(0, str(Path(card).parent))
 import numpy as np
 import run
-model, clips, times = run.Exported(Path(card)), np.load(clips), []
+model, times = run.Exported(Path(card), int(threads)), []
+clips = [*np.load(clips).values()]
 logits = np.concatenate([model(clip[None]) for clip in clips])
-together = model(clips)
+together = model(np.stack(clips)) if len({clip.shape for clip in clips}) == 1 else logits
 for _ in range(int(repeats)):
     begun = time.perf_counter()
-    model(clips[:1])
+    model(clips[0][None])
     times.append(1000 * (time.perf_counter() - begun))
 np.savez(answers, logits=logits, together=together, times=np.sort(times))
 """
@@ -62,19 +63,18 @@ class Check:
     eager_ms: float
 
 
-def noise(model: VideoModel, clips: int = 3) -> Tensor:
-    """Normalised clips (clips, 3, T, S, S) of random pixels, always the same."""
-    spec, numbers = model.spec, torch.Generator().manual_seed(0)
-    shape = (clips, spec.frames, spec.size, spec.size, 3)
-    prepared: Tensor = model.prepare(torch.randint(0, 256, shape, generator=numbers, dtype=torch.uint8))
-    return prepared
-
-
 @torch.inference_mode()
-def check_export(model: VideoModel, card: Path, clips: Tensor) -> Check:
-    """Compare exported files with the model on clips (B, 3, T, S, S); ModelFileError if they do not run."""
-    wanted = torch.cat([model.output(clip[None]).logits for clip in clips])
-    eager = measure_latency(lambda: model.output(clips[:1]), REPEATS, "cpu")
+def check_export(model: VideoModel, card: Path, clips: Sequence[Tensor]) -> Check:
+    """Compare exported files with the model on clips, each (T, S, S, 3) uint8, in as many threads as PyTorch.
+
+    ModelFileError if they do not run.
+    """
+
+    def eager(clip: Tensor) -> Tensor:
+        return model.output(model.prepare(clip.unsqueeze(0))).logits
+
+    wanted = torch.cat([eager(clip) for clip in clips])
+    took = measure_latency(lambda: eager(clips[0]), REPEATS, "cpu")
     logits, together, times = _answers(card, clips)
     return Check(
         len(clips),
@@ -82,7 +82,7 @@ def check_export(model: VideoModel, card: Path, clips: Tensor) -> Check:
         float((logits.argmax(1) == wanted.argmax(1)).float().mean()),
         sum(path.stat().st_size for path in files_of(card)) / 1e6,
         float(times.median()),
-        eager.median,
+        took.median,
     )
 
 
@@ -93,15 +93,14 @@ def files_of(card: Path) -> list[Path]:
     return [*named, *(path.with_suffix(".bin") for path in named if path.suffix == ".xml")]
 
 
-def _answers(card: Path, clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _answers(card: Path, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of clips one by one and together, and milliseconds of one."""
     with TemporaryDirectory() as folder:
-        given, answered = Path(folder, "clips.npy"), Path(folder, "answers.npz")
-        np.save(given, np.ascontiguousarray(clips.numpy()))
+        given, answered = Path(folder, "clips.npz"), Path(folder, "answers.npz")
+        np.savez(given, *(clip.numpy() for clip in clips))
         command = [sys.executable, "-I", "-B", "-c", APART, str(card.absolute()), str(given), str(answered)]
         done = subprocess.run(
-            [*command, str(REPEATS)],
-            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+            [*command, str(REPEATS), str(torch.get_num_threads())],
             capture_output=True,
             text=True,
             check=False,

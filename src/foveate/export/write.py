@@ -9,19 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from foveate.choices import ExportTarget
 from foveate.errors import OutputError, UsageError
 from foveate.export.card import card_of
 from foveate.infer.compiled import first_line
-from foveate.models.base import Piece, VideoModel
+from foveate.models.base import VideoModel
+from foveate.models.pieces import Piece
 
-Target = Literal["onnx", "openvino", "torch"]
-DRIVER = Path(__file__).with_name("run.py")
+DRIVERS = Path(__file__).with_name("drivers")
 
 
 class Graph(nn.Module):
@@ -70,25 +71,26 @@ def _write_torch(graph: nn.Module, piece: Piece, path: Path) -> None:
     torch.export.save(program, path)
 
 
-FORMS: Mapping[Target, Form] = {
+FORMS: Mapping[ExportTarget, Form] = {
     "onnx": Form(".onnx", ("onnx", "onnxscript"), "export", _write_onnx),
     "openvino": Form(".xml", ("openvino",), "openvino", _write_openvino),
     "torch": Form(".pt2", ("torch",), "export", _write_torch),
 }
 
 
-def export_model(model: VideoModel, to: Target, folder: Path) -> Path:
+def export_model(model: VideoModel, to: ExportTarget, folder: Path) -> Path:
     """Write a model into a folder, which is made; the path of its card, a JSON file about the others.
 
-    A model without decisions becomes one graph, any other one for each piece; run.py runs either. Files of
-    the same names are replaced once all are written. UsageError for a model that cannot be exported, and for
-    packages that are not installed; OutputError for a folder that cannot be written.
+    A model that does the same for every clip becomes one graph, any other one for each piece, with a driver;
+    run.py runs either. Files of the same names are replaced once all are written. UsageError for a model that
+    cannot be exported, and for packages that are not installed; OutputError for a folder that cannot be
+    written.
     """
     form = FORMS[to]
     demand_packages(to, form.packages)
     model = model.to("cpu").eval()
     name, pieces = model.name or "model", model.pieces()
-    files = {part: f"{name if not pieces.decisions else part}{form.suffix}" for part in pieces.graphs}
+    files = {part: f"{part if pieces.driver else name}{form.suffix}" for part in pieces.graphs}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".part") as made:
@@ -96,7 +98,9 @@ def export_model(model: VideoModel, to: Target, folder: Path) -> Path:
                 _write(model, piece, to, Path(made, files[part]))
             card = json.dumps(card_of(model, pieces, files, to), indent=1, ensure_ascii=False)
             Path(made, f"{name}.json").write_text(f"{card}\n", "utf-8")
-            shutil.copyfile(DRIVER, Path(made, DRIVER.name))
+            for driver in ("run", pieces.driver):
+                if driver:
+                    shutil.copy(DRIVERS / f"{driver}.py", made)
             for path in Path(made).iterdir():
                 path.replace(folder / path.name)
     except OSError as error:
@@ -105,7 +109,7 @@ def export_model(model: VideoModel, to: Target, folder: Path) -> Path:
     return folder / f"{name}.json"
 
 
-def demand_packages(to: Target, packages: Sequence[str]) -> None:
+def demand_packages(to: ExportTarget, packages: Sequence[str]) -> None:
     """UsageError for the first of some packages that is not installed."""
     for package in packages:
         try:
@@ -115,7 +119,7 @@ def demand_packages(to: Target, packages: Sequence[str]) -> None:
             raise UsageError(f"--to {to}", f"{package} is not installed", hint) from error
 
 
-def _write(model: VideoModel, piece: Piece, to: Target, path: Path) -> None:
+def _write(model: VideoModel, piece: Piece, to: ExportTarget, path: Path) -> None:
     try:
         FORMS[to].write(Graph(piece), piece, path)
     except OSError:

@@ -25,7 +25,8 @@ from foveate.layers.fold import fold_time
 from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
-from foveate.models.base import ModelOutput, Pieces, VideoModel, not_portable, rows_at_once
+from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.pieces import Piece, Pieces, normalised, some_frames
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -144,8 +145,30 @@ class ARNet(VideoModel):
         self.config = replace(self.config, num_classes=num_classes)
 
     def pieces(self) -> Pieces:
-        """UsageError: nothing outside this package reads frames at chosen resolutions yet."""
-        raise not_portable(self, "it chooses a resolution for each frame, for which there is no driver yet")
+        """One step of glance and policy, and each network with its classifier, on single frames."""
+        frames, width, glance = some_frames(self.spec, 1), self.config.policy_width, len(self.nets)
+        state = torch.zeros(1, width)
+
+        def at(size: int, frames: Tensor) -> Tensor:
+            return self._resize(normalised(frames, self.spec), size)
+
+        def decide(frames: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+            hidden, cell = self.policy.rnn(self.glance_features(at(glance, frames)), (hidden, cell))
+            return self.policy.actions(hidden), self.policy_head(hidden), hidden, cell
+
+        def answer(size: int, frames: Tensor) -> Tensor:
+            return self.answer_at(size, at(size, frames), frames)
+
+        networks = [f"network{number}" for number in range(glance)]
+        outputs = ("actions", "logits", "next_hidden", "next_cell")
+        inputs = {"frames": frames, "hidden": state, "cell": state}
+        graphs = {"decide": Piece(decide, inputs, outputs, (self.glance, self.policy, self.policy_head))}
+        for number, name in enumerate(networks):
+            modules = (self.nets[number], self.heads[number])
+            graphs[name] = Piece(partial(answer, number), {"frames": frames}, ("logits",), modules)
+        facts = {"skips": [*self.config.skips], "remember_skipped": self.config.remember_skipped}
+        states = {"hidden": width, "cell": width, "logits": self.num_classes}
+        return Pieces(graphs, "arnet", {"networks": networks, "states": states, **facts})
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The output for the most probable decisions. clip: (B, 3, T, S, S)."""
@@ -184,7 +207,8 @@ class ARNet(VideoModel):
 
     def resized(self, clip: Tensor) -> FramesAt:
         """A function that resizes chosen frames of a clip (B, 3, T, S, S) to one of the sizes."""
-        return partial(self._resize, fold_time(clip))
+        frames = fold_time(clip)
+        return lambda size, indices: self._resize(frames[indices], size)
 
     def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> FrameResults:
         """Decide for `batch` x `frames` frames how to process them, and run the chosen networks."""
@@ -269,12 +293,12 @@ class ARNet(VideoModel):
         pooled = pool_space(maps, self.config.pool)
         return F.dropout(pooled, self.config.dropout, net.training)  # off in a frozen network
 
-    def _resize(self, frames: Tensor, size: int, indices: Tensor) -> Tensor:
+    def _resize(self, frames: Tensor, size: int) -> Tensor:
+        """Frames (n, 3, S, S) as the network of this size reads them, (n, 3, s, s)."""
         side = (*self.config.sizes, self.config.glance_size)[size]
-        chosen = frames[indices]
-        if self.config.shrink == "average" or chosen.shape[-1] == side:
-            return shrink(chosen, side)
-        return F.interpolate(chosen, (side, side))
+        if self.config.shrink == "average" or frames.shape[-1] == side:
+            return shrink(frames, side)
+        return F.interpolate(frames, (side, side))
 
 
 def fuse(actions: Tensor, logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
+from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
 """uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
@@ -69,33 +71,6 @@ def rows_at_once(rows: Tensor, pixels: int, training: bool = False) -> int:
     """
     few = rows.device.type == "cpu" and not training
     return max(1, PIXELS_AT_ONCE // max(1, pixels)) if few else max(1, len(rows))
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A graph of tensors that one exported file holds.
-
-    run: the same operations for every input of these shapes. inputs: an example of each, by name; only the
-    size of the first dimension may be another. outputs: names, in the order in which `run` returns them.
-    modules: all that have weights of it; those of others would be stored with it.
-    """
-
-    run: Callable[..., Any]
-    inputs: Mapping[str, Tensor]
-    outputs: tuple[str, ...]
-    modules: tuple[nn.Module, ...]
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """A model as graphs of tensors, for use without this package (export/).
-
-    graphs: by name. decisions: what decides between the graphs, as plain data for export/run.py; empty for a
-    model that is one graph, from "clip" to "logits".
-    """
-
-    graphs: Mapping[str, Piece]
-    decisions: Mapping[str, Any] = field(default_factory=dict)
 
 
 def every_frame(frames: int) -> list[int]:
@@ -179,11 +154,10 @@ class VideoModel(nn.Module):
     def pieces(self) -> Pieces:
         """The model as graphs of tensors; UsageError for one that cannot be taken apart so."""
         if self.dynamic:
-            raise not_portable(self, "what it computes depends on the clip")
-        spec = self.spec
-        device = next(self.parameters()).device
-        clip = torch.zeros(1, 3, spec.frames, spec.size, spec.size, device=device)
-        return Pieces({"model": Piece(self.forward, {"clip": clip}, ("logits",), (self,))})
+            raise not_portable(self.name, "what it computes depends on the clip")
+        frames = some_frames(self.spec)
+        run = partial(_answer_frames, self)
+        return Pieces({"model": Piece(run, {"frames": frames}, ("logits",), (self,))})
 
     def part_macs(self, part: str, *inputs: Any) -> int:
         """Multiply-adds of one call of a static part, from the shapes of its inputs; cached for each shape.
@@ -204,9 +178,10 @@ class VideoModel(nn.Module):
         return found
 
 
-def not_portable(model: VideoModel, why: str) -> UsageError:
-    """The error of a model that `VideoModel.pieces` cannot take apart."""
-    return UsageError(model.name or "model", f"cannot be exported: {why}", "use it through this package")
+def _answer_frames(model: VideoModel, frames: Tensor) -> Tensor:
+    """Logits (B, classes) of uint8 frames (B, T, S, S, 3)."""
+    logits: Tensor = model(normalised(frames, model.spec))
+    return logits
 
 
 def all_read(clip: Tensor) -> Tensor:

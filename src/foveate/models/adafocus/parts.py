@@ -24,7 +24,8 @@ from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
 from foveate.models.adafocus.portable import focus_pieces
 from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
-from foveate.models.base import ModelOutput, Pieces, VideoModel, not_portable, rows_at_once, same_macs
+from foveate.models.base import ModelOutput, VideoModel, rows_at_once, same_macs
+from foveate.models.pieces import Pieces, not_portable
 
 Order = Literal["time", "coarse_to_fine"]
 Where = Literal["learned", "centre", "random"]
@@ -219,7 +220,7 @@ class FocusModel(VideoModel):
     def pieces(self) -> Pieces:
         """Glance, policies, local network and classifier; UsageError for patches anywhere."""
         if self.policy is None and self.config.policy == "random":
-            raise not_portable(self, "its patches lie anywhere, another place at every call")
+            raise not_portable(self.name, "its patches lie anywhere, another place at every call")
         return focus_pieces(self)
 
     def see(self, clip: Tensor) -> ClipFeatures:

@@ -1,7 +1,7 @@
 """A model of the AdaFocus family as graphs of tensors, and what decides between them as plain data.
 
 Five graphs: glance, place (the policy), look (AdaFocus+), local, classify. Cropping patches, leaving patches
-out and stopping early are left to export/run.py, so that what they save is saved there too.
+out and stopping early are left to export/drivers/adafocus.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from foveate.models.base import Piece, Pieces
+from foveate.models.pieces import Piece, Pieces, normalised, some_frames
 
 if TYPE_CHECKING:
     from foveate.models.adafocus.parts import FocusModel
+    from foveate.models.adafocus.seen import Glance
 
 
 @torch.no_grad()
@@ -32,11 +33,13 @@ def focus_pieces(model: FocusModel) -> Pieces:
         pairs = zip(glanced, exits, strict=True)
         steps = [{"glance": [place], "local": [place], "exit": limit} for place, limit in pairs]
     count = len(steps[0]["local"])
-    device = next(model.parameters()).device
-    frames = torch.zeros(1, 3, len(steps[0]["glance"]), config.size, config.size, device=device)
-    patches = torch.zeros(count, 3, config.patch, config.patch, device=device)
-    maps, glance = model.glance_at(frames)
-    local = torch.zeros(1, count, model.local.channels, device=device)
+    frames = some_frames(model.spec, len(steps[0]["glance"])).unsqueeze(0)
+    patches = torch.zeros(count, config.patch, config.patch, 3)
+    maps, glance = model.glance_at(normalised(frames, model.spec))
+    local = torch.zeros(1, count, model.local.channels)
+
+    def glance_at(frames: Tensor) -> Glance:
+        return model.glance_at(normalised(frames, model.spec))
 
     def place(maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
         return _with_state(model.choose_place(maps, state), exits)
@@ -53,14 +56,14 @@ def focus_pieces(model: FocusModel) -> Pieces:
         return torch.stack(answers, 1), state
 
     def look_closely(patches: Tensor) -> Tensor:
-        return model.local_features(patches, count)
+        return model.local_features(normalised(patches, model.spec), count)
 
     networks: dict[str, Any] = {"glance": model.glance, "local": model.local}
     policy = () if model.policy is None else (model.policy,)
     answering = (model.classifier,) if model.classifier is not None else (model.glance_head, model.local_head)
     found = {"glance": glance, "local": local}
     graphs = {
-        "glance": Piece(model.glance_at, {"frames": frames}, ("maps", "glance"), (networks["glance"],)),
+        "glance": Piece(glance_at, {"frames": frames}, ("maps", "glance"), (networks["glance"],)),
         "place": _in_turn(place, {"maps": maps}, ("corners", "place_state"), policy),
         "local": Piece(look_closely, {"patches": patches}, ("local",), (networks["local"],)),
         "classify": _in_turn(classify, found, ("answers", "classify_state"), answering),
@@ -74,7 +77,7 @@ def focus_pieces(model: FocusModel) -> Pieces:
         if name.endswith("_state")
     }
     facts = {"patch": config.patch, "width": local.shape[-1], "states": widths}
-    return Pieces(graphs, {**facts, "steps": steps})
+    return Pieces(graphs, "adafocus", {**facts, "skips": model.skip_policy is not None, "steps": steps})
 
 
 def _with_state(found: tuple[Tensor | None, Tensor | None], exits: Any) -> tuple[Tensor, ...]:
