@@ -48,11 +48,11 @@ def run() -> Table:
 
 def _table(rows: list[dict[str, Value]]) -> Table:
     about = (
-        "Models as files, run by the drivers of src/foveate/export/drivers/ in float32, beside eager PyTorch: "
+        "Models as files, run by the drivers of src/foveate/export/drivers/ in float32, and eager PyTorch: "
         "from uint8 frames to logits; untrained weights, norms drawn at random. The error is the largest "
-        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest logit. Times are "
-        f"of one clip, threads: {torch.get_num_threads()}, on a machine that others use: the forms of a model "
-        "and eager take turns, so the ratios, taken within a round, are what counts. Writing was timed once. "
+        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest. Times are "
+        f"of one clip, threads: {torch.get_num_threads()}, on a machine that others use: forms of a model "
+        "and eager take turns; the ratios, taken within a round, are what counts. Writing was timed once. "
         f"Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}."
     )
     columns = {

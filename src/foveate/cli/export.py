@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import tyro
 
 from foveate.choices import ExportTarget
-from foveate.cli.inputs import source_of, videos_of
-from foveate.cli.show import print_json, print_line
-from foveate.errors import OutputError, UsageError
+from foveate.cli.inputs import resize_input, source_of, videos_of
+from foveate.cli.show import plain, print_json, print_line, say
+from foveate.errors import ModelFileError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,12 @@ def export(
     weights: str | None = None,
     check: bool = False,
     videos: Path | None = None,
+    size: int | None = None,
     json: bool = False,
 ) -> int:
     """Write a model as files that run without this package.
+
+    With --check the exit code is 4 if their answers are further from the model's than rounding explains.
 
     Args:
         model: A model file, such as best.safetensors of a run, or a name with published weights.
@@ -40,11 +43,12 @@ def export(
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         check: Run the files in a process without this package, and compare answers and speed.
         videos: A list or folder of videos to compare on, the first 16; noise if not given.
+        size: Side of the frames in pixels; the model's own if not given.
         json: Print one JSON object.
     """
     from foveate.export.check import check_export
     from foveate.export.write import demand_packages, export_model
-    from foveate.infer.choice import a_clip
+    from foveate.infer.choice import TOLERANCE, a_clip
     from foveate.weights.load import trained_model
 
     if videos is not None and not check:
@@ -52,19 +56,25 @@ def export(
     if check and to == "onnx":
         demand_packages(to, ("onnxruntime",))
     net = trained_model(model, weights)
+    resize_input(net, size, None)
     folder = out or Path(f"{net.name}-{to}")
     if folder.exists() and not folder.is_dir():
         raise OutputError(folder, "is a file", "name a folder")
     card = export_model(net, to, folder)
     report: dict[str, object] = {"card": str(card), "model": net.name, "to": to}
+    differs = False
     if check:
         clips = [*a_clip(net, VIEWS)] if videos is None else _clips_of(videos, net)
-        report |= asdict(check_export(net, card, clips))
+        found = check_export(net, card, clips)
+        report |= asdict(found)
+        differs = found.error > TOLERANCE["fp32"]
     if json:
         print_json(report)
     else:
         _print(report)
-    return 0
+    if differs:
+        say(f"error: {plain(str(card))}: answers differ from the model's")
+    return ModelFileError.exit_code if differs else 0
 
 
 def _clips_of(videos: Path, net: VideoModel) -> list[Tensor]:
