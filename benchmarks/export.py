@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from benchmarks.child import in_child
 from benchmarks.engines import made
-from benchmarks.record import Spread, Table, Value, in_turns, ratio, seconds, write
+from benchmarks.record import Spread, Table, Value, in_turns, ratio, write
 from foveate.choices import ExportTarget
 from foveate.export.check import files_of
 from foveate.export.drivers.run import Exported
@@ -50,9 +51,9 @@ def _table(rows: list[dict[str, Value]]) -> Table:
     about = (
         "Models as files, run by the drivers of src/foveate/export/drivers/ in float32, and eager PyTorch: "
         "from uint8 frames to logits; untrained weights, norms drawn at random. The error is the largest "
-        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest. Times are "
-        f"of one clip, threads: {torch.get_num_threads()}, on a machine that others use: forms of a model "
-        "and eager take turns; the ratios, taken within a round, are what counts. Writing was timed once. "
+        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest. Others use this "
+        "machine, so what is given is processor time of one clip, all forms of a model and eager in turns, "
+        f"threads: {torch.get_num_threads()}; ratios are taken within a round. Writing is processor time too. "
         f"Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}."
     )
     columns = {
@@ -79,7 +80,7 @@ def rows_of(name: str) -> list[dict[str, Value]]:
     with tempfile.TemporaryDirectory() as folder:
         for form in get_args(ExportTarget):
             place = Path(folder, form)
-            writing = seconds(partial(export_model, model, form, place))
+            writing = processor_seconds(partial(export_model, model, form, place))
             card = place / f"{name}.json"
             exported = Exported(card, threads)
             size = sum(path.stat().st_size for path in files_of(card)) / 1e6
@@ -87,9 +88,16 @@ def rows_of(name: str) -> list[dict[str, Value]]:
             row: dict[str, Value] = {"model": name, "form": form, "graphs": len(exported.parts)}
             rows.append(row | {"size": size, "error": relative_error(logits, wanted), "writing": writing})
             calls[form] = partial(exported, one)
-        times = in_turns({form: partial(seconds, call) for form, call in calls.items()}, REPEATS)
+        times = in_turns({form: partial(processor_seconds, call) for form, call in calls.items()}, REPEATS)
     for row in rows:
         own = times[str(row["form"])]
         row["ms"] = Spread.of([1000 * took for took in own])
         row["times"] = ratio(times["eager"], own)
     return rows
+
+
+def processor_seconds(call: Callable[[], object]) -> float:
+    """Of one call, in all threads of this process."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
