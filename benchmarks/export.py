@@ -51,9 +51,9 @@ def _table(rows: list[dict[str, Value]]) -> Table:
     about = (
         "Models as files, run by the drivers of src/foveate/export/drivers/ in float32, and eager PyTorch: "
         "from uint8 frames to logits; untrained weights, norms drawn at random. The error is the largest "
-        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest. Others use this "
+        f"difference of the logits of {CLIPS} clips of smooth noise, relative to the largest. Others use the "
         "machine, so what is given is processor time of one clip, all forms of a model and eager in turns, "
-        f"threads: {torch.get_num_threads()}; ratios are taken within a round. Writing is processor time too. "
+        f"threads: {torch.get_num_threads()}; ratios are taken within a round. So is the time of writing. "
         f"Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}."
     )
     columns = {

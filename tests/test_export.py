@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from foveate.choices import ExportTarget
 from foveate.cli import main
+from foveate.cli.inputs import resize_input
 from foveate.errors import OutputError, UsageError
 from foveate.export import write
 from foveate.export.check import check_export
@@ -79,7 +81,6 @@ def test_files_answer_as_the_model_for_any_batch(name: str, fields: Any, tmp_pat
     [
         ("openvino", "adafocus_small"),
         ("onnx", "tsm_r10_8"),
-        ("torch", "tsm_r10_8"),
         pytest.param("torch", "adafocus_v2_small", marks=pytest.mark.stress),
         pytest.param("onnx", "adafocus_small", marks=pytest.mark.stress),
         pytest.param("onnx", "x3d_xs", marks=pytest.mark.stress),
@@ -95,6 +96,11 @@ def test_a_process_without_this_package_gives_the_same(to: ExportTarget, name: s
     assert check.error < 1e-4 and check.same == 1 and check.clips == 3
     weights = sum(weight.numel() for weight in model.parameters()) * 4e-6
     assert weights < 1.3 * check.megabytes < 1.6 * weights + 1.3
+
+
+def test_a_program_of_torch_export_gives_the_same(tmp_path: Path) -> None:
+    model = model_of("slow_small")
+    assert error_of(model, export_model(model, "torch", tmp_path), a_clip(model, 2), a_clip(model)) < 1e-4
 
 
 @pytest.mark.parametrize("driver", ["run", "adafocus", "arnet", "fullvideo"])
@@ -190,7 +196,7 @@ def test_clips_of_any_length(fields: dict[str, Any], tmp_path: Path) -> None:
     assert error_of(model, export_model(model, "openvino", tmp_path), clips[:, :37], clips[:, :3]) < 1e-4
 
 
-@pytest.mark.parametrize("remember", [False, True])
+@pytest.mark.parametrize("remember", [False, pytest.param(True, marks=pytest.mark.stress)])
 def test_frames_that_are_skipped_reach_no_network(remember: bool, tmp_path: Path) -> None:
     model = model_of("arnet_small", remember_skipped=remember)
     frames = frames_of(model, 4)
@@ -218,10 +224,11 @@ def test_frames_that_are_skipped_reach_no_network(remember: bool, tmp_path: Path
 def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
     model = model_of("tsm_r10_8")
     model.labels, model.independent = ("a", "b", "c", "d"), True
+    resize_input(model, 64, None)
     card = json.loads(export_model(model, "openvino", tmp_path).read_text())
     assert card["labels"] == ["a", "b", "c", "d"] and card["scores"].startswith("sigmoid")
-    assert card["input"]["shape"] == ["B", 8, 112, 112, 3] and card["output"]["shape"] == ["B", 4]
-    assert card["input"]["clip"]["mean"] == [*model.spec.mean]
+    assert card["input"]["shape"] == ["B", 8, 64, 64, 3] and card["output"]["shape"] == ["B", 4]
+    assert card["input"]["clip"]["size"] == 64 and card["input"]["clip"]["mean"] == [*model.spec.mean]
     assert {path.name for path in tmp_path.iterdir()} == {
         "run.py",
         *(f"tsm_r10_8.{ending}" for ending in ("xml", "bin", "json")),
@@ -266,7 +273,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_verb_writes_and_compares(
-    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*options: str) -> int | str | None:
         with pytest.raises(SystemExit) as left:
@@ -278,6 +285,12 @@ def test_the_verb_writes_and_compares(
     assert said["error"] < 1e-4 and said["clips"] == 8 and Path(said["card"]).exists()
     assert run("--videos", str(videos)) == 2
     assert "add --check" in capsys.readouterr().err
+    shutil.copytree(write.DRIVERS, tmp_path / "drivers")
+    wrong = (tmp_path / "drivers" / "adafocus.py").read_text().replace("logits = values", "logits = -values")
+    (tmp_path / "drivers" / "adafocus.py").write_text(wrong)
+    monkeypatch.setattr(write, "DRIVERS", tmp_path / "drivers")
+    assert run("--check") == 4
+    assert "answers differ" in capsys.readouterr().err
 
 
 @pytest.mark.stress

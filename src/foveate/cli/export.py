@@ -48,7 +48,7 @@ def export(
     """
     from foveate.export.check import check_export
     from foveate.export.write import demand_packages, export_model
-    from foveate.infer.choice import TOLERANCE, a_clip
+    from foveate.infer.choice import a_clip
     from foveate.weights.load import trained_model
 
     if videos is not None and not check:
@@ -67,7 +67,7 @@ def export(
         clips = [*a_clip(net, VIEWS)] if videos is None else _clips_of(videos, net)
         found = check_export(net, card, clips)
         report |= asdict(found)
-        differs = found.error > TOLERANCE["fp32"]
+        differs = not found.agrees
     if json:
         print_json(report)
     else:

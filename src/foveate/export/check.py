@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import ModelFileError
-from foveate.infer.choice import relative_error
+from foveate.infer.choice import TOLERANCE, relative_error
 from foveate.measure.cost import measure_latency
 from foveate.models.base import VideoModel
 
@@ -61,6 +61,11 @@ class Check:
     megabytes: float
     ms: float
     eager_ms: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether rounding explains the error."""
+        return self.error <= TOLERANCE["fp32"]  # which NaN is not
 
 
 @torch.inference_mode()
