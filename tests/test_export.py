@@ -44,9 +44,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in SMALL if name != "x3d_xs"),
     ("adafocus_small", EXITS),
     ("fullvideo_small", {"eval_mode": "uniform"}),
-    ("fullvideo_small", {"eval_mode": "all"}),
 ]
 MORE: list[tuple[str, dict[str, Any]]] = [
+    ("fullvideo_small", {"eval_mode": "all"}),
     ("x3d_xs", {}),
     ("adafocus_small", {"skip": True}),
     ("adafocus_small", {"policy": "attention", **EXITS}),
@@ -79,8 +79,8 @@ def test_files_answer_as_the_model_for_any_batch(name: str, fields: Any, tmp_pat
 @pytest.mark.parametrize(
     ("to", "name"),
     [
-        ("openvino", "adafocus_small"),
-        ("onnx", "tsm_r10_8"),
+        ("onnx", "slow_small"),
+        pytest.param("onnx", "tsm_r10_8", marks=pytest.mark.stress),
         pytest.param("torch", "adafocus_v2_small", marks=pytest.mark.stress),
         pytest.param("onnx", "adafocus_small", marks=pytest.mark.stress),
         pytest.param("onnx", "x3d_xs", marks=pytest.mark.stress),
