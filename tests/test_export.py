@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,8 +21,10 @@ from torch import Tensor
 from foveate.choices import ExportTarget
 from foveate.cli import main
 from foveate.cli.inputs import resize_input
+from foveate.clip import Sampling, ShortPolicy
 from foveate.errors import OutputError, UsageError
 from foveate.export import write
+from foveate.export.card import FRAMES, SHORT
 from foveate.export.check import check_export
 from foveate.export.drivers.adafocus import cut
 from foveate.export.drivers.fullvideo import cluster
@@ -219,6 +221,10 @@ def test_frames_that_are_skipped_reach_no_network(remember: bool, tmp_path: Path
     assert calls["decide"] == int(output.frames_read.sum())
     for number, size in enumerate(model.config.sizes):
         assert calls[f"network{number}"] == int((output.sizes == size).sum())
+
+
+def test_cards_have_words_for_every_rule() -> None:
+    assert {*FRAMES} == {*get_args(Sampling)} and {*SHORT} == {*get_args(ShortPolicy)}
 
 
 def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -26,7 +25,8 @@ from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
-from foveate.models.pieces import Piece, Pieces, normalised, some_frames
+from foveate.models.pieces import Pieces
+from foveate.models.portable import resolution_pieces
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -146,29 +146,7 @@ class ARNet(VideoModel):
 
     def pieces(self) -> Pieces:
         """One step of glance and policy, and each network with its classifier, on single frames."""
-        frames, width, glance = some_frames(self.spec, 1), self.config.policy_width, len(self.nets)
-        state = torch.zeros(1, width)
-
-        def at(size: int, frames: Tensor) -> Tensor:
-            return self._resize(normalised(frames, self.spec), size)
-
-        def decide(frames: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
-            hidden, cell = self.policy.rnn(self.glance_features(at(glance, frames)), (hidden, cell))
-            return self.policy.actions(hidden), self.policy_head(hidden), hidden, cell
-
-        def answer(size: int, frames: Tensor) -> Tensor:
-            return self.answer_at(size, at(size, frames), frames)
-
-        networks = [f"network{number}" for number in range(glance)]
-        outputs = ("actions", "logits", "next_hidden", "next_cell")
-        inputs = {"frames": frames, "hidden": state, "cell": state}
-        graphs = {"decide": Piece(decide, inputs, outputs, (self.glance, self.policy, self.policy_head))}
-        for number, name in enumerate(networks):
-            modules = (self.nets[number], self.heads[number])
-            graphs[name] = Piece(partial(answer, number), {"frames": frames}, ("logits",), modules)
-        facts = {"skips": [*self.config.skips], "remember_skipped": self.config.remember_skipped}
-        states = {"hidden": width, "cell": width, "logits": self.num_classes}
-        return Pieces(graphs, "arnet", {"networks": networks, "states": states, **facts})
+        return resolution_pieces(self)
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The output for the most probable decisions. clip: (B, 3, T, S, S)."""
@@ -208,7 +186,7 @@ class ARNet(VideoModel):
     def resized(self, clip: Tensor) -> FramesAt:
         """A function that resizes chosen frames of a clip (B, 3, T, S, S) to one of the sizes."""
         frames = fold_time(clip)
-        return lambda size, indices: self._resize(frames[indices], size)
+        return lambda size, indices: self.at_size(frames[indices], size)
 
     def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> FrameResults:
         """Decide for `batch` x `frames` frames how to process them, and run the chosen networks."""
@@ -293,7 +271,7 @@ class ARNet(VideoModel):
         pooled = pool_space(maps, self.config.pool)
         return F.dropout(pooled, self.config.dropout, net.training)  # off in a frozen network
 
-    def _resize(self, frames: Tensor, size: int) -> Tensor:
+    def at_size(self, frames: Tensor, size: int) -> Tensor:
         """Frames (n, 3, S, S) as the network of this size reads them, (n, 3, s, s)."""
         side = (*self.config.sizes, self.config.glance_size)[size]
         if self.config.shrink == "average" or frames.shape[-1] == side:

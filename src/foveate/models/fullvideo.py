@@ -29,7 +29,8 @@ from foveate.layers.cluster_rules import Rule, middle_frames
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
-from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
+from foveate.models.pieces import Pieces
+from foveate.models.portable import cluster_pieces
 from foveate.models.tsn import ConsensusHead
 
 MAX_KEPT_BYTES = 1 << 29  # of maps kept rather than computed twice; 668 frames of ResNet-18 at 224 pixels
@@ -150,7 +151,7 @@ class FullVideo(VideoModel):
         """Set the mode; batch norms of an early part that runs in chunks stay in evaluation mode."""
         super().train(mode)
         if self.config.early != "whole":
-            for module in self._early_modules():
+            for module in self.early_modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
@@ -172,42 +173,7 @@ class FullVideo(VideoModel):
 
         UsageError for clusters cut at random, and for a late part on every frame of videos of any length.
         """
-        config = self.config
-        if config.eval_mode == "cluster" and config.rule == "random":
-            raise not_portable(self.name, "it cuts its clusters at random")
-        if config.eval_mode == "all" and self.spec.sampling == "all":
-            raise not_portable(self.name, "its late part reads every frame of videos of any length")
-        clusters = self.spec.frames if config.eval_mode == "all" else config.clusters
-        frames = some_frames(self.spec, 1)
-
-        def early(frames: Tensor) -> Tensor:
-            return self.early(normalised(frames, self.spec))
-
-        with torch.no_grad():
-            maps = early(frames).expand(clusters, -1, -1, -1).unsqueeze(0)  # (1, g, C, h, w)
-
-        def late(maps: Tensor) -> Tensor:
-            features = self.late(maps.flatten(0, 1), clusters).unflatten(0, (-1, clusters))
-            return self.classify(features).mean(1)
-
-        late_modules = (*self.backbone.stages[config.after :], self.backbone.last, self.head)
-        early_modules = tuple(module for module in self._early_modules() if not [*module.children()])
-        graphs = {
-            "early": Piece(early, {"frames": frames}, ("maps",), early_modules),
-            "late": Piece(late, {"maps": maps}, ("logits",), late_modules),
-        }
-        chosen = config.eval_mode == "cluster"
-        facts = {
-            "clusters": clusters,
-            "chunk": config.chunk,
-            "rule": config.rule if chosen else "even",
-            "aggregate": config.aggregate if chosen else "mean",
-            "lasting": chosen and config.lasting,
-            "floor": chosen and config.floor and config.rule == "cumulative",
-            "lose_last": int(chosen and config.lose_last),
-            "middles": config.eval_mode == "uniform",
-        }
-        return Pieces(graphs, "fullvideo", facts)
+        return cluster_pieces(self)
 
     def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
         """Logits, those of every cluster, and the cluster of each frame. clip: as in `forward`."""
@@ -295,7 +261,7 @@ class FullVideo(VideoModel):
 
     def early_parameters(self) -> list[nn.Parameter]:
         """Parameters of the early part."""
-        return [weight for module in self._early_modules() for weight in module.parameters(recurse=False)]
+        return [weight for module in self.early_modules() for weight in module.parameters(recurse=False)]
 
     @property
     def _mode(self) -> Mode:
@@ -305,7 +271,7 @@ class FullVideo(VideoModel):
     def _in_one_graph(self) -> bool:
         return self.config.early == "whole" and (self.training or torch.is_grad_enabled())
 
-    def _early_modules(self) -> Iterator[nn.Module]:
+    def early_modules(self) -> Iterator[nn.Module]:
         """All modules of the backbone before the clustering."""
         late_parts = (*self.backbone.stages[self.config.after :], self.backbone.last)
         late = {module for part in late_parts for module in part.modules()}
