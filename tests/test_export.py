@@ -118,9 +118,13 @@ def test_a_process_without_this_package_gives_the_same(to: ExportTarget, name: s
     assert weights < 1.3 * check.megabytes < 1.6 * weights + 1.3
 
 
-def test_a_program_of_torch_export_gives_the_same(tmp_path: Path) -> None:
-    model = model_of("slow_small")
-    assert error_of(model, export_model(model, "torch", tmp_path), a_clip(model, 2), a_clip(model)) < 1e-4
+@pytest.mark.parametrize(
+    "name", ["fullvideo_small", *(pytest.param(name, marks=pytest.mark.stress) for name in SMALL)]
+)
+def test_programs_of_torch_export_give_the_same(name: str, tmp_path: Path) -> None:
+    """They refuse numbers of clips and frames for which they are not made."""
+    model = model_of(name)
+    assert error_of(model, export_model(model, "torch", tmp_path), a_clip(model, 3), a_clip(model)) < 1e-4
 
 
 @pytest.mark.parametrize("driver", ["run", "adafocus", "arnet", "fullvideo"])
