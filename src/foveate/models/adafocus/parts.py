@@ -84,6 +84,10 @@ class FocusModel(VideoModel):
         thresholds: tuple[float, ...] = self.config.exits
         return thresholds
 
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        return tuple(range(1, self.spec.frames + 1))
+
     def set_exits(self, exits: tuple[float, ...]) -> None:
         """Stop reading at these probabilities of the best class, one for each frame; none: read all.
 

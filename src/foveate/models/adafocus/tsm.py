@@ -51,7 +51,7 @@ class AdaFocusTSMConfig(FocusConfig):
         glance, local = self.networks(*slots)
         size = (glance.channels, self.glance_frames, self.glance_side, self.policy_squeeze, self.policy_width)
         policy = ClipPolicy(*size) if self.policy == "learned" else None
-        spec = self.clip_spec(glance)
+        spec = self.clip_spec(self.frames, glance)
         return AdaFocusTSM(glance, policy, local, None, None, spec, self)
 
 
@@ -111,6 +111,10 @@ class AdaFocusTSM(FocusModel):
 
     @property
     def exits(self) -> tuple[float, ...]:
+        return ()
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
         return ()
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
