@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from foveate.models.adafocus.seen import Glance
 from foveate.models.adafocus.uni import Choice, UniModel
 from foveate.models.adafocus.uni_clip import UniTSM, UniX3D
 from foveate.models.zoo import create_model
+from foveate.train.objective import loss_function
+from foveate.train.recipes.uni import UniDraws, find, total
 from foveate.weights import convert
 from foveate.weights.origins import get_origin
 from parity_cases import ParityCase
@@ -38,7 +41,9 @@ def whole(case: ParityCase) -> UniModel:
     how = case.how
     fields = how.get("fields", {})
     model = convert(case.state_dict(), how["origin"], how["name"], how["num_classes"], **fields)
-    unused = case.info["notes"].get("unused parameters (in params)", 0)
+    ignored = ("global_CNN.classifier.", "local_CNN.fc.")  # ImageNet's
+    shapes = {key: shape for key, shape, _ in case.info["state_dict"]}
+    unused = sum(prod(shape) for key, shape in shapes.items() if any(name in key for name in ignored))
     assert sum(p.numel() for p in model.parameters()) == case.info["params"] - unused
     assert isinstance(model, UniModel)
     return model
@@ -138,8 +143,8 @@ def run_two_inputs(case: ParityCase) -> Found:
     return found_by(model, clip, glance, choice, local) | {
         "box": choice.glance_boxes[:, 0],
         "logits": logits[:, -1],
-        "glance_aux_logits": model.glance_logits(glance)[:, 0],
-        "local_aux_logits": model.local_logits(local)[:, 0],
+        "glance_aux_logits": model.answer_glance(glance)[0][:, 0],
+        "local_aux_logits": model.auxiliary(model.local_aux(local))[:, 0],
         **answers_of(model, glance, local),
     }
 
@@ -167,6 +172,49 @@ def found_by(model: UniModel, clip: Tensor, glance: Glance, choice: Choice, loca
     }
 
 
+def run_step(case: ParityCase) -> Found:
+    """One training step with all random numbers given."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return step_of(case)
+
+
+def step_of(case: ParityCase) -> Found:
+    case.how = case.how | {"fields": case.how["fields"] | {"dropout": 0.0, "aux_dropout": 0.0}}
+    model, clip, config = whole(case).train(), clip_of(case), case.info["config"]
+    for net in (model.get_submodule("glance"), model.get_submodule("local")):
+        net.eval()
+    given = {name: case.expected(f"given/{name}") for name in ("glance_offsets", "uniform", "random_boxes")}
+    parts = config["candidates"] // config["glance_frames"]
+    most = config["glance_frames"] // 3
+    left_out = [torch.zeros(len(clip), 1, 0, dtype=torch.int64)]
+    left_out += [case.expected(f"given/draws_{count}").long() for count in range(1, most)]
+    within = (given["glance_offsets"] + 0.5) / parts
+    draws = UniDraws(within, given["uniform"], given["random_boxes"], left_out)
+    labels = case.expected("given/labels").long()
+
+    step = find(model, clip, draws)
+    terms = step.losses(loss_function("cross_entropy"), labels)
+    loss = total(terms, config["norm_ratio"])
+    loss.backward()
+    same_places(step.choice.frames, case)
+    named = {f"module.{key}": torch.empty(0) for key in case.info["grad_norms order"]}
+    ours = get_origin(case.how["origin"]).rename(named, "gradients")
+    gradients = [model.get_parameter(key).grad for key in ours]
+    found = {
+        "weights": step.choice.weights,
+        "glance_boxes": step.choice.glance_boxes,
+        "boxes": step.choice.boxes,
+        "random_boxes": step.random_boxes,
+        "expected_logits": step.expected,
+        "spatial_logits": step.spatial,
+        "last_logits": step.policy[:, -1],
+        "last_logits_random": step.random[:, -1],
+        "losses": torch.stack([*(terms[name] for name in case.info["losses order"][:-1]), loss]),
+        "grad_norms": torch.stack([grad.double().norm() for grad in gradients if grad is not None]),
+    }
+    return {name: value.detach() for name, value in found.items()}
+
+
 UNI_RUNS: dict[str, Callable[[ParityCase], Found]] = {
     "uni_temporal": run_temporal,
     "frame_choice": run_frame_choice,
@@ -176,4 +224,5 @@ UNI_RUNS: dict[str, Callable[[ParityCase], Found]] = {
     "uni": run_pipeline,
     "uni_tsm": run_two_inputs,
     "uni_x3d": run_two_inputs,
+    "uni_step": run_step,
 }

@@ -101,13 +101,9 @@ class UniModel(VideoModel):
         """All logits (B, n, classes) that training wants right, for each of several looks (B, K, F)."""
         raise TypeError(f"{type(self).__name__} does not implement `answers`")
 
-    def glance_logits(self, glance: Glance) -> Tensor:
-        """The auxiliary answer of f_G, (B, n, classes): of each frame, or of all."""
-        raise TypeError(f"{type(self).__name__} does not implement `glance_logits`")
-
-    def local_logits(self, local: Tensor) -> Tensor:
-        """The auxiliary answer of f_L from what it found, (B, k, F)."""
-        raise TypeError(f"{type(self).__name__} does not implement `local_logits`")
+    def auxiliary(self, logits: Tensor) -> Tensor:
+        """The answers (B, n, classes) that a network learns from, of those of its frames, (B, k, classes)."""
+        raise TypeError(f"{type(self).__name__} does not implement `auxiliary`")
 
     # ---- the pass over a clip
 

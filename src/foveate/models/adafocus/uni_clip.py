@@ -56,7 +56,8 @@ class UniClipModel(UniModel):
         super().reset_head(num_classes)
 
     def answer_glance(self, glance: Glance) -> tuple[Tensor, Memory]:
-        return self.glance_logits(glance), (self.clip_logits(self.glance_head, glance.features),)
+        logits = self.auxiliary(self.glance_aux(glance.features))
+        return logits, (self.clip_logits(self.glance_head, glance.features),)
 
     def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
         (glance,) = memory
@@ -66,12 +67,7 @@ class UniClipModel(UniModel):
         memory = (self.clip_logits(self.glance_head, glance.features),)
         return [self.answer_looks(memory, local)[0] for local in looks]
 
-    def glance_logits(self, glance: Glance) -> Tensor:
-        logits: Tensor = self.glance_aux(glance.features)
-        return logits.mean(1, keepdim=True)
-
-    def local_logits(self, local: Tensor) -> Tensor:
-        logits: Tensor = self.local_aux(local)
+    def auxiliary(self, logits: Tensor) -> Tensor:
         return logits.mean(1, keepdim=True)
 
 

@@ -115,12 +115,7 @@ class UniAdaFocus(UniModel):
         after_glances = self.glance_classifier.answer(known)
         return [torch.cat([after_glances, self.answer_looks((top,), local)[0]], 1) for local in looks]
 
-    def glance_logits(self, glance: Glance) -> Tensor:
-        logits: Tensor = self.glance_aux(glance.features)
-        return logits
-
-    def local_logits(self, local: Tensor) -> Tensor:
-        logits: Tensor = self.local_aux(local)
+    def auxiliary(self, logits: Tensor) -> Tensor:
         return logits
 
 
