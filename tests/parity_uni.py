@@ -94,8 +94,8 @@ def run_classifier(case: ParityCase) -> Found:
     model, glance = part_of(case), Glance(torch.empty(0), case.input())
     (logits,) = model.answers(glance, case.input(1))
     assert count_macs(model, call=lambda: model.answers(glance, case.input(1))).total == case.info["flops"]
-    alone, memory = model.answer_glance(glance)
-    last = model.answer_looks(memory, case.input(1))[0][:, -1]
+    memory = model.remember(glance)
+    alone, last = model.answer_glance(glance, memory), model.answer_looks(memory, case.input(1))[0][:, -1]
     assert torch.equal(alone[:, 0], logits[:, model.config.glance_frames - 1])
     return {"logits": logits, "last_logits": last}
 
@@ -143,7 +143,7 @@ def run_two_inputs(case: ParityCase) -> Found:
     return found_by(model, clip, glance, choice, local) | {
         "box": choice.glance_boxes[:, 0],
         "logits": logits[:, -1],
-        "glance_aux_logits": model.answer_glance(glance)[0][:, 0],
+        "glance_aux_logits": model.answer_glance(glance, ())[:, 0],
         "local_aux_logits": model.auxiliary(model.local_aux(local))[:, 0],
         **answers_of(model, glance, local),
     }

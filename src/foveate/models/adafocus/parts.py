@@ -22,7 +22,7 @@ from foveate.layers.patch import crop_patches, random_corners
 from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
-from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
+from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, glance_in_turn
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once, same_macs
 
 Order = Literal["time", "coarse_to_fine"]
@@ -165,14 +165,8 @@ class FocusModel(VideoModel):
 
     def glance_in_turn(self, clip: Tensor) -> Glance:
         """`glance_at`, some clips at a time, or some frames where the glances do not see each other."""
-        frames = clip.shape[2]
-        most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
-        clips = clip.split(max(1, most // frames))
-        if most >= frames or not self.glances_alone:
-            return joined([self.glance_at(piece) for piece in clips], 0)
-        turns = -(-frames // most)
-        pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
-        return joined([joined(glances, 1) for glances in pieces], 0)
+        side, alone = self.config.glance_size, self.glances_alone
+        return glance_in_turn(self.glance_at, clip, side**2, alone, self.training)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""

@@ -9,7 +9,7 @@ Wang et al., "Uni-AdaFocus: Spatial-temporal Dynamic Computation for Video Recog
 4. the spatial policy gives the glances boxes                  `SpatialPolicy`, uni_policies.py
    from which those of all N are interpolated                  `boxes_between`, layers/boxes.py
 5. the boxes, sampled to P x P, are all that f_L sees          `look_at`; `sample_boxes`, layers/patch.py
-6. answers after the glances, and after every close look       `answer_glance`, `answer_looks`
+6. answers after close looks, for the sure before any          `answer_looks`, `answer_glance`
 
 No gradient passes the choices. The weights learn from the expected answer (`expected_logits`), the boxes from
 what they cut out of the glance's maps in place of the pixels (`box_logits`, deep-feature interpolation); the
@@ -32,7 +32,7 @@ from foveate.layers.boxes import box_pixels, boxes_between, random_boxes
 from foveate.layers.fold import fold_time
 from foveate.layers.frame_choice import choose_frames, glance_places, thresholds
 from foveate.layers.patch import sample_boxes
-from foveate.models.adafocus.seen import Glance, joined
+from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
@@ -89,8 +89,12 @@ class UniModel(VideoModel):
         """What f_L finds in patches (B*frames, 3, P, P), pooled over space, (B*frames, F)."""
         raise TypeError(f"{type(self).__name__} does not implement `local_features`")
 
-    def answer_glance(self, glance: Glance) -> tuple[Tensor, Memory]:
-        """Logits (B, 1, classes) after the glances, and what later answers need of them."""
+    def remember(self, glance: Glance) -> Memory:
+        """What the answers after close looks need of the glances."""
+        raise TypeError(f"{type(self).__name__} does not implement `remember`")
+
+    def answer_glance(self, glance: Glance, memory: Memory) -> Tensor:
+        """Logits (B, 1, classes) after the glances, for who is sure then already."""
         raise TypeError(f"{type(self).__name__} does not implement `answer_glance`")
 
     def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
@@ -154,14 +158,8 @@ class UniModel(VideoModel):
 
     def glance_in_turn(self, clip: Tensor) -> Glance:
         """`glance_at`, some clips at a time, or some frames where the glances do not see each other."""
-        frames = clip.shape[2]
-        most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
-        clips = clip.split(max(1, most // frames))
-        if most >= frames or not self.glances_alone:
-            return joined([self.glance_at(piece) for piece in clips], 0)
-        turns = -(-frames // most)
-        pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
-        return joined([joined(glances, 1) for glances in pieces], 0)
+        side, alone = self.config.glance_size, self.glances_alone
+        return glance_in_turn(self.glance_at, clip, side**2, alone, self.training)
 
     # ---- what the boxes learn from
 
@@ -218,20 +216,21 @@ class UniModel(VideoModel):
         if self.config.exits and not self.training:
             return self.output(clip).logits
         glance, _, local = self.see(clip)
-        return self.answer_looks(self.answer_glance(glance)[1], local)[0][:, -1]
+        return self.answer_looks(self.remember(glance), local)[0][:, -1]
 
     def output(self, clip: Tensor) -> ModelOutput:
         """Answers after the glances and after the close looks, and what was chosen. clip: as in `forward`.
 
-        Of who is sure after an answer nothing more is computed (conditional exit).
+        Of who is sure after an answer nothing more is computed (conditional exit). The answer after the
+        glances is charged only where a video may stop there.
         """
         exits = () if self.training else self.config.exits
         everyone, places, candidates = torch.arange(len(clip)), self.glanced(clip), clip.shape[2]
         record = Record(self, len(clip), candidates)
         glance = self.glance_in_turn(self.frames_at(clip, places))
-        record.glanced(places, glance)
-        answers, memory = self.answer_glance(glance)
-        unsure = record.answer(everyone, answers, exits)
+        memory = self.remember(glance)
+        record.glanced(places, glance, memory, bool(exits))
+        unsure = record.answer(everyone, self.answer_glance(glance, memory), exits)
         videos, memory, glance = everyone[unsure], _of(memory, unsure), Glance(*_of(glance, unsure))
         if not len(videos):
             return record.output()

@@ -55,16 +55,18 @@ class UniClipModel(UniModel):
         self.make_heads(num_classes)
         super().reset_head(num_classes)
 
-    def answer_glance(self, glance: Glance) -> tuple[Tensor, Memory]:
-        logits = self.auxiliary(self.glance_aux(glance.features))
-        return logits, (self.clip_logits(self.glance_head, glance.features),)
+    def remember(self, glance: Glance) -> Memory:
+        return (self.clip_logits(self.glance_head, glance.features),)
+
+    def answer_glance(self, glance: Glance, memory: Memory) -> Tensor:
+        return self.auxiliary(self.glance_aux(glance.features))
 
     def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
         (glance,) = memory
         return (glance + self.clip_logits(self.local_head, local)).unsqueeze(1), memory
 
     def answers(self, glance: Glance, *looks: Tensor) -> list[Tensor]:
-        memory = (self.clip_logits(self.glance_head, glance.features),)
+        memory = self.remember(glance)
         return [self.answer_looks(memory, local)[0] for local in looks]
 
     def auxiliary(self, logits: Tensor) -> Tensor:

@@ -99,10 +99,12 @@ class UniAdaFocus(UniModel):
         """The same of the close looks (B, k, F), after others."""
         return self.local_classifier.accumulate(features, before)
 
-    def answer_glance(self, glance: Glance) -> tuple[Tensor, Memory]:
-        _, top = self.know_glance(glance.features)
+    def remember(self, glance: Glance) -> Memory:
+        return (self.know_glance(glance.features)[1],)
+
+    def answer_glance(self, glance: Glance, memory: Memory) -> Tensor:
         last = self.config.glance_frames - 1  # its head
-        return self.glance_classifier.answer(top.unsqueeze(1), last), (top,)
+        return self.glance_classifier.answer(memory[0].unsqueeze(1), last)
 
     def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
         top, *before = memory

@@ -27,15 +27,18 @@ class Record:
         self.done = 0  # answers so far of who still reads
         self.step_logits = self.glance_features = self.local_features = torch.empty(0)
 
-    def glanced(self, places: Tensor, glance: Glance) -> None:
-        """f_G saw the frames at places (T,) of all videos."""
+    def glanced(self, places: Tensor, glance: Glance, memory: tuple[Tensor, ...], early: bool) -> None:
+        """f_G saw the frames at places (T,) of all videos. early: whether one may stop there."""
         config, features = self.model.config, glance.features
         self.places = places.cpu()
         self.read[:, self.places] = True
         self.glance_features = features.mean(1)
         self.local_features = features.new_zeros(len(features), self.model.local_channels)
         clip = torch.empty(1, 3, len(places), config.size, config.size)
-        self._count(slice(None), ("glance_at", clip), ("answer_glance", Glance(*(x[:1] for x in glance))))
+        first, known = Glance(*(x[:1] for x in glance)), tuple(x[:1] for x in memory)
+        self._count(slice(None), ("glance_at", clip), ("remember", first))
+        if early:
+            self._count(slice(None), ("answer_glance", first, known))
 
     def chose(self, videos: Tensor, weights: Tensor, pixels: Tensor, glance: Glance) -> None:
         """Weights (V, T) and boxes (V, N, 4), in pixels of the clip, of some videos (V,)."""
