@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveate.errors import UsageError
+from foveate.errors import ModelFileError, UsageError
 from foveate.layers.boxes import box_edges, box_pixels, boxes_between
 from foveate.layers.frame_choice import (
     choose_frames,
@@ -27,6 +29,9 @@ from foveate.models.zoo import create_model, create_outline
 from foveate.train.objective import loss_function
 from foveate.train.optim import learn_mode
 from foveate.train.recipes.uni import UniObjective, draw, find
+from foveate.weights import convert
+from foveate.weights.origins import find_origin
+from parity_cases import FOLDER
 
 CLASSES, SIDE = 5, 48
 SMALL = {"size": SIDE, "resize": SIDE, "glance_size": 32, "patch": 32}
@@ -299,6 +304,50 @@ def test_costs_are_the_published_ones(name: str, whole: float, glances: float) -
     glance = model.frames_at(seen, model.glanced(seen))
     first = count_macs(model, call=lambda: model.remember(model.glance_at(glance))).total
     assert first / 1e9 == pytest.approx(glances, rel=4e-3)  # the release charges heads that no answer needs
+
+
+# ---- checkpoints of the release
+
+
+def official(case: str) -> dict[str, Tensor]:
+    """The keys and shapes of a checkpoint, without values."""
+    listed = json.loads((FOLDER / f"uni_adafocus/{case}.json").read_text())["state_dict"]
+    kinds = {"int64": torch.int64, "float32": torch.float32}
+    return {key: torch.empty(shape, dtype=kinds[kind], device="meta") for key, shape, kind in listed}
+
+
+@pytest.mark.parametrize(
+    ("case", "origin"),
+    [
+        ("actnet_pipeline_p128_k16", "uni_adafocus"),
+        ("tsm_pipeline_p96_8and8", "uni_adafocus_tsm"),
+        ("x3d_pipeline_p128_16and32", "uni_adafocus_x3d"),
+    ],
+)
+def test_checkpoints_are_recognised(case: str, origin: str) -> None:
+    assert find_origin(official(case).keys(), Path("file")).name == origin
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "fields", "cause"),
+    [
+        ("actnet_pipeline_p128_k16", "mnv2_r50_128", {"local_frames": 8}, "has 16 blocks in the file"),
+        ("tsm_pipeline_p96_8and8", "tsm_96", {"glance_frames": 12}, "spatial_policy.layers.9.weight"),
+        ("tsm_pipeline_p96_8and8", "mnv2_r50_128", {}, "missing"),
+    ],
+)
+def test_a_checkpoint_of_another_setting_is_one_line(
+    case: str, name: str, fields: dict[str, object], cause: str
+) -> None:
+    state = official(case)
+    origin = find_origin(state.keys(), Path("file")).name
+    with pytest.raises(ModelFileError, match=cause) as refused:
+        convert(state, origin, f"uni_adafocus_{name}", box_classes(state), **fields)
+    assert "\n" not in str(refused.value)
+
+
+def box_classes(state: dict[str, Tensor]) -> int:
+    return len(state["module.aux_fc.weight"])
 
 
 # ---- what is learnt
