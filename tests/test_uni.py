@@ -26,13 +26,19 @@ from foveate.measure.cost import count_macs
 from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
 from foveate.models.adafocus.uni import UniModel
 from foveate.models.zoo import create_model, create_outline
+from foveate.train.config import TrainConfig
+from foveate.train.job import TrainJob
 from foveate.train.objective import loss_function
 from foveate.train.optim import learn_mode
-from foveate.train.recipes.uni import UniObjective, draw, find
+from foveate.train.recipes import recipe_for
+from foveate.train.recipes.uni import UniObjective, UniPlan, draw, find, total
+from foveate.train.stages import train_model
 from foveate.weights import convert
+from foveate.weights.file import read_model
 from foveate.weights.origins import find_origin
 from parity_cases import FOLDER
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES, SIDE = 5, 48
 SMALL = {"size": SIDE, "resize": SIDE, "glance_size": 32, "patch": 32}
 WIDTHS = {"temporal_width": 8, "spatial_width": 8}
@@ -417,3 +423,98 @@ def test_zeros_or_border_is_a_setting() -> None:
     zeros = model.cut(clip()[:, :, 0], corner)
     assert torch.equal(border[..., 1:, 1:], zeros[..., 1:, 1:])
     assert (zeros[..., 0, :].abs() < border[..., 0, :].abs()).float().mean() > 0.9
+
+
+def bursts(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips of noise (count, 3, 12, 32, 32), in three frames of which a square is red or blue.
+
+    Returns them, their classes, and which of four parts of the clip the square is in.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    clips = 0.5 * torch.randn(count, 3, 12, 32, 32, generator=generator)
+    labels, parts = torch.arange(count) % 2, torch.randint(0, 4, (count,), generator=generator)
+    corners = torch.randint(0, 22, (count, 2), generator=generator)
+    colour = torch.tensor([3.0, 0.0, -3.0]).view(3, 1, 1, 1)
+    for video, (row, column) in enumerate(corners.tolist()):
+        first, sign = 3 * int(parts[video]), 1 - 2 * int(labels[video])
+        clips[video, :, first : first + 3, row : row + 10, column : column + 10] += sign * colour
+    return clips, labels, parts
+
+
+def test_what_matters_is_learnt() -> None:
+    """The weights find the frames that show something, so f_L sees more of them than of any others."""
+    torch.manual_seed(0)
+    sizes = {"size": 32, "resize": 32, "glance_size": 32, "patch": 16, "glance_width": 0.25}
+    counts = {"candidates": 12, "glance_frames": 4, "local_frames": 3, "classifier_width": 64}
+    widths = {"temporal_width": 16, "spatial_width": 16, "pool": "average"}
+    model = create_model("uni_adafocus_small", 2, **sizes, **counts, **widths).train()
+    assert isinstance(model, UniModel)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for step in range(25):
+        clips, labels, _ = bursts(16, step)
+        terms = find(model, clips, draw(model, 16)).losses(loss_function("cross_entropy"), labels)
+        loss = total(terms, 0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    clips, labels, parts = bursts(64, 99)
+    with torch.inference_mode():
+        output = model.eval().output(clips)
+    assert (output.logits.argmax(1) == labels).float().mean() > 0.95
+    of_the_part = output.weights[:, 1::3].gather(1, parts.unsqueeze(1))
+    assert of_the_part.mean() > 0.5  # 0.25 without having learnt
+    seen = output.looked.unflatten(1, (4, 3)).sum(2).gather(1, parts.unsqueeze(1))
+    assert seen.float().mean() > 1.5  # 0.75 of uniform frames
+
+
+def test_the_recipe_runs_from_list_to_model_file(videos: Path, tmp_path: Path) -> None:
+    nets = ("size=32", "resize=32", "glance_size=16", "patch=16", "classifier_width=8")
+    counts = ("candidates=4", "glance_frames=2", "local_frames=2", "temporal_width=4", "spatial_width=4")
+    whole = TrainJob(
+        videos,
+        tmp_path,
+        "uni_adafocus_small",
+        val=videos,
+        settings=(*nets, *counts),
+        recipe="small",
+        workers=0,
+        train=TrainConfig(batch=4, epochs=1, optimizer="adamw", reference_batch=None),
+        plan=UniPlan(exit_frames=1.0),
+    )
+    _, outcome = train_model(whole)
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {"together"}
+    assert set(outcome.scores) >= {"top1", "top1_after_0", "top1_after_2"}
+    loaded, card = read_model(tmp_path / "best.safetensors")
+    assert len(card.config["exits"]) == 3 and loaded.dynamic
+    last = json.loads((tmp_path / "together" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last.keys() >= {"temporal", "spatial", "size"}
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "rate", "batch", "decay", "size_weight"),
+    [
+        ("uni_adafocus_mnv2_r50_128", "", 0.002, 32, 2e-4, 1.0),
+        ("uni_adafocus_mnv2_r50_128", "fcvid", 0.004, 64, 1e-4, 1.0),
+        ("uni_adafocus_mnv2_r50_128", "mini_kinetics", 0.003, 48, 1e-4, 0.75),
+        ("uni_adafocus_tsm_128", "", 0.02, 64, 5e-4, 0.5),
+        ("uni_adafocus_tsm_128", "something_v1", 0.02, 64, 1e-3, 0.5),
+        ("uni_adafocus_tsm_128", "jester", 0.02, 64, 1e-3, 0.25),
+        ("uni_adafocus_x3d_128", "", 0.005, 64, 5e-5, 0.5),
+    ],
+)
+def test_recipes_are_the_published_ones(
+    model: str, recipe: str, rate: float, batch: int, decay: float, size_weight: float
+) -> None:
+    found = recipe_for(model, recipe)
+    job = TrainJob(Path("list"), Path("out"), model, recipe=recipe, train=found.train, plan=found.plan)
+    (stage,) = found.stages(create_outline(model), job)
+    assert (stage.epochs, stage.rate * found.train.scale, found.train.batch) == (50, rate, batch)
+    assert (found.train.weight_decay, found.plan.size_weight) == (decay, size_weight)
+    assert found.augment.flip is ("tsm" not in model)
+    rates = dict(stage.parts)
+    policies, classifier = (0.4 if "x3d" in model else 0.2), rates.get("local_classifier", 20.0)
+    assert (rates["temporal_policy"], rates["spatial_policy"], classifier) == (policies, policies, 20.0)
+    assert (rates["glance"], rates["glance_aux"], rates["box_aux"], rates["local"]) == (0.5, 0.5, 0.5, 1.0)
