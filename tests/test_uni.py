@@ -143,6 +143,18 @@ def test_only_the_weights_and_the_glances_answers_get_a_gradient() -> None:
     assert scores.grad is not None and scores.grad[0].argmin() == 4  # descent makes it heavier
 
 
+def test_the_divisor_that_is_not_differentiated_adds_the_mean() -> None:
+    """d mu = sum (z - mu) dw / s; without the gradient of s there is mu sum dw / s beside it."""
+    weights = weights_of(1, 5).requires_grad_()
+    logits, left_out = torch.randn(1, 5, 1), torch.tensor([[[1, 3]]])
+    (found,) = torch.autograd.grad(expected_logits(weights, logits, [left_out]).sum(), weights)
+    kept = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])
+    total_kept = (weights * kept).sum()
+    mean = (weights * kept * logits[..., 0]).sum() / total_kept
+    (exact,) = torch.autograd.grad(mean, weights)
+    assert torch.allclose(found - exact, kept * (mean / total_kept).detach(), atol=1e-6)
+
+
 # ---- boxes
 
 

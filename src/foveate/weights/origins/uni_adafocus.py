@@ -7,7 +7,6 @@ touches their edge.
 from foveate.weights.origins.base import Origin, flat_mobilenetv2, resnet
 from foveate.weights.rename import Renames
 
-SIGNS = (r"^spatial_policy\.encoder\.9\.", r"^temporal_policy\.Tconv\.")
 POLICIES: Renames = [  # of all three models
     (r"^module\.", ""),
     (r"^spatial_policy\.encoder\.", "spatial_policy.layers."),
@@ -31,6 +30,6 @@ ORIGIN = Origin(
         *flat_mobilenetv2(r"global_CNN\.", "glance."),
         *resnet(r"local_CNN\.", "local."),
     ],
-    signs=(*SIGNS, r"^classifier\.local_mlp\."),
+    signs=(r"^(spatial_policy\.encoder\.9|temporal_policy\.Tconv|classifier\.local_mlp)\.",),
     fields={"padding": "zeros"},
 )

@@ -1,7 +1,7 @@
 """Uni-AdaFocus on TSM (Something-Something, Jester); `new_fc` answers, `new_new_fc` teaches the networks."""
 
 from foveate.weights.origins.base import Origin, flat_mobilenetv2, resnet
-from foveate.weights.origins.uni_adafocus import POLICIES, SIGNS
+from foveate.weights.origins.uni_adafocus import POLICIES
 
 ORIGIN = Origin(
     "uni_adafocus_tsm",
@@ -15,6 +15,6 @@ ORIGIN = Origin(
         *flat_mobilenetv2(r"global_CNN\.base_model\.", "glance."),
         *resnet(r"local_CNN\.base_model\.", "local."),
     ],
-    signs=(*SIGNS, r"^global_CNN\.base_model\."),
+    signs=(r"^temporal_policy\.Tconv\.", r"^global_CNN\.base_model\."),
     fields={"padding": "zeros"},
 )

@@ -5,7 +5,7 @@ No checkpoint of it is published; the names are those of the model that the rele
 
 from foveate.weights.origins.base import Origin
 from foveate.weights.origins.pyslowfast import BLOCK, PIXELS, x3d
-from foveate.weights.origins.uni_adafocus import POLICIES, SIGNS
+from foveate.weights.origins.uni_adafocus import POLICIES
 
 ORIGIN = Origin(
     "uni_adafocus_x3d",
@@ -18,7 +18,7 @@ ORIGIN = Origin(
         *x3d(r"local_CNN\.", "local.", "local_head."),
         *BLOCK,
     ],
-    signs=(*SIGNS, r"^global_CNN\.s1\.pathway0_stem\."),
+    signs=(r"^temporal_policy\.Tconv\.", r"^global_CNN\.s1\.pathway0_stem\."),
     fields={"padding": "zeros", "map_boxes": "points", "shortcut_norm": True},
     pixels=PIXELS,
 )
