@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor, nn
 
 from foveate.errors import DataError, UsageError
@@ -24,8 +23,7 @@ from foveate.infer.predict import Predictor
 from foveate.io import atomic_write
 from foveate.models import zoo
 from foveate.models.base import VideoModel
-from foveate.report.overlay import even_marks, marks_of, sheet_of, write_overlay
-from foveate.report.sheet import write_sheet_file
+from foveate.report.overlay import sheet_of, write_overlay, write_sheet
 from foveate.weights.load import (
     default_model,
     known_weights,
@@ -34,7 +32,6 @@ from foveate.weights.load import (
     pretrained_weights,
 )
 
-SHOWN = 8  # frames of a contact sheet of a model that chooses nothing
 QUALITY = 85  # of JPEG, in notebooks
 
 
@@ -51,13 +48,13 @@ class Result(Prediction):
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write `.json`, `.csv`, a contact sheet (`.png`) or the video with what the model chose (`.mp4`).
+        """Write `.json`, `.csv`, a contact sheet (`.png`) or the video with its answers drawn (`.mp4`).
 
         UsageError for another ending, OutputError where nothing can be written.
         """
         path = Path(path)
         if path.suffix == ".png":
-            return write_sheet_file(self._sheet(), path)
+            return write_sheet(self, path, source=self.source)
         if path.suffix == ".mp4":
             write_overlay(self, path, source=self.source)
             return path
@@ -101,16 +98,11 @@ class Result(Prediction):
         trained = f", trained on {self.trained_on}" if self.trained_on else ""
         return f"{self.video} ({self.duration_s:.1f} s): {self.model}{trained}"
 
-    def _sheet(self) -> Image.Image:
-        chosen = self.boxes or self.sizes or self.pathways
-        marks = marks_of(self) if chosen else even_marks(self, SHOWN)
-        return sheet_of(self, marks, source=self.source)
-
     def _picture(self) -> str:
         """The contact sheet as an image in HTML; nothing where the frames cannot be read again."""
         buffer = io.BytesIO()
         try:
-            sheet = self._sheet()
+            sheet = sheet_of(self, source=self.source)
         except (DataError, UsageError, OSError):
             return ""
         sheet.save(buffer, "JPEG", quality=QUALITY)  # a PNG is six times as large, in every notebook

@@ -16,7 +16,7 @@ from foveate.cli.inputs import (
     cluster_places,
     demand,
     demand_writable,
-    overlay_places,
+    places_for,
     resize_input,
     source_of,
     videos_of,
@@ -70,12 +70,14 @@ def predict(
         top: How many classes to name.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
-        overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
-            .mp4, and a contact sheet beside it, a .png; for several videos a folder.
+        overlay: Write the video with labels, scores and cost below it, and what the model read and chose
+            (patches, resolutions, clusters, pathways), an .mp4, and a contact sheet beside it, a .png; for
+            several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
         csv: Print one line of comma-separated values a video, below a line of names.
-        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
+        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways,
+            frames.
         json: Print one JSON object a video, nothing else.
     """
     from foveate.infer.predict import Predictor
@@ -87,7 +89,7 @@ def predict(
     sources = videos_of(videos, views.template)
     net = default_model() if model is None else trained_model(model, weights)
     views.apply(net)
-    places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
+    places = places_for("--overlay", overlay, sources, ".overlay.mp4") if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
     runner = engine.open(net, len(sources), views.template)
     predictor = Predictor(
@@ -121,7 +123,7 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
 
     if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
-        say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
+        say(f"overlay: {plain(str(overlay))}, {plain(str(sheet))}")
     if clusters and result.clusters:
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
     elif clusters and result.status != "refused":
