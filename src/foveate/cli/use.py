@@ -63,7 +63,7 @@ def predict(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights. If not
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights. If not
             given, x3d_s trained on Kinetics-400, downloaded once (15 MB); without a network an ImageNet
             network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
@@ -145,7 +145,7 @@ def features(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
         json: Print one JSON object.
@@ -212,7 +212,7 @@ def evaluate(
 
     Args:
         videos: The list, or a folder with one sub-folder a class.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         clips: Clips over time of each video.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip.
