@@ -127,9 +127,9 @@ def predict(
 
     source: a path, a URL, bytes, a file object, frames in memory (uint8 (T, H, W, 3)) or an iterator of them.
     model: a model, a file of one, hf:user/name, or a name; None is X3D-S trained on Kinetics-400, downloaded
-    once. weights: of a name, such as "kinetics400". top: classes to name. clips, crops: views whose logits are averaged.
-    window: seconds for one label over time; None cuts videos longer than 20 s into windows of 5 s. fps:
-    frames a second of frames in memory. A video that cannot be used raises DataError.
+    once. weights: of a name, such as "kinetics400". top: classes to name. clips, crops: views whose logits
+    are averaged. window: seconds for one label over time; None cuts videos longer than 20 s into windows of
+    5 s. fps: frames a second of frames in memory. A video that cannot be used raises DataError.
     """
     net = default_model() if model is None else model_of(model, weights)
     prediction = Predictor(net, top, clips, crops, window, device).predict(source, fps)
