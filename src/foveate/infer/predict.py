@@ -103,7 +103,7 @@ class Predictor:
         return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
     def _answer(self, video: ReadVideo) -> Prediction:
-        def run(frames: Any) -> ModelOutput:
+        def run(_: Window, frames: Any) -> ModelOutput:
             with video.watch("model"):
                 return finite(self.engine.run(frames), video.name)
 
