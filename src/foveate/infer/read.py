@@ -240,8 +240,9 @@ class OpenedVideo:
     def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
         """Apply `run` to each window and its clips; pairs (window, result) in temporal order.
 
-        run: takes a window, and uint8 (clips x crops, T, S, S, 3) or `Chunks`. If reading shows that the video
-        has another number of frames than expected, the windows are computed again and all of them run again.
+        run: takes a window, and uint8 (clips x crops, T, S, S, 3) or `Chunks`. If reading shows that the
+        video has another number of frames than expected, the windows are computed again and all are run
+        again.
         """
         expected = self.video.info.frames
         windows, self._begun = self._begun or self.windows(), None
