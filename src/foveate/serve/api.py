@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import math
+import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 from urllib.parse import unquote
 
 from fastapi import FastAPI, Query, Request, Response
@@ -20,11 +22,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from foveate import __version__
-from foveate.errors import FoveateError
+from foveate.errors import DataError, FoveateError
 from foveate.infer.output import Prediction
-from foveate.serve.desk import Desk, part_of, source_of
-from foveate.serve.guard import Gone, Refusal
-from foveate.serve.service import Asked, Service
+from foveate.serve.desk import Desk, copy_part, source_of
+from foveate.serve.guard import Gone, Guard, Refusal
+from foveate.serve.live import add_live
+from foveate.serve.service import Asked, Service, Told
 from foveate.serve.tar import members
 
 log = logging.getLogger(__name__)
@@ -36,8 +39,10 @@ Top = Annotated[int, Query(ge=1, le=1000, description="How many classes to name.
 Model = Annotated[str | None, Query(description="Of `/v1/models`; the first if not given.")]
 Seconds = Annotated[
     float | None,
-    Query(description="Seconds for one label over time; 0 takes the video as one. If not given, videos over "
-          "20 s get windows of 5 s."),
+    Query(
+        description="Seconds for one label over time; 0 takes the video as one. If not given, videos over "
+        "20 s get windows of 5 s."
+    ),
 ]
 Budget = Annotated[
     str | None,
@@ -76,6 +81,7 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str = "") -> Fa
     _errors(app)
     _about(app, desk)
     _answers(app, desk)
+    add_live(app, desk)
     app.mount("/examples", StaticFiles(directory=HERE / "examples"))
     app.mount("/", StaticFiles(directory=HERE / "page", html=True))
     return app
@@ -164,27 +170,142 @@ def _answers(app: FastAPI, desk: Desk) -> None:
         "/v1/predict",
         summary="Name what a video shows.",
         description=f"With `Accept: {LINES}`, a line of JSON for each window as soon as it is answered "
-        "(`event` is `window`; `again` where they begin anew), then one whose `event` is `result` or `error`. "
+        "(`event` is `window`; `again` where they begin anew), then one with the `event` `result` or `error`. "
         "The header `X-Filename` gives the video a name in messages, percent-encoded.",
         responses={200: {"model": Prediction}},
         openapi_extra=document("application/octet-stream", "The bytes of a video."),
     )
     async def predict(
-        request: Request,
-        model: Model = None,
-        top: Top = 5,
-        window: Seconds = None,
-        budget: Budget = None,
+        request: Request, model: Model = None, top: Top = 5, window: Seconds = None, budget: Budget = None
     ) -> Response:
-        asked = Asked(None, _name(request), model or desk.service.default, top, window, budget)
-        desk.service.check(asked)
-        ...
+        asked = _asked(desk, request, model, top, window, budget)
+        lines = LINES in request.headers.get("accept", "")
+        async with AsyncExitStack() as held:
+            file, length = await held.enter_async_context(desk.received(request))
+            held.enter_context(desk.place())
+            asked = replace(asked, source=source_of(file))
+            if lines:  # what is held is let go when the last line is sent
+                return Lines(_events(desk, asked, length, held.pop_all()))
+            async with watched(request, asked.gone):
+                result = await answered(desk, asked, length)
+        desk.metrics.answered("/v1/predict", 200)
+        return JSONResponse(result)
 
     @app.post(
         "/v1/batch",
         summary="Name what several videos show: a tar archive in, a line of JSON for each file out.",
-        openapi_extra=document("application/x-tar", "A tar archive of videos, as `tar --format=ustar` makes it."),
+        openapi_extra=document("application/x-tar", "As `tar --format=ustar -c *.mp4` makes it."),
     )
     async def batch(
         request: Request, model: Model = None, top: Top = 5, window: Seconds = None, budget: Budget = None
-    ) -> Response: ...
+    ) -> Response:
+        asked = _asked(desk, request, model, top, window, budget)
+        async with AsyncExitStack() as held:
+            file, _ = await held.enter_async_context(desk.received(request))
+            held.enter_context(desk.place())
+            try:
+                files = [*members(file, desk.settings.batch)]
+            except DataError as error:
+                raise Refusal(422, error.subject, error.cause, error.hint) from error
+            kept = held.pop_all()
+        return Lines(_rows(desk, asked, file, files, kept))
+
+
+class Lines(StreamingResponse):
+    """JSON lines as they come. `lines` is closed in any case, also where the client has gone."""
+
+    def __init__(self, lines: AsyncGenerator[dict[str, Any]]) -> None:
+        self.lines = lines
+        super().__init__((json.dumps(line) + "\n" async for line in lines), media_type=LINES)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with aclosing(self.lines):
+            await super().__call__(scope, receive, send)
+
+
+async def _events(
+    desk: Desk, asked: Asked, length: int, held: AsyncExitStack
+) -> AsyncGenerator[dict[str, Any]]:
+    """What is known of a video as soon as it is, then its result or error."""
+    async with held:
+        told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(event: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, event)
+
+        async def answer() -> None:
+            try:
+                last = {"event": "result", **await answered(desk, asked, length, tell)}
+            except Refusal as refusal:
+                last = {"event": "error", "status": refusal.status, "error": refusal.error}
+            desk.metrics.answered("/v1/predict", last.get("status", 200) if last["event"] == "error" else 200)
+            told.put_nowait(last)
+
+        task = asyncio.create_task(answer())
+        try:
+            while True:
+                event = await told.get()
+                yield event
+                if event["event"] in ("result", "error"):
+                    break
+        finally:
+            asked.gone.set()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _rows(
+    desk: Desk, asked: Asked, archive: BinaryIO, files: Sequence[tuple[str, int, int]], held: AsyncExitStack
+) -> AsyncGenerator[dict[str, Any]]:
+    """The answer to each file of an archive, in order; `status` is refused for one that cannot be used."""
+    async with held:
+        for name, start, length in files:
+            with tempfile.TemporaryFile() as part:
+                await asyncio.to_thread(copy_part, archive, start, length, part)
+                each = replace(asked, name=name[:MOST_NAME], source=source_of(part), gone=threading.Event())
+                try:
+                    yield await answered(desk, each, length)
+                except Refusal as refusal:
+                    row = {"video": each.name, "status": "refused", **refusal.error, "code": refusal.status}
+                    yield {key: value for key, value in row.items() if key != "subject"}
+                    if desk.draining:
+                        return
+        desk.metrics.answered("/v1/batch", 200)
+
+
+async def answered(desk: Desk, asked: Asked, length: int, told: Told | None = None) -> dict[str, Any]:
+    """A prediction as the API gives it. length: of the file, in bytes."""
+    prediction, (width, height) = await desk.answer(asked, told)
+    shape = {"width": width, "height": height, "received_bytes": length}
+    return prediction.to_dict(choices=True) | shape
+
+
+@asynccontextmanager
+async def watched(request: Request, gone: threading.Event) -> AsyncIterator[None]:
+    """Let `gone` say that the client has closed the connection."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _asked(
+    desk: Desk, request: Request, model: str | None, top: int, window: float | None, budget: str | None
+) -> Asked:
+    """What a request asks for; UsageError for what no video could be answered with."""
+    name = unquote(request.headers.get("x-filename", ""), errors="replace")[:MOST_NAME] or "video"
+    asked = Asked(None, name, model or desk.service.default, top, window, budget)
+    desk.service.check(asked)
+    return asked
+
+
+def _route(request: Request) -> str:
+    """The path of the route that a request has met, which strangers cannot make many of."""
+    return getattr(request.scope.get("route"), "path", "other") or "other"

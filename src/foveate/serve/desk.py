@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tempfile
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,9 +72,13 @@ class Desk:
             length = await receive_body(request.receive, request.headers, file, self.settings)
             file.flush()
         except OSError as error:
-            raise Refusal(507, "disk", (error.strerror or str(error)).lower(), "tell who runs this") from error
+            raise Refusal(
+                507, "disk", (error.strerror or str(error)).lower(), "tell who runs this"
+            ) from error
         if length == 0:
-            raise Refusal(400, "body", "is empty", "send the bytes of a video, as curl --data-binary @FILE does")
+            raise Refusal(
+                400, "body", "is empty", "send the bytes of a video, as curl --data-binary @FILE does"
+            )
         return length
 
     @contextmanager
@@ -150,13 +152,10 @@ def source_of(file: BinaryIO) -> Any:
     return str(path) if path.exists() else file
 
 
-def part_of(archive: BinaryIO, start: int, length: int) -> BinaryIO:
-    """A stretch of a file as a file of its own, without a name. Blocks; for a worker thread."""
-    part = tempfile.TemporaryFile()
+def copy_part(archive: BinaryIO, start: int, length: int, part: BinaryIO) -> None:
+    """Write a stretch of a file to another one. Blocks; for a worker thread."""
     archive.seek(start)
     while length > 0 and (chunk := archive.read(min(COPY, length))):
         part.write(chunk)
         length -= len(chunk)
     part.flush()
-    part.seek(0)
-    return part

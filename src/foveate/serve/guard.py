@@ -85,9 +85,13 @@ class Guard:
             return Refusal(400, "Host", "is not this server", "ask 127.0.0.1 or localhost")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != asked:
-            return Refusal(403, "Origin", "requests of other sites are refused", "open the page of this server")
+            return Refusal(
+                403, "Origin", "requests of other sites are refused", "open the page of this server"
+            )
         if self.token and scope["path"].startswith("/v1/") and not self._knows_token(scope, headers):
-            return Refusal(401, "Authorization", "the token is missing or wrong", "Authorization: Bearer TOKEN")
+            return Refusal(
+                401, "Authorization", "the token is missing or wrong", "Authorization: Bearer TOKEN"
+            )
         return None
 
     def _knows_token(self, scope: Scope, headers: Headers) -> bool:

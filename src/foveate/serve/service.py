@@ -15,7 +15,7 @@ from foveate.errors import DataError, FoveateError, UsageError
 from foveate.infer.engine import Engine, clip_shape, finite
 from foveate.infer.isolated import IsolatedReader
 from foveate.infer.output import Prediction
-from foveate.infer.predict import describe, ranked
+from foveate.infer.predict import describe, labels_of, ranked
 from foveate.infer.read import ClipReader, Window
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput
@@ -44,14 +44,14 @@ class Served:
 
 @dataclass(frozen=True)
 class Asked:
-    """A video that is to be answered. name: for messages. top: classes. window, budget: None for the usual."""
+    """A video that is to be answered. name: in messages. window, budget: None for the usual."""
 
     source: Any
     name: str
     model: str
     top: int = 5
     window: float | None = None
-    budget: float | None = None
+    budget: str | None = None
     gone: threading.Event = field(default_factory=threading.Event)  # nobody waits for the answer any more
 
 
@@ -82,7 +82,7 @@ class Service:
         served = self.served(asked.model)
         self._reader(served, asked)
         if asked.budget is not None:
-            served.engine.model.set_budget(asked.budget)
+            raise UsageError("budget", f"{asked.model} has none", "leave it out")
 
     def answer(self, asked: Asked, told: Told | None = None) -> tuple[Prediction, tuple[int, int]]:
         """The prediction for a video, and its width and height in pixels.
@@ -92,7 +92,7 @@ class Service:
         """
         served = self.served(asked.model)
         engine, watch, started = served.engine, Stopwatch("decode", "transform", "model"), time.monotonic()
-        labels = engine.model.labels or tuple(map(str, range(engine.model.num_classes)))
+        labels = labels_of(engine.model)
         before = -1
 
         def run(window: Window, frames: Any) -> ModelOutput:
@@ -121,12 +121,9 @@ class Service:
         return prediction, (facts.width, facts.height)
 
     @contextmanager
-    def turn(self, model: str, budget: float | None = None) -> Iterator[None]:
+    def turn(self, model: str, budget: str | None = None) -> Iterator[None]:
         """While the block runs, no other one does, and the model has this budget."""
         with self._model_runs:
-            net = self.models[model].engine.model
-            if net.budget:
-                net.set_budget(budget)
             yield
 
     def close(self) -> None:
