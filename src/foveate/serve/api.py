@@ -170,7 +170,7 @@ def _answers(app: FastAPI, desk: Desk) -> None:
         "/v1/predict",
         summary="Name what a video shows.",
         description=f"With `Accept: {LINES}`, a line of JSON for each window as soon as it is answered "
-        "(`event` is `window`; `again` where they begin anew), then one with the `event` `result` or `error`. "
+        "(`event` is `window`; `again` where they begin anew), then `result` or `error`. "
         "The header `X-Filename` gives the video a name in messages, percent-encoded.",
         responses={200: {"model": Prediction}},
         openapi_extra=document("application/octet-stream", "The bytes of a video."),
