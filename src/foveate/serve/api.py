@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -83,8 +83,23 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str = "") -> Fa
     _answers(app, desk)
     add_live(app, desk)
     app.mount("/examples", StaticFiles(directory=HERE / "examples"))
-    app.mount("/", StaticFiles(directory=HERE / "page", html=True))
+    _page(app)
     return app
+
+
+def _page(app: FastAPI) -> None:
+    """A route for each file of the page, and no other."""
+    for file in sorted((HERE / "page").iterdir()):
+        names = ("/", "/index.html") if file.name == "index.html" else (f"/{file.name}",)
+        for name in names:
+            app.add_route(name, _sender(file), methods=["GET"], include_in_schema=False)
+
+
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(_: Request) -> Response:
+        return FileResponse(file)
+
+    return send
 
 
 def _errors(app: FastAPI) -> None:

@@ -110,6 +110,7 @@ class Service:
                 told({"event": "window", **times, "predictions": classes})
             return output
 
+        self._go_on(asked, started)
         reader = self._children.reading(self._reader(served, asked))
         try:
             with reader.open(asked.source, watch=watch) as video:
