@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from statistics import median
 
 import torch
@@ -16,6 +17,7 @@ from foveate.errors import UsageError
 from foveate.infer.artefacts import ArtefactStore, facts_of
 from foveate.infer.choice import a_clip
 from foveate.infer.engine import Engine
+from foveate.models.base import VideoModel
 from foveate.models.budget import Budget, Curve, parse_budget
 from foveate.models.dials import Dial
 
@@ -24,24 +26,40 @@ log = logging.getLogger(__name__)
 ROUNDS = 3  # of which the median counts
 
 
-class BudgetDial:
-    """Sets what an engine's model may cost.
+def curve_of(model: VideoModel) -> tuple[Dial, Curve]:
+    """What sets a model's cost; UsageError if it has nothing to set, or no curve yet."""
+    name = model.name or "the model"
+    if model.dial is None:
+        hint = "choose a model that answers early or chooses, or run it as it is"
+        raise UsageError("--budget", f"{name} has nothing that could be set to cost less", hint)
+    if model.curve is None:
+        hint = "`foveate budget MODEL LIST` measures one on labelled videos and keeps it in the file"
+        raise UsageError("--budget", f"{name} has no curve of accuracy against cost", hint)
+    return model.dial, model.curve
 
-    UsageError for a model that has nothing to set, or whose curve was not measured yet.
-    """
+
+def check_budget(model: VideoModel, budget: Budget | str | float) -> Budget:
+    """A budget for a model; UsageError for one that cannot be, as far as no time has to be measured."""
+    (_, curve), wanted = curve_of(model), parse_budget(budget)
+    if wanted.unit != "ms":
+        curve.share_of(wanted)
+    return wanted
+
+
+def turn_to(model: VideoModel, budget: Budget, milliseconds: Sequence[float] = ()) -> float:
+    """Set a model to a budget; its share of the full cost. milliseconds: of each point of the curve."""
+    dial, curve = curve_of(model)
+    share = curve.share_of(budget, milliseconds)
+    model.turn(curve.at(share, dial))
+    return share
+
+
+class BudgetDial:
+    """Sets what an engine's model may cost; UsageError for a model without a dial or a curve."""
 
     def __init__(self, engine: Engine) -> None:
-        model = engine.model
-        name = model.name or "the model"
-        if model.dial is None:
-            hint = "choose a model that answers early or chooses, or run it as it is"
-            raise UsageError("--budget", f"{name} has nothing that could be set to cost less", hint)
-        if model.curve is None:
-            hint = "`foveate budget MODEL LIST` measures one on labelled videos and keeps it in the file"
-            raise UsageError("--budget", f"{name} has no curve of accuracy against cost", hint)
         self.engine = engine
-        self.dial: Dial = model.dial
-        self.curve: Curve = model.curve
+        self.dial, self.curve = curve_of(engine.model)
         self._milliseconds: list[float] | None = None
 
     def set(self, budget: Budget | str | float | None) -> float | None:
@@ -55,9 +73,7 @@ class BudgetDial:
             self.engine.model.turn(None)
             return None
         wanted = parse_budget(budget)
-        share = self.curve.share_of(wanted, self.milliseconds() if wanted.unit == "ms" else ())
-        self.engine.model.turn(self.curve.at(share, self.dial))
-        return share
+        return turn_to(self.engine.model, wanted, self.milliseconds() if wanted.unit == "ms" else ())
 
     def milliseconds(self) -> list[float]:
         """Milliseconds that the model takes for a clip at each point of the curve, without reading it.
