@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from foveate.errors import UsageError
 if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
     from foveate.infer.engine import Engine
     from foveate.models.budget import Curve
+
+NEARLY = 0.01  # of accuracy less than at full cost, which the proposed budget may lose
 
 
 def budget(
@@ -104,6 +107,6 @@ def _print(curve: Curve, engine: Engine, place: Path, json: bool) -> None:
         return
     print_table(("budget#", "GMACs#", "ms#", f"{curve.measure}#"), [list(row.values()) for row in rows])
     print_line(f"{curve.videos} videos, {curve.dial}; ms: of {engine.kind} here, without reading the video")
-    print_line(
-        f"Use it: foveate predict VIDEO --model {place} --budget {curve.points[len(rows) // 2].share:.2g}"
-    )
+    least = curve.points[-1].accuracy - NEARLY
+    enough = next(point.share for point in curve.points if point.accuracy >= least)
+    print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(place))} --budget {enough:.3g}")

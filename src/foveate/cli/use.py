@@ -265,7 +265,8 @@ def evaluate(
     if report:
         from foveate.report.page import write_evaluation_report
 
-        write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
+        took = time.perf_counter() - start
+        write_evaluation_report(evaluation, report, command_line(), took, net.curve)
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
     _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
