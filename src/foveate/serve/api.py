@@ -134,8 +134,13 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
-        log.error("%s: %s: %s", request.url.path, type(error).__name__, error, exc_info=error)
-        return answered(request, Refusal(500, "bug", type(error).__name__, "a bug of Foveate"))
+        return answered(request, _bug(request.url.path, error))
+
+
+def _bug(subject: str, error: Exception) -> Refusal:
+    """What nobody expected is told in the log alone."""
+    log.error("%s: %s: %s", subject, type(error).__name__, error, exc_info=error)
+    return Refusal(500, "bug", type(error).__name__, "a bug of Foveate; its log has more")
 
 
 def _about(app: FastAPI, desk: Desk) -> None:
@@ -175,7 +180,9 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
     title = f"{model.name}, trained on {model.trained_on}" if model.trained_on else model.name
     shape = {"classes": model.num_classes, "frames": model.spec.frames, "size": model.spec.size}
     gmacs = None if math.isnan(served.gmacs) else served.gmacs
-    return {"name": name, "title": title, "trained_on": model.trained_on, **shape, "gmacs": gmacs}
+    budget = served.dial and {"least": served.dial.curve.points[0].share, "most": 1.0}
+    described = {"name": name, "title": title, "trained_on": model.trained_on, **shape}
+    return {**described, "gmacs": gmacs, "budget": budget}
 
 
 def _answers(app: FastAPI, desk: Desk) -> None:
@@ -254,7 +261,10 @@ async def _events(
                 last = {"event": "result", **await answered(desk, asked, length, tell)}
             except Refusal as refusal:
                 last = {"event": "error", "status": refusal.status, "error": refusal.error}
-            desk.metrics.answered("/v1/predict", last.get("status", 200) if last["event"] == "error" else 200)
+            except Exception as error:  # the lines must end
+                refusal = _bug(asked.name, error)
+                last = {"event": "error", "status": refusal.status, "error": refusal.error}
+            desk.metrics.answered("/v1/predict", last["status"] if last["event"] == "error" else 200)
             told.put_nowait(last)
 
         task = asyncio.create_task(answer())
