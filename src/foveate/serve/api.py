@@ -262,8 +262,8 @@ async def _events(
             except Refusal as refusal:
                 last = {"event": "error", "status": refusal.status, "error": refusal.error}
             except Exception as error:  # the lines must end
-                refusal = _bug(asked.name, error)
-                last = {"event": "error", "status": refusal.status, "error": refusal.error}
+                bug = _bug(asked.name, error)
+                last = {"event": "error", "status": bug.status, "error": bug.error}
             desk.metrics.answered("/v1/predict", last["status"] if last["event"] == "error" else 200)
             told.put_nowait(last)
 
