@@ -26,6 +26,7 @@ from benchmarks import (
     reading,
     scan,
     stage2,
+    stream,
 )
 from benchmarks.record import Table, collect, write
 
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "scan": scan.run,
     "scan_lists": scan.run_lists,
     "stage2": stage2.run,
+    "stream": stream.run,
 }
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from foveate.errors import UsageError
 from foveate.infer.engine import EagerEngine, open_engine
-from foveate.infer.live import Live, LiveAnswer, Pace, StepwiseLive, WindowedLive, open_live
+from foveate.infer.live import Live, LiveAnswer, StepwiseLive, WindowedLive, open_live
 from foveate.models.zoo import create_model
+from foveate.video.pace import Pace
 from foveate.video.transform import test_transform as centre_crop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
