@@ -81,10 +81,10 @@ def run() -> Table:
 
 def _table(rows: Sequence[dict[str, Value]]) -> Table:
     about = (
-        "`foveate stream`, one process a row, eager float32 in one thread, untrained weights. Latency: from the "
-        "decoded frame to its label. A video of 25 frames a second; with --every 0.04 a label for each frame. "
-        f"Memory is what is resident, every {SAMPLE_S:g} s; the JSON has all samples. Load of the machine over "
-        f"15 minutes at the end: {os.getloadavg()[2]:.1f}."
+        "`foveate stream`, one process a row, eager float32 in one thread, untrained weights. Latency: from "
+        "the decoded frame to its label. The video has 25 frames a second; with --every 0.04 each of them "
+        f"has a label. Memory is what is resident, looked at every {SAMPLE_S:g} s; the JSON has all samples. "
+        f"Load of the machine over 15 minutes at the end: {os.getloadavg()[2]:.1f}."
     )
     return Table(about, COLUMNS, rows)
 

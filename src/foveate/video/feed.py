@@ -53,8 +53,8 @@ class Timeline:
     """One line of time, from 0, over the clocks of all connections.
 
     Within one, frames follow each other as their times say. Where these go back, or are missing, a frame
-    comes one step later; where a live one jumps, and from one connection to the next, as much later as it
-    came.
+    comes one step later, and where a live one jumps as much later as it came. A new connection goes on at
+    the time that has passed since the first frame.
     """
 
     def __init__(self, live: bool) -> None:
@@ -72,15 +72,15 @@ class Timeline:
     def next(self, clock: float | None, arrived: float) -> float:
         """The time of the next frame. clock: its own time, if it has one. arrived: by our clock; seconds."""
         if self._now is None:
-            self._now = 0.0
+            self._now, self._begun = 0.0, arrived
+        elif self._fresh:
+            self._now = max(self._now + self._step, arrived - self._begun)
         else:
             self._now += self._passed(clock, arrived - self._arrived)
         self._clock, self._arrived, self._fresh = clock, arrived, False
         return self._now
 
     def _passed(self, clock: float | None, waited: float) -> float:
-        if self._fresh:
-            return max(waited, self._step)
         if clock is None or self._clock is None:
             return max(waited, 1e-3) if self._live else self._step
         step = clock - self._clock

@@ -63,7 +63,7 @@ class Footage(VideoBytes):
     size = 0
 
     def open(self) -> BinaryIO:
-        return io.BytesIO(b"")
+        raise OSError("nothing of it is kept")
 
     def explain(self, error: Exception) -> tuple[str, str]:
         if isinstance(error, av.error.ExitError | TimeoutError):
@@ -100,6 +100,9 @@ class LocalPlaylist(PlainFile):
 
     def for_ffmpeg(self) -> str:
         return str(self.path.absolute())  # which may have changed: it names the newest segments
+
+    def open(self) -> BinaryIO:
+        return Footage.open(self)  # whose words would be those for one that is given as a video
 
 
 class Address(Footage):
