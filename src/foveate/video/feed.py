@@ -198,7 +198,8 @@ class Feed:
                 cause = error.cause
             failed = 1 if self.frames > before else failed + 1
             if failed > self._reconnect:
-                tried = f"; opened again {self._reconnect} times" if self._reconnect else ""
+                times = "once" if self._reconnect == 1 else f"{self._reconnect} times"
+                tried = f"; opened again {times}" if self._reconnect else ""
                 raise DecodeError(self._source.name, f"{cause}{tried}", "is it still running?")
             pause = min(self._backoff_s * 2 ** (failed - 1), LONGEST_BACKOFF_S)
             log.warning("%s: %s; opening it again in %g s", self._source.name, cause, pause)

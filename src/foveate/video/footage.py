@@ -6,6 +6,7 @@ address no file.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -70,6 +71,8 @@ class Footage(VideoBytes):
             return f"nothing came for {TIMEOUT_S:g} s", "is it running, and can it be reached?"
         if isinstance(error, av.error.HTTPError):
             return f"the server answers: {error.strerror}".lower(), "check the address"
+        if getattr(error, "errno", None) == errno.EIO:  # how FFmpeg says that a connection has ended
+            return "the connection broke off", "is it still running?"
         cause, _ = explain(None, error)
         return cause, "is it running, and is the address right?"
 
