@@ -144,12 +144,9 @@ class Live(ABC):
         self._last_s: float | None = None  # time of the last frame taken
         self._scores: tuple[float, Tensor] | None = None  # smoothed, and when
 
+    @abstractmethod
     def warmup(self) -> None:
-        """Answer black frames, so that initialisation does not slow the first real ones."""
-        black, step = np.zeros((self.spec.resize, self.spec.resize, 3), np.uint8), 1 / self.fps
-        for number in range(2 + math.ceil(self.every * self.fps)):
-            self.push(black, number * step)
-        self.reset()
+        """Run on black frames, so that initialisation does not slow the first real ones."""
 
     def reset(self) -> None:
         """Forget all frames: the next one begins a stream."""
@@ -241,6 +238,11 @@ class StepwiseLive(Live):
     def _most_waiting(self) -> int:
         return 1
 
+    def warmup(self) -> None:
+        black = torch.zeros(1, self.spec.size, self.spec.size, 3, dtype=torch.uint8)
+        _, state = self.engine.step(black)  # with nothing known, and
+        self.engine.step(black, state)  # with something
+
     def _look(self, taken: Taken, hurry: bool) -> Looked:
         if self._steps == self.engine.model.stretch:
             self._forget()
@@ -270,6 +272,9 @@ class WindowedLive(Live):
 
     def _most_waiting(self) -> int:
         return max(1, min(self.spec.frames, MOST_WAITING))
+
+    def warmup(self) -> None:
+        self.engine.warmup()
 
     def _look(self, taken: Taken, hurry: bool) -> Looked | None:
         if not self._ring:
