@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -207,6 +208,30 @@ def test_a_source_that_drops_ten_times_goes_on() -> None:
     took = found[-1].arrived - found[0].arrived
     assert times(found)[-1] == pytest.approx(took, rel=0.15)  # pauses are in the time
     assert found[-1].wall - found[0].wall == pytest.approx(took, rel=0.05)
+
+
+def test_a_server_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr("foveate.video.footage.TIMEOUT_S", 0.6)
+    head, data = b"HTTP/1.1 200 OK\r\n\r\n", transport_stream(FRAMES, FPS, 96, 64)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            silent = server.accept()[0]
+            silent.sendall(head + data)  # and nothing more, though the connection stays
+            second = server.accept()[0]
+            second.sendall(head + data)
+            second.close()
+            server.close()
+            silent.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/live"
+        with Feed(open_footage(url), keep_all=True, reconnect=1, backoff_s=0.05) as feed:
+            found = []
+            with pytest.raises(DecodeError, match="connection refused"):
+                for arrived in feed:
+                    found.append(arrived)
+    assert feed.reconnects == 1 and len(found) > FRAMES and "nothing came for 0.6 s" in caplog.text
 
 
 def test_who_never_was_there_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -142,7 +142,9 @@ class Feed:
         self._source.stop()
         with self._change:
             self._change.notify_all()
-        self._thread.join(1.0)  # one that waits for an address ends with the process
+        self._thread.join(1.0)
+        if not self._thread.is_alive():  # one that waits for an address ends with the process
+            self._source.close()
 
     @property
     def drops(self) -> bool:

@@ -79,6 +79,9 @@ class Footage(VideoBytes):
     def stop(self) -> None:
         """Let a read that waits return, as at the end; from any thread."""
 
+    def close(self) -> None:
+        """Give back what is open, once nobody reads."""
+
 
 class PlainFile(FileOnDisk, Footage):
     """A file that is complete."""
@@ -187,6 +190,10 @@ class Pipe(Pouring):
         super().__init__(name)
         self._descriptor = descriptor
 
+    def close(self) -> None:
+        if self._descriptor:  # standard input stays open
+            os.close(self._descriptor)
+
     def _next(self, count: int) -> bytes:
         while not select.select([self._descriptor], [], [], POLL_S)[0]:
             if self._stopped.is_set():
@@ -208,6 +215,9 @@ class GrowingFile(Pouring):
         FileOnDisk(path)  # raises DecodeError for anything but a file
         self._file = path.open("rb", buffering=0)
         self._idle = idle
+
+    def close(self) -> None:
+        self._file.close()
 
     def _next(self, count: int) -> bytes:
         left = self._idle
