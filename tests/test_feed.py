@@ -234,6 +234,24 @@ def test_a_server_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch, cap
     assert feed.reconnects == 1 and len(found) > FRAMES and "nothing came for 0.6 s" in caplog.text
 
 
+def test_a_file_on_a_server_that_breaks_off_is_not_begun_again(folder: Path) -> None:
+    data = (folder / "film.ts").read_bytes()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection = server.accept()[0]
+            connection.recv(4096)
+            connection.sendall(head + data[: 2 * len(data) // 3])
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/film.ts"
+        with Feed(open_footage(url), keep_all=True) as feed, pytest.raises(DecodeError, match="broke off"):
+            list(feed)
+    assert 0 < feed.frames < FRAMES and feed.reconnects == 0
+
+
 def test_who_never_was_there_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DecodeError, match="connection refused"):
         all_of("http://user:secret@127.0.0.1:9/live")

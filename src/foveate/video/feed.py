@@ -129,6 +129,7 @@ class Feed:
         self._change = threading.Condition()
         self._stopped = threading.Event()
         self._played: tuple[float, float] | None = None  # time of the frame before, and when it was due
+        self._has_end = False
         self._done = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -195,8 +196,8 @@ class Feed:
                     return
                 cause = "the stream broke off"
             except DecodeError as error:
-                if not (self._source.returns and self.frames):  # as it stands it never was there
-                    raise
+                if not self.frames or self._has_end or not self._source.returns:
+                    raise  # it never was there, or is a file on a server, which would begin at its beginning
                 cause = error.cause
             failed = 1 if self.frames > before else failed + 1
             if failed > self._reconnect:
@@ -211,23 +212,26 @@ class Feed:
         """Read one connection to its end; whether the source has ended with it."""
         before = self.frames
         with Decoder(self._source, self._limits) as decoder:
-            has_end = decoder.has_end
-            if has_end and before and self._source.returns:
+            self._has_end = decoder.has_end
+            if self._has_end and before and self._source.returns:
                 return True  # a broadcast that was finished meanwhile would begin at its beginning
             rate = decoder.stream.average_rate
             self._times.connect(float(rate) if rate else None)
-            for frame in decoder.frames():
-                if before and self.frames == before:
-                    self.reconnects += 1
-                self.frames += 1
-                self._offer(frame)
+            packets, first = 0, ""
+            for packet in decoder.own_packets():
+                for frame in decoder.decode(packet):
+                    self.reconnects += bool(before) and self.frames == before
+                    self.frames += 1
+                    self._offer(frame)
+                packets, first = packets + 1, first or next(iter(decoder.errors), "")
                 self.damaged += len(decoder.errors)
-                decoder.errors.clear()
+                decoder.errors.clear()  # of which a stream may have any number
                 if self._stopped.is_set():
                     return True
-            if self.frames == before and not self._stopped.is_set():
-                raise decoder.no_frames_error(len(decoder.errors))
-        return has_end or not self._source.returns
+            if self.frames == before:
+                decoder.errors += [first] if first else []
+                raise decoder.no_frames_error(packets - 1)  # the last of them is empty
+        return self._has_end or not self._source.returns
 
     def _offer(self, frame: av.VideoFrame) -> None:
         arrived = time.perf_counter()
