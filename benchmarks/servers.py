@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +19,10 @@ import numpy as np
 GROUP = 12  # frames from one key frame to the next
 
 
-def transport_stream(frames: int, fps: int, width: int, height: int) -> bytes:
-    """H.264 in an MPEG transport stream: a grey picture that brightens, with a bar that moves."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mpegts") as container:
+def transport_stream(frames: int, fps: int, width: int, height: int) -> list[bytes]:
+    """H.264 in an MPEG transport stream, frame by frame: grey that brightens, with a bar that moves."""
+    file, ends = io.BytesIO(), [0]
+    with av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as container:
         options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(GROUP)}
         stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -28,19 +30,21 @@ def transport_stream(frames: int, fps: int, width: int, height: int) -> bytes:
             picture = np.full((height, width, 3), 60 + number % 120, np.uint8)
             picture[:, (4 * number) % width :][:, :8] = 255
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            ends.append(file.tell())
         container.mux(stream.encode(None))
-    return file.getvalue()
+    data = file.getvalue()
+    return [data[start:end] for start, end in pairwise([*ends[:-1], len(data)])]
 
 
 class Broadcast:
-    """A server of one endless address, `url`, that sends `data` over and over.
+    """A server of one endless address, `url`, that sends `frames` at 25 a second, over and over.
 
-    data: a transport stream that lasts `seconds`. drops: how often it hangs up, after `until_s` seconds of a
+    frames: of a transport stream. drops: how often it hangs up, after `until_s` seconds of a
     connection each; the connection after the last of these goes on until `last_s`, and ends too. After that
     it is not there any more.
     """
 
-    def __init__(self, data: bytes, seconds: float, drops: int, until_s: float, last_s: float) -> None:
+    def __init__(self, frames: Sequence[bytes], drops: int, until_s: float, last_s: float) -> None:
         self.connections = 0
         broadcast = self
 
@@ -55,7 +59,7 @@ class Broadcast:
                 self.send_header("Content-Type", "video/mp2t")
                 self.end_headers()
                 with suppress(OSError):  # the reader has left
-                    _pour(self.wfile, data, seconds, last_s if last else until_s)
+                    _pour(self.wfile, frames, last_s if last else until_s)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -72,16 +76,16 @@ class Broadcast:
         self._server.server_close()
 
 
-def _pour(out: Any, data: bytes, seconds: float, until_s: float) -> None:
-    """Write the data again and again, piece by piece at its own speed, for so long."""
-    begun, sent, piece = time.monotonic(), 0, 188 * 7
-    while (passed := time.monotonic() - begun) < until_s:
-        due = int(passed / seconds * len(data))
-        while sent < due:
-            place = sent % len(data)
-            sent += out.write(data[place : place + piece])
+def _pour(out: Any, frames: Sequence[bytes], until_s: float) -> None:
+    """Write the frames again and again, each when it is due, for so long."""
+    begun = time.monotonic()
+    for number, frame in enumerate(cycle(frames)):
+        due = number / 25
+        if due >= until_s:
+            return
+        time.sleep(max(0.0, begun + due - time.monotonic()))
+        out.write(frame)
         out.flush()
-        time.sleep(0.02)
 
 
 def looped(source: Path, out: Path, seconds: float) -> Path:

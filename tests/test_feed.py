@@ -32,7 +32,7 @@ FRAMES, FPS = 50, 25
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fifty frames as a transport stream, as MP4 and as HLS of one second a segment."""
     folder = tmp_path_factory.mktemp("films")
-    data = transport_stream(FRAMES, FPS, 96, 64)
+    data = b"".join(transport_stream(FRAMES, FPS, 96, 64))
     (folder / "film.ts").write_bytes(data)
     for name, options in (("film.mp4", {}), ("film.m3u8", {"hls_time": "0.9", "hls_list_size": "0"})):
         with av.open(io.BytesIO(data)) as given, av.open(str(folder / name), "w", options=options) as out:
@@ -196,7 +196,7 @@ def test_rtsp() -> None:
 def test_a_source_that_drops_ten_times_goes_on() -> None:
     found = []
     with (
-        Broadcast(transport_stream(FRAMES, FPS, 96, 64), 2, 10, 0.4, 0.4) as server,
+        Broadcast(transport_stream(FRAMES, FPS, 96, 64), 10, 0.4, 0.4) as server,
         Feed(open_footage(server.url), reconnect=2, backoff_s=0.05) as feed,
         pytest.raises(DecodeError, match=r"server returned 5.*opened again 2 times"),
     ):
@@ -212,7 +212,7 @@ def test_a_source_that_drops_ten_times_goes_on() -> None:
 
 def test_a_server_that_falls_silent_is_left(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     monkeypatch.setattr("foveate.video.footage.TIMEOUT_S", 0.6)
-    head, data = b"HTTP/1.1 200 OK\r\n\r\n", transport_stream(FRAMES, FPS, 96, 64)
+    head, data = b"HTTP/1.1 200 OK\r\n\r\n", b"".join(transport_stream(FRAMES, FPS, 96, 64))
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:

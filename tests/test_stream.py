@@ -32,7 +32,7 @@ EAGER = ("--engine", "eager")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film of 3 s, one with sound alone, words, and three models: one that steps, two of clips."""
     folder = tmp_path_factory.mktemp("stream")
-    (folder / "film.ts").write_bytes(transport_stream(75, 25, 96, 64))
+    (folder / "film.ts").write_bytes(b"".join(transport_stream(75, 25, 96, 64)))
     torch.manual_seed(0)
     small = {"size": 32, "resize": 32, "width": 0.25}
     for name, model in {
@@ -124,7 +124,7 @@ def test_the_last_seconds_are_drawn(folder: Path, tmp_path: Path, capsys: pytest
 
 def test_a_server_that_hangs_up_ten_times(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("foveate.video.feed.LONGEST_BACKOFF_S", 0.05)
-    with Broadcast(transport_stream(25, 25, 96, 64), 1, 10, 0.3, 0.3) as server:
+    with Broadcast(transport_stream(25, 25, 96, 64), 10, 0.3, 0.3) as server:
         words = (server.url, "--model", folder / "online.safetensors", "--every", 0.04, "--reconnect", 1)
         code, out, said = run(capsys, *words, "--json")
     labels, summary = lines(out)

@@ -38,6 +38,7 @@ PIPE = "-"  # standard input
 TIMEOUT_S = 10.0  # of a camera or an address that says nothing
 POLL_S = 0.1  # seconds between two looks whether there is more
 CAMERA = re.compile(r"/dev/video\d+$")
+AT_ONCE = {"fpsprobesize": "0"}  # FFmpeg would hold the first second back to measure the frame rate
 HTTP = "http,https,httpproxy,tcp,tls"
 PROTOCOLS = {  # what FFmpeg needs for an address that begins so
     "http": HTTP,
@@ -120,9 +121,12 @@ class Address(Footage):
         self.url = url
         self.name = without_secrets(url)
         parts = urlsplit(url)
-        opening = Opening(PROTOCOLS[parts.scheme.lower()], timeout_s=TIMEOUT_S)
+        opening = Opening(PROTOCOLS[parts.scheme.lower()], options=AT_ONCE, timeout_s=TIMEOUT_S)
         if parts.scheme.lower().startswith("rtsp"):
-            in_order = {"rtsp_transport": "tcp"}  # UDP loses packets, each of which is seen until a key frame
+            in_order = {
+                "rtsp_transport": "tcp",
+                **AT_ONCE,
+            }  # UDP loses packets, each of which is seen until a key frame
             opening = replace(opening, formats=("rtsp", "sdp", "rtp"), format="rtsp", options=in_order)
         elif parts.path.lower().endswith(".m3u8"):
             protocols = f"{opening.protocols},crypto"
@@ -141,7 +145,7 @@ class Camera(Footage):
 
     def __init__(self, device: str) -> None:
         self.name = device
-        self.opening = Opening("file", ("video4linux2", "v4l2"), "v4l2", {}, TIMEOUT_S)
+        self.opening = Opening("file", ("video4linux2", "v4l2"), "v4l2", AT_ONCE, TIMEOUT_S)
 
     def for_ffmpeg(self) -> str:
         return self.name
@@ -160,6 +164,7 @@ class Pouring(Footage):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.opening = Opening(options=AT_ONCE)
         self._head = b""
         self._stopped = threading.Event()
 
