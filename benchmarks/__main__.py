@@ -25,6 +25,7 @@ from benchmarks import (
     peers,
     reading,
     scan,
+    serve,
     stage2,
     stream,
 )
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "reading": reading.run,
     "scan": scan.run,
     "scan_lists": scan.run_lists,
+    "serve": serve.run,
     "stage2": stage2.run,
     "stream": stream.run,
 }
