@@ -27,6 +27,7 @@ from benchmarks import (
     scan,
     serve,
     stage2,
+    stream,
 )
 from benchmarks.record import Table, collect, write
 
@@ -51,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "scan_lists": scan.run_lists,
     "serve": serve.run,
     "stage2": stage2.run,
+    "stream": stream.run,
 }
 
 
