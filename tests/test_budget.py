@@ -60,7 +60,7 @@ def other(name: str) -> VideoModel:
         "tsm_r10_8": TSM,
         "blvnet_small": {"frames": 8, "size": SIDE, "resize": SIDE},
         "fullvideo_small": {"frames": 8, "clusters": 4, "size": SIDE, "resize": SIDE},
-        "arnet_small": {"frames": FRAMES},
+        "arnet_small": {"frames": FRAMES, "sizes": (64, 48, 32), "glance_size": 32, "resize": 64},
         "adafocus_tsm_144": {
             "glance": "resnet10", "local": "resnet10", "frames": 8, "glance_frames": 4, "local_frames": 4,
             "size": SIDE, "resize": SIDE, "glance_size": SIDE, "patch": 16, "glance_width": 0.25,
@@ -74,7 +74,7 @@ def other(name: str) -> VideoModel:
 OTHERS = ("tsm_r10_8", "blvnet_small", "fullvideo_small", "arnet_small", "adafocus_tsm_144")
 
 
-def clips_of(model: VideoModel, count: int = 3) -> torch.Tensor:
+def clips_of(model: VideoModel, count: int = 2) -> torch.Tensor:
     spec, numbers = model.spec, torch.Generator().manual_seed(1)
     shape = (count, spec.frames, spec.size, spec.size, 3)
     return torch.randint(0, 256, shape, generator=numbers, dtype=torch.uint8)
@@ -251,7 +251,7 @@ def test_compiled_parts_stay_when_the_price_changes() -> None:
     model = other("arnet_small")
     engine, plain, clips = open_engine(model, "openvino"), EagerEngine(model), clips_of(model)
     made = []
-    for price in (1.0, 5.0, 20.0, 3.0):
+    for price in (1.0, 20.0, 3.0):
         model.turn((price,))
         ours, theirs = engine.run(clips), plain.run(clips)
         assert torch.equal(ours.sizes, theirs.sizes)  # type: ignore[arg-type]
