@@ -2,8 +2,8 @@
 
 Makes videos of small figures, trains a small AdaFocus on them (some minutes on two cores), writes its report
 and photographs it with headless Chromium: light and dark, wide and narrow. FOLDER keeps the videos, the run
-and the page; what is there is not made again. Last come the pictures of a notebook and the moving picture of
-the README, which `python docs/make_notebook.py` and `python docs/make_animation.py` make alone.
+and the page; what is there is not made again. Last come the pictures of a notebook, of overlays, and the
+moving picture of the README, which `make_notebook.py`, `make_overlays.py` and `make_animation.py` make alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import make_animation
 import make_notebook
+import make_overlays
 from photograph import find_browser, photograph
 
 IMAGES = Path(__file__).parent / "images"
@@ -41,6 +42,7 @@ def main(folder: Path) -> None:
     for name, (width, height, dark) in PICTURES.items():
         photograph(folder / "adafocus/report.html", IMAGES / name, (width, height), dark)
     make_notebook.main()
+    make_overlays.main()
     make_animation.main()
 
 

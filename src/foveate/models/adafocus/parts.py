@@ -73,6 +73,8 @@ class FocusModel(VideoModel):
         learnt = ["policy"] * (policy is not None) + ["skip_policy"] * (skip_policy is not None)
         answering = "classify" if classifier is None else "accumulate"
         self.parts = ("glance_at", *learnt, "local_features", answering)
+        self.streams = self.glances_alone and config.order == "time"
+        self.stretch = config.frames
 
     @property
     def num_classes(self) -> int:
