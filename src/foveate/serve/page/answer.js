@@ -1,7 +1,9 @@
 // The answer in large letters, the likeliest classes as bars, and what it cost.
 
 import { at, make, show } from "./dom.js";
-import { counted, milliseconds, percent, sentence, short, sureness } from "./words.js";
+import { counted, milliseconds, percent, percentOf, sentence, short, sureness } from "./words.js";
+
+const MOST_IN_ORDER = 8; // labels named in the answer; the band below has all
 
 /** Forget what is shown. */
 export function clear() {
@@ -19,6 +21,8 @@ export function soFar([best]) {
 export function shows(result, model) {
   const [best] = result.predictions;
   headline("The answer", best.label, `${sentence(sureness(best.score))}: ${percent(best.score)}`);
+  const order = inOrder(result.segments);
+  if (order) at("answer").append(make("p", { textContent: order }));
   if (result.status === "partial") at("answer").append(make("p", { className: "notice", textContent: damage(result) }));
   at("top").replaceChildren(...result.predictions.map(bar));
   at("knows").textContent = knows(model);
@@ -40,6 +44,13 @@ function headline(before, label, sure) {
     make("p", { className: "label", textContent: label }),
     make("p", { className: "sure", textContent: sure }),
   );
+}
+
+// the labels over time, where they are several
+function inOrder(segments) {
+  if (segments.length < 2) return "";
+  const labels = segments.slice(0, MOST_IN_ORDER).map((each) => each.label);
+  return `One after the other: ${labels.join(", ")}${segments.length > MOST_IN_ORDER ? ", …" : ""}.`;
 }
 
 function damage({ cause, hint }) {
@@ -67,11 +78,11 @@ function parts(timing) {
 
 /** A table of two questions about one video. */
 export function compare(before, now) {
-  const columns = ["", "budget", "answer", "score", "GMACs", "time"];
+  const columns = ["", "budget", "answer", "GMACs", "time"];
   const rows = [["before", before], ["now", now]].map(([name, { budget, result }]) => {
     const [best] = result.predictions;
     const all = Object.values(result.timing_ms).reduce((sum, ms) => sum + ms, 0);
-    return [name, percentOf(budget), best.label, percent(best.score), short(result.cost.gmacs), milliseconds(all)];
+    return [name, percentOf(budget), `${best.label}, ${percent(best.score)}`, short(result.cost.gmacs), milliseconds(all)];
   });
   const head = make("tr", {}, ...columns.map((text) => make("th", { scope: "col", textContent: text })));
   const lines = rows.map(([name, ...cells]) => {
@@ -81,6 +92,3 @@ export function compare(before, now) {
   at("compared").replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
   show("compared");
 }
-
-/** A budget in words. */
-export const percentOf = (budget) => (budget === null ? "all" : `${Math.round(100 * budget)} %`);

@@ -2,7 +2,7 @@
 
 import { connect } from "./api.js";
 import { at, make, show } from "./dom.js";
-import { drawBoxes } from "./marks.js";
+import { drawBoxes, nearest } from "./marks.js";
 import { milliseconds, percent, sentence, sureness } from "./words.js";
 
 const UNANSWERED = 2; // frames under way, at most: more would only wait in line
@@ -70,7 +70,7 @@ export class Live {
   #underway = []; // times at which unanswered frames were taken, seconds
   #left = 0; // frames that were not sent
   #lost = 0; // frames that the server left out
-  #latencies = [];
+  #timing = "Watching"; // until the first label
   #spoken = 0;
 
   /** ended: called once, with null or with an Error in words. */
@@ -102,7 +102,7 @@ export class Live {
     const canvas = make("canvas", { width: size, height: size });
     this.#pixels = canvas.getContext("2d", { willReadFrequently: true });
     this.#timer = setInterval(() => this.#send(), 1000 / fps);
-    at("camera-facts").textContent = "Watching";
+    at("camera-facts").textContent = this.#timing;
   }
 
   #send() {
@@ -127,14 +127,13 @@ export class Live {
   #show({ time_s, predictions, model_ms, boxes, dropped }) {
     this.#lost = Math.max(this.#lost, dropped ?? 0);
     this.#underway = this.#underway.filter((time) => time > time_s);
-    const latency = performance.now() - 1000 * time_s;
-    this.#latencies = [...this.#latencies.slice(-19), latency];
-    this.#mark(boxes ?? []);
-    const middle = [...this.#latencies].sort((a, b) => a - b)[this.#latencies.length >> 1];
-    const model = model_ms ? `, of which ${milliseconds(model_ms)} in the model` : "";
-    const facts = `${milliseconds(middle)} from camera to label${model}; frames left out: ${this.#left + this.#lost}`;
-    at("camera-facts").textContent = facts;
-    if (predictions?.length) this.#label(predictions[0]);
+    if (predictions) {
+      const latency = performance.now() - 1000 * time_s;
+      this.#timing = `${milliseconds(latency)} from camera to label, of which ${milliseconds(model_ms)} in the model`;
+      this.#mark(boxes ? nearest(boxes, time_s) : []);
+      this.#label(predictions[0]);
+    }
+    at("camera-facts").textContent = `${this.#timing}; frames left out: ${this.#left + this.#lost}`;
   }
 
   #mark(boxes) {

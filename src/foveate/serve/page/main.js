@@ -7,9 +7,10 @@ import { at, make, show } from "./dom.js";
 import { legend } from "./marks.js";
 import { Player } from "./player.js";
 import { Timeline } from "./timeline.js";
-import { bytes, percent, short } from "./words.js";
+import { bytes, percent, percentOf, short } from "./words.js";
 
 const LONGEST_RECORDING_S = 30;
+const HOPELESS = [400, 413, 415, 422]; // a file that is refused is refused again
 const SETTLED_MS = 300; // after which a slider moved by keys is taken as let go
 
 let models = [];
@@ -40,11 +41,12 @@ async function start() {
 
 const chosenModel = () => models.find(({ name }) => name === at("model").value);
 
-function exampleButton({ title, name, url, model }) {
+function exampleButton({ title, name, url, model, window }) {
   const button = make("button", { type: "button", textContent: title || name });
   button.addEventListener("click", () => {
     const run = async () => {
       if (models.some((each) => each.name === model)) at("model").value = model;
+      at("window").value = window ?? "";
       fitBudget();
       begin("Fetching the example");
       question(await download(url), title || name);
@@ -81,6 +83,7 @@ function fail(error, again) {
   at("again").onclick = again ?? null;
   show("again", Boolean(again));
   show("error");
+  at("error").scrollIntoView({ block: "nearest" });
 }
 
 /** Ask about a file, as the settings say. */
@@ -95,6 +98,7 @@ async function inquire(entry) {
   const { file, name, model, window, budget } = entry;
   const signal = begin("Sending");
   const before = shown;
+  if (before?.file !== file) scrollTo({ top: 0 });
   player.open(file);
   if (limits.bytes && file.size > limits.bytes) {
     clear();
@@ -120,7 +124,7 @@ async function inquire(entry) {
     entry.result = await predict(file, name, facts, listen, signal);
   } catch (error) {
     if (error.name !== "AbortError") clear();
-    fail(error, () => inquire(entry));
+    fail(error, HOPELESS.includes(error.status) ? null : () => inquire(entry));
     return;
   }
   say("");
@@ -157,7 +161,7 @@ function display(entry, before = null) {
 function historyItem(entry) {
   const { name, model, budget, result } = entry;
   const [best] = result.predictions;
-  const spent = `${budget === null ? "" : `budget ${answer.percentOf(budget)}, `}${short(result.cost.gmacs)} GMACs`;
+  const spent = `${budget === null ? "" : `budget ${percentOf(budget)}, `}${short(result.cost.gmacs)} GMACs`;
   const words = [make("b", { textContent: best.label }), ` ${percent(best.score)} · ${name} · ${model.name} · ${spent}`];
   const button = make("button", { type: "button" }, ...words);
   if (entry === shown) button.setAttribute("aria-current", "true");
@@ -167,7 +171,8 @@ function historyItem(entry) {
     at("window").value = entry.window;
     fitBudget(budget);
     display(entry);
-    at("history").children[entries.indexOf(entry)].firstChild.focus(); // the list was made anew
+    at("answer").focus({ preventScroll: true });
+    at("answer").scrollIntoView({ block: "start" });
   });
   return make("li", {}, button);
 }
@@ -185,7 +190,7 @@ function fitBudget(value = null) {
 }
 
 function sayBudget() {
-  const words = answer.percentOf(Number(at("budget").value));
+  const words = percentOf(Number(at("budget").value));
   at("budget-words").textContent = words;
   at("budget").setAttribute("aria-valuetext", words);
 }

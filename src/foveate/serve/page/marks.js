@@ -76,7 +76,7 @@ function drawBorder(context, { cluster }, scale) {
 }
 
 function dim(context) {
-  context.fillStyle = "rgb(0 0 0 / 60%)";
+  context.fillStyle = "rgb(0 0 0 / 45%)";
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
 }
 

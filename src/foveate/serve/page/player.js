@@ -11,7 +11,8 @@ export class Player {
   #result = null;
   #file = null;
   #address = "";
-  #time = 0; // of a file that cannot be played
+  #time = 0; // of a file that the browser cannot play
+  #plays = true;
   #onTime;
 
   /** onTime: called with the seconds whenever they change. */
@@ -25,13 +26,8 @@ export class Player {
     new ResizeObserver(() => this.#moved()).observe(this.#canvas);
   }
 
-  /** Whether the browser plays the file. */
-  get plays() {
-    return at("unplayable").hidden;
-  }
-
   get time() {
-    return this.plays ? this.#video.currentTime : this.#time;
+    return this.#plays ? this.#video.currentTime : this.#time;
   }
 
   /** Length in seconds; 0 if the browser does not know. */
@@ -46,6 +42,7 @@ export class Player {
     URL.revokeObjectURL(this.#address);
     this.#address = URL.createObjectURL(file);
     this.#time = 0;
+    this.#plays = true;
     show("unplayable", false);
     this.#video.hidden = false;
     this.#video.src = this.#address;
@@ -67,15 +64,15 @@ export class Player {
   /** Show what was chosen, from the first frame on. */
   shows(result) {
     this.#result = result;
-    if (!this.plays) this.#shape(result.width, result.height);
-    if (this.plays && !stillWanted()) this.#video.play().catch(() => {}); // a browser may want a click first
+    if (!this.#plays) this.#failed();
+    else if (!stillWanted()) this.#video.play().catch(() => {}); // a browser may want a click first
     this.#moved();
   }
 
   seek(seconds) {
-    if (this.plays) this.#video.currentTime = seconds;
     this.#time = seconds;
-    if (!this.plays) this.#moved();
+    if (this.#plays) this.#video.currentTime = seconds;
+    else this.#moved();
   }
 
   #known() {
@@ -92,9 +89,12 @@ export class Player {
     this.#video.currentTime = 1e7;
   }
 
+  // Without an answer there is nothing to show of a file that cannot be played.
   #failed() {
-    show("unplayable");
+    this.#plays = false;
     this.#video.hidden = true;
+    show("video", this.#result !== null);
+    show("unplayable", this.#result !== null);
     if (this.#result) this.#shape(this.#result.width, this.#result.height);
     this.#moved();
   }
