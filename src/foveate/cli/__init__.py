@@ -47,6 +47,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "data make": Verb("data", "make", "make a labelled data set"),
     "data list": Verb("data", "convert_list", "turn any list format into Foveate's own"),
     "data cache": Verb("data", "cache", "shrink videos once, to train without decoding"),
+    "serve": Verb("serve", "serve", "open a web page and an HTTP API that name what videos show"),
     "doctor": Verb("doctor", "doctor", "say what is installed and what this machine offers"),
 }
 ABOUT = "Recognise human actions in video, spending computation only where the information is."

@@ -103,7 +103,7 @@ class Predictor:
         return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
     def _answer(self, video: ReadVideo) -> Prediction:
-        def run(frames: Any) -> ModelOutput:
+        def run(_: Window, frames: Any) -> ModelOutput:
             with video.watch("model"):
                 return finite(self.engine.run(frames), video.name)
 
@@ -123,7 +123,7 @@ def describe(
     timing_ms: dict[str, float],
 ) -> Prediction:
     """The prediction for a video from the outputs of its windows, with the `top` classes of highest score."""
-    labels = model.labels or tuple(f"class {i}" for i in range(model.num_classes))
+    labels, sides = labels_of(model), (video.width, video.height)
     logits = torch.stack([output.logits.mean(0).float().cpu() for _, output in answers])  # (windows, classes)
     clusters: list[Cluster] = []
     for window, output in answers:
@@ -142,11 +142,16 @@ def describe(
         cost=_cost(video, answers),
         timing_ms=timing_ms,
         clusters=tuple(clusters),
-        boxes=tuple(box for each in answers for box in _boxes(*each, model.spec, video)),
+        boxes=tuple(box for each in answers for box in boxes_of(*each, model.spec, sides)),
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
         keyframes=keyframes_of([window for window, _ in answers]),
     )
+
+
+def labels_of(model: VideoModel) -> tuple[str, ...]:
+    """The names of a model's classes; numbers for one that does not know them."""
+    return model.labels or tuple(f"class {i}" for i in range(model.num_classes))
 
 
 def protocol(windows: Sequence[Window]) -> str:
@@ -214,12 +219,14 @@ def _cost(video: VideoFacts, answers: Sequence[tuple[Window, ModelOutput]]) -> C
     return Cost(macs / 1e9, video.frames_decoded, frames, patches)
 
 
-def _boxes(window: Window, output: ModelOutput, spec: ClipSpec, video: VideoFacts) -> list[PatchBox]:
-    """The patches of the first clip, from pixels of the centre crop to pixels of the video."""
+def boxes_of(window: Window, output: ModelOutput, spec: ClipSpec, sides: tuple[int, int]) -> list[PatchBox]:
+    """The patches of the first clip, from pixels of the centre crop to pixels of the video.
+
+    sides: width and height of the video.
+    """
     if output.boxes is None or output.looked is None:
         return []
     view = window.crops // 2
-    sides = video.width, video.height
     scale = min(sides) / spec.resize  # pixels of the video for one of the resized frame
     left, top = ((side / scale - spec.size) / 2 for side in sides)
     boxes, looked = output.boxes[view].tolist(), output.looked[view].tolist()

@@ -97,6 +97,9 @@ class VideoModel(nn.Module):
     # names of the static parts: submodules or methods, tensors in, tensors out, with the same operations for
     # every input of a given shape; each can be replaced by setting the attribute
     parts: tuple[str, ...] = ()
+    step_parts: tuple[str, ...] = ()  # further static parts, which `step` alone calls
+    streams: bool = False  # `step` takes a stream frame by frame, in the order of time
+    stretch: int | None = None  # frames after which a stream begins anew, as its state is made for so many
     head_names: tuple[str, ...] = ("head.",)  # prefixes of the keys of all classifiers in the state dict
     head: Any  # the classifier; models with several override `num_classes` and `reset_head`
 
@@ -134,6 +137,13 @@ class VideoModel(nn.Module):
     def output(self, clip: Any) -> ModelOutput:
         """Logits, decisions and cost. clip: as in `forward`."""
         raise TypeError(f"{type(self).__name__} does not implement `output`")
+
+    def step(self, frame: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        """One frame of a stream: the output after it, as for a clip of one frame, and the next state.
+
+        frame: (B, 3, S, S), normalised. state: what the call before returned; None at the start.
+        """
+        raise TypeError(f"{type(self).__name__} needs clips; it has no step for streams")
 
     def features(self, clip: Any) -> Tensor:
         """The classifier's input, averaged over frames or positions, (B, C). clip: as in `forward`."""

@@ -80,7 +80,7 @@ class TSNConfig:
             add_nonlocal(net)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
-        return TSN(net, head, spec, self)
+        return TSN(net, head, spec, self, streams=self.temporal == "past")
 
 
 class ConsensusHead(nn.Module):
@@ -124,14 +124,18 @@ class TSN(VideoModel):
     """
 
     parts = ("frame_features", "classify")
+    step_parts = ("step_features",)
     reports = ("frame_logits",)
 
-    def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any) -> None:
+    def __init__(
+        self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any, streams: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.spec = spec
         self.config = config
+        self.streams = streams
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
@@ -162,12 +166,30 @@ class TSN(VideoModel):
     def _macs(self, clip: Tensor, features: Tensor) -> Tensor:
         return torch.tensor(self.part_macs("frame_features", clip) + self.part_macs("classify", features))
 
-    def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
-        """Process one frame of a stream: its logits (B, classes), and the state for the next frame.
+    def step(
+        self, frame: Tensor, state: Sequence[Tensor] | None = None
+    ) -> tuple[ModelOutput, tuple[Tensor, ...]]:
+        """One frame of a stream, (B, 3, H, W): its own logits, those of the frame in a clip, and the state.
 
-        frame: (B, 3, H, W). kept: the state that the previous call returned; empty at the start. The logits
-        equal those of the frame in a clip. ValueError for a two-sided shift.
+        ValueError for a two-sided shift.
         """
+        kept = tuple(state or ())
+        features, *now = self.step_features(frame, *kept)
+        logits = self.classify(features)
+        output = ModelOutput(
+            logits=logits,
+            frames_read=torch.ones(len(frame), 1, dtype=torch.bool),
+            macs=None if self.training else self._step_macs(frame[:1], features[:1]).expand(len(frame)),
+            features=features,
+            frame_logits=logits.unsqueeze(1),
+        )
+        return output, tuple(now)
+
+    def step_features(self, frame: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        """The classifier's input (B, C) of one frame of a stream, and the maps kept for the next frame."""
         memory = StreamMemory(kept)
         maps = self.backbone(frame, 1, memory)
-        return self.classify(self.head.features(maps)), memory.now
+        return self.head.features(maps), *memory.now
+
+    def _step_macs(self, frame: Tensor, features: Tensor) -> Tensor:
+        return torch.tensor(self.part_macs("step_features", frame) + self.part_macs("classify", features))

@@ -73,6 +73,8 @@ class FocusModel(VideoModel):
         answering = "classify" if classifier is None else "accumulate"
         self.parts = ("glance_at", *learnt, "local_features", answering)
         self.dynamic = skip_policy is not None or bool(self.exits)
+        self.streams = self.glances_alone and config.order == "time"
+        self.stretch = config.frames
 
     @property
     def num_classes(self) -> int:
