@@ -25,6 +25,7 @@ from benchmarks import (
     peers,
     reading,
     scan,
+    serve,
     stage2,
 )
 from benchmarks.record import Table, collect, write
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "reading": reading.run,
     "scan": scan.run,
     "scan_lists": scan.run_lists,
+    "serve": serve.run,
     "stage2": stage2.run,
 }
 

@@ -156,7 +156,7 @@ def create_model(name: str, num_classes: int | None = None, pretrained: bool = F
         model = load_model(name, pretrained_weights(name), **fields)
         if num_classes and num_classes != model.num_classes:
             model.reset_head(num_classes)
-            model.labels = ()
+            model.labels, model.curve = (), None
     else:
         model = zoo.create_model(name, num_classes or None, **fields)
     return FeatureExtractor(model) if num_classes == 0 else model

@@ -36,6 +36,9 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
     "predict": Verb("use", "predict", "name what videos show"),
     "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
+    "budget": Verb(
+        "budget", "budget", "measure what a model is worth at a part of its cost, and keep it in the file"
+    ),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
     "batch": Verb(
         "batch", "batch", "answer any number of videos into a folder; goes on where it was stopped"

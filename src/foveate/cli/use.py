@@ -55,6 +55,7 @@ def predict(
     engine: EngineOptions = AUTO,
     csv: bool = False,
     choices: bool = False,
+    budget: str | None = None,
     json: bool = False,
 ) -> int:
     """Name what videos show: labels with scores, and labels over time for long videos.
@@ -76,6 +77,8 @@ def predict(
             if there are more than 40; for several videos a folder.
         csv: Print one line of comma-separated values a video, below a line of names.
         choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
+        budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
+            cost such as 0.3, multiply-adds such as 9G, or milliseconds such as 40ms.
         json: Print one JSON object a video, nothing else.
     """
     from foveate.infer.predict import Predictor
@@ -89,7 +92,7 @@ def predict(
     views.apply(net)
     places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    runner = engine.open(net, len(sources), views.template)
+    runner = engine.open(net, len(sources), views.template, budget)
     predictor = Predictor(
         runner,
         top,
@@ -202,6 +205,7 @@ def evaluate(
     predictions: Path | None = None,
     per_class: bool = False,
     report: Path | None = None,
+    budget: str | None = None,
     json: bool = False,
 ) -> int:
     """Score a model on a list by a protocol of clips x crops; cost beside accuracy.
@@ -228,6 +232,8 @@ def evaluate(
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
+        budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
+            cost such as 0.3, multiply-adds such as 9G, or milliseconds such as 40ms.
         json: Print one JSON object.
     """
     from foveate.report.results import by_class, write_predictions
@@ -243,8 +249,8 @@ def evaluate(
         check_page(report)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    listed = _list_for(net, videos, format, root, template, split)
-    runner = engine.open(net, len(listed.entries), template)
+    listed = list_for(net, videos, format, root, template, split)
+    runner = engine.open(net, len(listed.entries), template, budget)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
@@ -259,7 +265,8 @@ def evaluate(
     if report:
         from foveate.report.page import write_evaluation_report
 
-        write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
+        took = time.perf_counter() - start
+        write_evaluation_report(evaluation, report, command_line(), took, net.curve)
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
     _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
@@ -283,7 +290,7 @@ def _class_cells(row: ClassRow) -> tuple[str, int, str, str]:
     return row.name, row.videos, f"{row.share:.1%}" if row.videos else "-", row.taken_for
 
 
-def _list_for(
+def list_for(
     model: VideoModel,
     path: Path,
     format: ListFormat,

@@ -139,11 +139,12 @@ def clip_shape(model: VideoModel, views: int) -> tuple[int, ...]:
 def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> VideoModel:
     """A copy of the model that calls `parts[name]` in place of its part `name`.
 
-    It shares weights, other parts and counts of multiply-adds with the original, which does not change.
+    It shares weights, other parts, counts of multiply-adds and the setting of the dial with the original.
     """
     clone = copy.copy(model)
     clone.__dict__["_modules"] = {name: part for name, part in model._modules.items() if name not in parts}
-    clone.__dict__ |= {**parts, "part_macs": model.part_macs, "_known_macs": model.known_macs}
+    shared = {"part_macs": model.part_macs, "_known_macs": model.known_macs, "_turned": model.turned}
+    clone.__dict__ |= {**parts, **shared}
     return clone
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
-from foveate.infer.engine import Engine, finite, open_engine
+from foveate.infer.budget import BudgetDial
+from foveate.infer.engine import MAX_WARMUP_FRAMES, Engine, finite, open_engine
 from foveate.infer.isolated import reader_for
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import (
@@ -28,6 +30,7 @@ from foveate.infer.read import (
 )
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
+from foveate.models.budget import Budget
 from foveate.video import Limits
 from foveate.weights.load import model_of
 
@@ -41,7 +44,7 @@ class Predictor:
     engine, precision: what runs a model (infer/engine.py). limits: on resources for reading. measure: whether
     engine "auto" may take some seconds to measure. keyframes: read key frames alone, inexactly and fast
     (infer/read.py). untrusted: read in child processes with limits, for files from strangers
-    (infer/isolated.py). Invalid numbers raise UsageError.
+    (infer/isolated.py). budget: see `set_budget`. Invalid numbers raise UsageError.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Predictor:
         measure: bool = True,
         keyframes: bool = False,
         untrusted: bool = False,
+        budget: Budget | str | float | None = None,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
@@ -66,7 +70,41 @@ class Predictor:
         self.engine: Engine = model
         self.top = top
         self.clips = clips * crops
-        self.reader = reader_for(self.engine.model, clips, crops, window, limits, keyframes, untrusted)
+        self._dial: BudgetDial | None = None
+        self._reader = partial(
+            reader_for, self.engine.model, clips, crops, window, limits, keyframes, untrusted
+        )
+        if budget is not None:
+            self._turn(budget)
+        self.reader = self._reader()
+        self._reads = self._needed()
+
+    def set_budget(self, budget: Budget | str | float | None) -> float | None:
+        """What a clip may cost from now on; returns the share of the model's full cost that it is set to.
+
+        budget: a share of the full cost such as 0.3, multiply-adds of a clip such as "9G", a time such as
+        "40ms" (of the model; reading comes on top), or None for the model as it was trained. Weights and
+        compiled parts stay and it takes microseconds, after the first budget in milliseconds, so a server can
+        call it before each prediction, in the thread that predicts. UsageError for a budget that cannot be,
+        or a model without a curve (`foveate budget` makes one).
+        """
+        share = self._turn(budget)
+        if self._reads != self._needed():
+            self.reader.close()
+            self.reader, self._reads = self._reader(), self._needed()
+        return share
+
+    def _turn(self, budget: Budget | str | float | None) -> float | None:
+        if self._dial is None and budget is None:
+            return None
+        if self._dial is None:
+            self._dial = BudgetDial(self.engine)
+        return self._dial.set(budget)
+
+    def _needed(self) -> list[int]:
+        """The frames of a clip that the model reads at its budget."""
+        model = self.engine.model
+        return model.frames_needed(min(model.spec.frames, MAX_WARMUP_FRAMES))
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""

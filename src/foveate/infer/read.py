@@ -110,6 +110,10 @@ class Reader(Protocol):
         """source: anything that `open_video` takes, or an entry of a list."""
         ...
 
+    def close(self) -> None:
+        """End what it holds; it opens nothing any more."""
+        ...
+
 
 class Chunks:
     """An iterable of the centre crops of a long clip, uint8 (k, S, S, 3) with up to 16 frames at a time.
@@ -187,6 +191,9 @@ class ClipReader:
                 video = open_video(source, limits=self.limits, fps=fps)
                 entry = VideoEntry(video.info.name)
         return OpenedVideo(self, entry, video, watch)
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     def read(self, source: Any, fps: float | None = None) -> VideoClips:
         """Read all windows at once, to pickle or to run later; arguments and errors as for `open`."""

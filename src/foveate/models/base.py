@@ -21,6 +21,8 @@ from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
+from foveate.models.budget import Curve
+from foveate.models.dials import Dial, Setting
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
 """uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
@@ -42,6 +44,9 @@ class ModelOutput:
     features: Tensor | None = None  # (B, C), input of the classifier, averaged over frames or positions
     step_logits: Tensor | None = None  # (B, K, classes), after each of K frames; the last is `logits`
     steps: Tensor | None = None  # (B,) int64, number of frames after which the model stopped, 1 to K
+    step_macs: Tensor | None = (
+        None  # (B, K) int64, multiply-adds until the answer after each; the last: `macs`
+    )
     frame_logits: Tensor | None = None  # (B, F, classes), of each frame, pair of frames or cluster
     position_logits: Tensor | None = None  # (B, P, classes), at P positions of a large crop; mean: `logits`
     boxes: Tensor | None = None  # (B, T, 4), left, top, right, bottom of the patch in pixels of the clip
@@ -76,6 +81,11 @@ def every_frame(frames: int) -> list[int]:
     return list(range(frames))
 
 
+def spread_over(frames: int, wanted: int) -> list[int]:
+    """The middles of `wanted` equal parts of a clip of `frames` frames."""
+    return [int((i + 0.5) * frames / wanted) for i in range(wanted)]
+
+
 class VideoModel(nn.Module):
     """Base class of all models: clip in, logits out, the same in training and evaluation mode.
 
@@ -102,6 +112,7 @@ class VideoModel(nn.Module):
     stretch: int | None = None  # frames after which a stream begins anew, as its state is made for so many
     head_names: tuple[str, ...] = ("head.",)  # prefixes of the keys of all classifiers in the state dict
     head: Any  # the classifier; models with several override `num_classes` and `reset_head`
+    curve: Curve | None = None  # what it costs by the setting of its dial; None: not measured
 
     @property
     def num_classes(self) -> int:
@@ -118,6 +129,35 @@ class VideoModel(nn.Module):
         """Replace the classifier by a new, untrained one for `num_classes` classes."""
         self.head.reset(num_classes)
         self.config = replace(self.config, num_classes=num_classes)
+
+    @property
+    def dial(self) -> Dial | None:
+        """What can be set to make it answer for less; None: nothing."""
+        return None
+
+    @property
+    def setting(self) -> Setting | None:
+        """That of the dial, in evaluation mode; None: what the configuration says."""
+        return None if self.training else self.turned.get("setting")
+
+    @property
+    def turned(self) -> dict[str, Setting]:
+        """Holds `setting`; a model with compiled parts shares it with the one that it was made from."""
+        turned: dict[str, Setting] = self.__dict__.setdefault("_turned", {})
+        return turned
+
+    def turn(self, setting: Setting | None) -> None:
+        """Set the dial, or with None leave it to the configuration; ValueError for what it cannot be set to.
+
+        No weight and no compiled part changes, so it can be done before every call.
+        """
+        if setting is None:
+            self.turned.clear()
+            return
+        if self.dial is None:
+            raise ValueError(f"{self.name or 'the model'} has nothing to set")
+        self.dial.check(setting)
+        self.turned["setting"] = setting
 
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
         """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, 3, T, S, S).

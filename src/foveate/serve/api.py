@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -83,8 +83,23 @@ def create_app(service: Service, host: str = "127.0.0.1", token: str = "") -> Fa
     _answers(app, desk)
     add_live(app, desk)
     app.mount("/examples", StaticFiles(directory=HERE / "examples"))
-    app.mount("/", StaticFiles(directory=HERE / "page", html=True))
+    _page(app)
     return app
+
+
+def _page(app: FastAPI) -> None:
+    """A route for each file of the page, and no other."""
+    for file in sorted((HERE / "page").iterdir()):
+        names = ("/", "/index.html") if file.name == "index.html" else (f"/{file.name}",)
+        for name in names:
+            app.add_route(name, _sender(file), methods=["GET"], include_in_schema=False)
+
+
+def _sender(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(_: Request) -> Response:
+        return FileResponse(file)
+
+    return send
 
 
 def _errors(app: FastAPI) -> None:
@@ -119,8 +134,13 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
-        log.error("%s: %s: %s", request.url.path, type(error).__name__, error, exc_info=error)
-        return answered(request, Refusal(500, "bug", type(error).__name__, "a bug of Foveate"))
+        return answered(request, _bug(request.url.path, error))
+
+
+def _bug(subject: str, error: Exception) -> Refusal:
+    """What nobody expected is told in the log alone."""
+    log.error("%s: %s: %s", subject, type(error).__name__, error, exc_info=error)
+    return Refusal(500, "bug", type(error).__name__, "a bug of Foveate; its log has more")
 
 
 def _about(app: FastAPI, desk: Desk) -> None:
@@ -160,7 +180,9 @@ def describe_model(service: Service, name: str) -> dict[str, Any]:
     title = f"{model.name}, trained on {model.trained_on}" if model.trained_on else model.name
     shape = {"classes": model.num_classes, "frames": model.spec.frames, "size": model.spec.size}
     gmacs = None if math.isnan(served.gmacs) else served.gmacs
-    return {"name": name, "title": title, "trained_on": model.trained_on, **shape, "gmacs": gmacs}
+    budget = served.dial and {"least": served.dial.curve.points[0].share, "most": 1.0}
+    described = {"name": name, "title": title, "trained_on": model.trained_on, **shape}
+    return {**described, "gmacs": gmacs, "budget": budget}
 
 
 def _answers(app: FastAPI, desk: Desk) -> None:
@@ -239,7 +261,10 @@ async def _events(
                 last = {"event": "result", **await answered(desk, asked, length, tell)}
             except Refusal as refusal:
                 last = {"event": "error", "status": refusal.status, "error": refusal.error}
-            desk.metrics.answered("/v1/predict", last.get("status", 200) if last["event"] == "error" else 200)
+            except Exception as error:  # the lines must end
+                bug = _bug(asked.name, error)
+                last = {"event": "error", "status": bug.status, "error": bug.error}
+            desk.metrics.answered("/v1/predict", last["status"] if last["event"] == "error" else 200)
             told.put_nowait(last)
 
         task = asyncio.create_task(answer())

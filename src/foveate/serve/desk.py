@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from starlette.requests import Request
 
-from foveate.errors import DataError
+from foveate.errors import DataError, UsageError
 from foveate.infer.output import Prediction
 from foveate.serve.guard import Refusal, drop_body, receive_body
 from foveate.serve.metrics import Metrics
@@ -92,8 +92,11 @@ class Desk:
             self.places -= 1
 
     async def answer(self, asked: Asked, told: Told | None = None) -> tuple[Prediction, tuple[int, int]]:
-        """What `Service.answer` returns, from a worker. Refusal 422 for a video that cannot be used, 504
-        where it takes too long, 503 where the server was stopped meanwhile."""
+        """What `Service.answer` returns, from a worker.
+
+        Refusal 422 for a video that cannot be used, 400 for an option, 504 where it takes too long, 503 where
+        the server was stopped meanwhile.
+        """
         submitted, waited = time.monotonic(), 0.0
 
         def work() -> tuple[Prediction, tuple[int, int]]:
@@ -105,6 +108,8 @@ class Desk:
             prediction, shape = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except DataError as error:
             raise Refusal(422, error.subject, error.cause, error.hint) from error
+        except UsageError as error:
+            raise Refusal(400, error.subject, error.cause, error.hint) from error
         except Stopped as stopped:
             if stopped.reason == "late":
                 cause = f"not answered within {self.settings.answer_s:g} s"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from foveate.errors import DataError, FoveateError, UsageError
+from foveate.infer.budget import BudgetDial, check_budget, curve_of
 from foveate.infer.engine import Engine, clip_shape, finite
 from foveate.infer.isolated import IsolatedReader
 from foveate.infer.output import Prediction
@@ -35,11 +36,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served. gmacs: of a black clip, multiply-adds / 1e9."""
+    """A model that is served. gmacs: of a black clip, multiply-adds / 1e9. dial: of one that has a budget."""
 
     engine: Engine
     reader: ClipReader
     gmacs: float
+    dial: BudgetDial | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class Service:
         return self.models[name]
 
     def check(self, asked: Asked) -> None:
-        """Refuse what no video could be answered with: UsageError."""
-        served = self.served(asked.model)
-        self._reader(served, asked)
+        """Refuse what no video could be answered with: UsageError. Does not wait for the model."""
+        model = self.served(asked.model).engine.model
+        self._reader(asked)
         if asked.budget is not None:
-            raise UsageError("budget", f"{asked.model} has none", "leave it out")
+            check_budget(model, asked.budget)
 
     def answer(self, asked: Asked, told: Told | None = None) -> tuple[Prediction, tuple[int, int]]:
         """The prediction for a video, and its width and height in pixels.
@@ -90,8 +92,8 @@ class Service:
         told: is called from this thread with what is known of each window, as soon as it is. DataError for a
         video that cannot be used; Stopped where nobody waits for the answer, or it takes too long.
         """
-        served = self.served(asked.model)
-        engine, watch, started = served.engine, Stopwatch("decode", "transform", "model"), time.monotonic()
+        engine = self.served(asked.model).engine
+        watch, started = Stopwatch("decode", "transform", "model"), time.monotonic()
         labels = labels_of(engine.model)
         before = -1
 
@@ -110,7 +112,9 @@ class Service:
                 told({"event": "window", **times, "predictions": classes})
             return output
 
-        reader = self._children.reading(self._reader(served, asked))
+        self._go_on(asked, started)
+        with self.turn(asked.model, asked.budget):
+            reader = self._children.reading(self._reader(asked))
         try:
             with reader.open(asked.source, watch=watch) as video:
                 answers = video.map(run)
@@ -123,7 +127,12 @@ class Service:
     @contextmanager
     def turn(self, model: str, budget: str | None = None) -> Iterator[None]:
         """While the block runs, no other one does, and the model has this budget."""
+        dial = self.served(model).dial
         with self._model_runs:
+            if dial is not None:
+                dial.set(budget)
+            elif budget is not None:
+                curve_of(self.models[model].engine.model)  # raises, and says why
             yield
 
     def close(self) -> None:
@@ -135,8 +144,10 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _reader(self, served: Served, asked: Asked) -> ClipReader:
-        return replace(served.reader, window=asked.window)
+    def _reader(self, asked: Asked) -> ClipReader:
+        """What reads a video for a model, which may need fewer frames at its budget."""
+        served = self.models[asked.model]
+        return replace(served.reader, window=asked.window, needed=served.engine.model.frames_needed)
 
     def _go_on(self, asked: Asked, started: float) -> None:
         if asked.gone.is_set():
@@ -159,4 +170,5 @@ def _served(engine: Engine, settings: Settings) -> Served:
         macs = engine.run(black).macs
     except FoveateError:  # as of a model that reads other clips than these
         macs = None
-    return Served(engine, reader, float("nan") if macs is None else float(macs.sum()) / 1e9)
+    dial = BudgetDial(engine) if model.dial is not None and model.curve is not None else None
+    return Served(engine, reader, float("nan") if macs is None else float(macs.sum()) / 1e9, dial)

@@ -28,7 +28,7 @@ class Settings:
     head_s: float = 10.0  # to receive the head of a request
     stall_s: float = 10.0  # without anything of a body, or a frame of a camera
     least_rate: int = 16 << 10  # bytes a second of a body, after `stall_s`
-    drain_s: float = 8.0  # for answers that have begun, when the server is stopped
+    drain_s: float = 6.0  # for answers that have begun, when the server is stopped
 
     def reading(self) -> Limits:
         return Limits(self.most_pixels, self.most_frames, self.most_bytes)

@@ -132,6 +132,7 @@ def named_model(job: TrainJob, videos: VideoList) -> VideoModel:
     else:
         model = create_model(job.model, videos.num_classes, **fields)
     model.labels, model.independent = videos.class_names, job.train.loss == "bce"
+    model.curve = None  # that of other weights
     if job.parts and weights_file(job):
         raise UsageError("parts", f"{job.weights} is a whole model", "give the one or the other")
     for part in job.parts:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+NEVER = 1.01  # a threshold that no probability reaches
+
 
 def exit_shares(steps: int, mean_steps: float) -> Tensor:
     """Shares (steps,) of a geometric law whose mean step, counted from 1, is `mean_steps`."""
@@ -47,7 +49,7 @@ def solve_thresholds(step_logits: Tensor, mean_steps: float) -> tuple[float, ...
 def _between(ranked: Tensor, leave: int) -> float:
     """Half way from the last confidence that leaves to the first that stays, or beyond the end."""
     if leave == 0:
-        return 1.01  # nobody is that sure
+        return NEVER
     if leave == len(ranked):
         return float(ranked[-1]) / 2
     return float(ranked[leave - 1] + ranked[leave]) / 2
