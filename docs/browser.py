@@ -16,7 +16,14 @@ from urllib.request import Request, urlopen
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_S = 20.0  # for whatever a page is to do
-KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, ""), "Escape": (27, ""), "End": (35, ""), "Home": (36, "")}
+KEYS = {
+    "Enter": (13, "\r"),
+    " ": (32, " "),
+    "Tab": (9, ""),
+    "Escape": (27, ""),
+    "End": (35, ""),
+    "Home": (36, ""),
+}
 KEYS |= {"ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, "")}
 
 
@@ -78,15 +85,21 @@ class Browser:
 
 
 class Page:
-    """A page. complaints: errors of its scripts and of its policies. addresses: all that it asked for."""
+    """A page.
+
+    complaints: errors of its scripts and of its policies. addresses: all that it asked for. messages: of its
+    WebSockets, (sent, text or base64 of bytes) in order.
+    """
 
     def __init__(self, address: str) -> None:
         from websockets.sync.client import connect
 
-        self._socket = connect(address, max_size=None, compression=None)
+        self._connection = connect(address, max_size=None, compression=None)
+        self._socket = self._connection.__enter__()
         self._last = 0
         self.complaints: list[str] = []
         self.addresses: list[str] = []
+        self.messages: list[tuple[bool, str]] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -107,7 +120,7 @@ class Page:
     def close(self) -> None:
         """Close the page."""
         self.call("Page.close")
-        self._socket.close()
+        self._connection.__exit__(None, None, None)
 
     def open(self, address: str) -> None:
         """Go to an address, and wait until the page is there."""
@@ -127,7 +140,9 @@ class Page:
         end = time.monotonic() + seconds
         while not self.js(f"Boolean({expression})"):
             if time.monotonic() > end:
-                raise TimeoutError(f"{expression}: not so in {seconds:g} s: {self.js('document.body.innerText')}")
+                raise TimeoutError(
+                    f"{expression}: not so in {seconds:g} s: {self.js('document.body.innerText')}"
+                )
             time.sleep(0.03)
 
     def text(self, selector: str) -> str:
@@ -172,7 +187,9 @@ class Page:
 
     def prefer(self, **features: str) -> None:
         """Set what the reader prefers, such as color_scheme="dark" or reduced_motion="reduce"."""
-        named = [{"name": f"prefers-{name.replace('_', '-')}", "value": each} for name, each in features.items()]
+        named = [
+            {"name": f"prefers-{name.replace('_', '-')}", "value": each} for name, each in features.items()
+        ]
         self.call("Emulation.setEmulatedMedia", features=named)
 
     def picture(self, out: Path, whole: bool = False) -> None:
@@ -185,12 +202,16 @@ class Page:
             self.addresses.append(facts["request"]["url"])
         elif event == "Network.webSocketCreated":
             self.addresses.append(facts["url"])
+        elif event in ("Network.webSocketFrameSent", "Network.webSocketFrameReceived"):
+            self.messages.append((event.endswith("Sent"), facts["response"]["payloadData"]))
         elif event == "Runtime.exceptionThrown":
             self.complaints.append(str(facts["exceptionDetails"]))
         elif event == "Runtime.consoleAPICalled" and facts["type"] in ("error", "warning", "assert"):
             self.complaints.append(str(facts["args"]))
         # A refusal of the server is logged as an error of the network; the page says it in its own words.
-        elif event == "Log.entryAdded" and facts["entry"]["level"] == "error" and not _refused(facts["entry"]):
+        elif (
+            event == "Log.entryAdded" and facts["entry"]["level"] == "error" and not _refused(facts["entry"])
+        ):
             self.complaints.append(facts["entry"]["text"])
 
 
