@@ -23,6 +23,7 @@ from docs.browser import Browser, Page, find_browser, hosts
 
 import foveate
 from foveate.infer.engine import EagerEngine
+from foveate.models.budget import Curve, Point
 from foveate.serve.api import create_app
 from foveate.serve.connections import Server, config_of, listen
 from foveate.serve.service import Service
@@ -33,16 +34,21 @@ pytestmark = pytest.mark.skipif(find_browser() is None, reason="no browser: apt-
 
 EXAMPLES = Path(foveate.__file__).parent / "serve" / "examples"
 SPACE = "\u00a0"
+# From one answer after the first of 8 frames to one after the last.
+CURVE = Curve(
+    "exits", "top1", 10, (Point(0.234, 0.04, 0.5, (0.0,) * 8), Point(1.0, 0.16, 0.9, (1.01,) * 7 + (0.0,)))
+)
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     """One video at a time, of at most a megabyte.
 
-    The models choose patches, sizes, clusters and pathways; those but the first know nothing.
+    The models choose patches, sizes, clusters and pathways. The first has a budget; the others know nothing.
     """
     torch.manual_seed(0)
     models = [load_model("adafocus_small", "figures")]
+    models[0].curve = CURVE
     models += [foveate.create_model(name) for name in ("arnet_small", "fullvideo_small", "slowfast_small")]
     engines = {model.name: EagerEngine(model) for model in models}
     with Service(engines, Settings(workers=1, queue=0, most_bytes=1 << 20)) as offered:
@@ -68,6 +74,13 @@ def running(service: Service, token: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(service: Service) -> Iterator[str]:
     with running(service) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def guarded(service: Service) -> Iterator[str]:
+    """The address of a server that wants a token."""
+    with running(service, "open-sesame") as place:
         yield place
 
 
@@ -200,6 +213,29 @@ def test_the_timeline_seeks_by_click_and_by_key(page: Page) -> None:
         assert page.js("document.activeElement.ariaLabel") == names[place]
 
 
+def test_the_budget_is_asked_for_when_the_slider_is_let_go(page: Page, address: str) -> None:
+    choose(page, EXAMPLES / "wave.mp4")
+    assert page.text("#budget-words") == f"100{SPACE}%"
+    page.js("document.getElementById('budget').focus()")
+    page.press("Home")
+    answered(page, 2)
+    assert page.text("#budget-words") == f"24{SPACE}%"
+    cells = "[...row.cells].map((cell) => cell.textContent)"
+    rows = page.js(f"[...document.querySelectorAll('#compared tbody tr')].map((row) => {cells})")
+    for row, name, budget in zip(rows, ("before", "now"), (1, 0.24), strict=True):
+        truth = asked_by_hand(address, EXAMPLES / "wave.mp4", budget=budget)
+        best = truth["predictions"][0]
+        answer = f"{best['label']}, {words_of(best['score'])}"
+        assert row[:4] == [name, f"{100 * budget:.0f}{SPACE}%", answer, f"{truth['cost']['gmacs']:.3g}"]
+        assert re.fullmatch(r"[\d.]+\sm?s", row[4])
+    assert float(rows[1][3]) < 0.5 * float(rows[0][3])
+    assert sum("v1/predict" in each for each in page.addresses) == 2
+    assert "Dashed" in page.text("#legend")
+    select(page, "model", "arnet_small")
+    assert page.js("document.getElementById('budget-field').hidden")
+    answered(page, 3)
+
+
 def test_the_history_shows_an_answer_again(page: Page) -> None:
     choose(page, EXAMPLES / "jump.mp4")
     first = page.text("#answer")
@@ -280,7 +316,7 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_names(page: Page, a
     busy = threading.Thread(
         target=asked_by_hand,
         args=(address, EXAMPLES / "several.mp4"),
-        kwargs={"window": 0.5, "model": "slowfast_small"},
+        kwargs={"window": 1, "model": "slowfast_small"},
     )
     page.js(
         """window.said = [];
@@ -308,22 +344,21 @@ def test_without_a_network_the_page_says_so_and_asks_again(page: Page) -> None:
     assert page.js("document.getElementById('error').hidden")
 
 
-def test_a_token_is_asked_for_once_and_used_for_everything(browser: Browser, service: Service) -> None:
-    with running(service, "open-sesame") as place:
-        page = browser.page()
-        page.open(place)
-        page.wait("document.getElementById('token').open")
-        for word in ("wrong", "open-sesame"):
-            page.call("Input.insertText", text=word)
-            page.press("Enter")
-            if word == "wrong":
-                page.wait("/not it/.test(document.getElementById('token-words').textContent)")
-        page.wait("!document.getElementById('settings').hidden")
-        choose(page, EXAMPLES / "jump.mp4")
-        page.click("#live")
-        page.wait("/from camera to label/.test(document.getElementById('camera-facts').textContent)")
-        assert page.complaints == []
-        page.close()
+def test_a_token_is_asked_for_once_and_used_for_everything(browser: Browser, guarded: str) -> None:
+    page = browser.page()
+    page.open(guarded)
+    page.wait("document.getElementById('token').open")
+    for word in ("wrong", "open-sesame"):
+        page.call("Input.insertText", text=word)
+        page.press("Enter")
+        if word == "wrong":
+            page.wait("/not it/.test(document.getElementById('token-words').textContent)")
+    page.wait("!document.getElementById('settings').hidden")
+    choose(page, EXAMPLES / "jump.mp4")
+    page.click("#live")
+    page.wait("/from camera to label/.test(document.getElementById('camera-facts').textContent)")
+    assert page.complaints == []
+    page.close()
 
 
 # --- the camera
@@ -387,7 +422,7 @@ def test_everything_is_done_by_keyboard_with_visible_focus(page: Page) -> None:
         stops.append(page.js("document.activeElement.closest('[id]').id"))
         if stops[-1] == "history":
             break
-    for stop in ("player", "segments", "model", "window", "history"):
+    for stop in ("player", "segments", "model", "window", "budget", "history"):
         assert stop in stops, stop
     page.press("Enter")
     assert page.js("document.activeElement.id") == "answer"
@@ -400,9 +435,20 @@ def test_every_control_has_a_name_for_screen_readers(page: Page) -> None:
         each for each in nodes if each.get("role", {}).get("value") in ("button", "slider", "combobox")
     ]
     assert len(controls) > 8
-    assert all(each["name"]["value"] for each in controls)
+    nameless = [each["backendDOMNodeId"] for each in controls if not each["name"]["value"]]
+    assert not any(is_ours(page, node) for node in nameless)
     spoken = [each for each in nodes if each.get("role", {}).get("value") == "status"]
     assert spoken
+
+
+def is_ours(page: Page, node: int) -> bool:
+    """Whether an element is one of the page, not one inside the browser's own player."""
+    found = page.call("DOM.resolveNode", backendNodeId=node)["object"]["objectId"]
+    asked = "function () { return document.contains(this); }"
+    answer = page.call(
+        "Runtime.callFunctionOn", objectId=found, functionDeclaration=asked, returnByValue=True
+    )
+    return bool(answer["result"]["value"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

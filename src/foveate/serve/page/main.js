@@ -184,7 +184,8 @@ function fitBudget(value = null) {
   const { budget } = chosenModel() ?? {};
   for (const id of ["budget-field", "budget-help"]) show(id, Boolean(budget));
   if (!budget) return;
-  Object.assign(at("budget"), { min: budget.least, max: budget.most });
+  const least = Math.ceil(100 * budget.least - 1e-6) / 100; // steps are counted from here, and the most is one
+  Object.assign(at("budget"), { min: least, max: budget.most });
   at("budget").value = value ?? budget.most;
   sayBudget();
 }
