@@ -175,6 +175,13 @@ def edges_of(page: Page, box: list[int], width: int) -> list[bool]:
     )
 
 
+def test_a_real_video_plays_by_itself_once_it_is_answered(page: Page, clips: dict[str, Path]) -> None:
+    choose(page, clips["bikes.mp4"])
+    page.wait("document.getElementById('player').currentTime > 0.2")
+    assert page.js("document.getElementById('player').videoWidth") == 640
+    assert page.text("#now").startswith("At ")
+
+
 def test_labels_come_while_the_video_is_read(page: Page) -> None:
     select(page, "window", "1")
     page.js(
@@ -230,7 +237,8 @@ def test_the_budget_is_asked_for_when_the_slider_is_let_go(page: Page, address: 
         assert re.fullmatch(r"[\d.]+\sm?s", row[4])
     assert float(rows[1][3]) < 0.5 * float(rows[0][3])
     assert sum("v1/predict" in each for each in page.addresses) == 2
-    assert "Dashed" in page.text("#legend")
+    assert "it was sure before" in page.text("#legend")
+    assert "not read: 7" in page.text("#lanes")
     select(page, "model", "arnet_small")
     assert page.js("document.getElementById('budget-field').hidden")
     answered(page, 3)
@@ -259,6 +267,22 @@ def test_models_that_choose_other_things_show_those(page: Page) -> None:
         answered(page, count)
         assert re.search(lanes, page.text("#lanes")), name
         assert legend in page.text("#legend"), name
+
+
+def test_a_patch_that_was_skipped_is_dashed(page: Page) -> None:
+    page.js(
+        """import('./marks.js').then(({ draw }) => {
+          window.edge = (looked) => {
+            const canvas = Object.assign(document.createElement('canvas'), { width: 100, height: 100 });
+            const boxes = [{ frame: 0, time_s: 0, box: [5, 50, 95, 90], looked }];
+            draw(canvas, { width: 100, height: 100, boxes }, 0, 1);
+            const { data } = canvas.getContext('2d').getImageData(5, 50, 90, 1);
+            return [...data].filter((_, place) => place % 4 === 3).filter((alpha) => alpha > 0).length;
+          };
+        })"""
+    )
+    assert page.js("edge(true)") == 90
+    assert 30 < page.js("edge(false)") < 70
 
 
 def test_a_format_that_the_browser_cannot_play_is_answered_all_the_same(page: Page, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ function knows({ name, trained_on, classes }) {
 function headline(before, label, sure) {
   const answer = at("answer");
   answer.dataset.label = label;
+  answer.removeAttribute("aria-live"); // which the camera sets
   answer.replaceChildren(
     make("p", { className: "soft", textContent: before }),
     make("p", { className: "label", textContent: label }),

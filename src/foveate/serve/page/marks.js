@@ -31,9 +31,16 @@ export function badge(result, time) {
     const readers = pathwaysAt(result, time);
     return readers.length ? `read by ${readers.join(" and ")}` : "";
   }
-  if (result?.boxes) return nearest(result.boxes, time).some((box) => box.looked) ? "" : "skipped";
+  if (result?.boxes) {
+    const boxes = nearest(result.boxes, time);
+    if (boxes.some((each) => each.looked)) return "";
+    return boxes.every(isEmpty) ? "not read: it was sure already" : "skipped";
+  }
   return "";
 }
+
+/** Whether a frame has no patch, as the model had answered before it. */
+export const isEmpty = ({ box: [left, top, right, bottom] }) => right <= left || bottom <= top;
 
 /** All marks of the frame whose time is nearest; marks have `time_s`, in any order. */
 export function nearest(marks, time) {
@@ -56,7 +63,7 @@ function pathwaysAt({ pathways, fps }, time) {
 
 /** Boxes [left, top, right, bottom] in pixels that are `unit` pixels of the canvas wide. */
 export function drawBoxes(context, boxes, unit, scale) {
-  for (const { box, looked } of boxes) {
+  for (const { box, looked } of boxes.filter((each) => !isEmpty(each))) {
     const [left, top, right, bottom] = box.map((edge) => edge * unit);
     for (const [colour, width] of [["#000", looked ? 5 : 4], [looked ? GREEN : GREY, looked ? 3 : 2]]) {
       context.strokeStyle = colour;
@@ -93,8 +100,10 @@ const BETWEEN = "Between the frames that it read, the nearest of them counts.";
 /** What the marks mean. */
 export function legend({ boxes, sizes, clusters, pathways }) {
   if (boxes) {
-    const skipped = boxes.every((box) => box.looked) ? "" : " Dashed: the patch of a frame that it skipped.";
-    return `Green box: the patch that the model looked at closely.${skipped} ${BETWEEN}`;
+    const skipped = boxes.filter((each) => !each.looked);
+    const dashed = skipped.every(isEmpty) ? "" : " Dashed: the patch of a frame that it skipped.";
+    const early = skipped.some(isEmpty) ? " No box: it was sure before it came to that frame." : "";
+    return `Green box: the patch that the model looked at closely.${dashed}${early} ${BETWEEN}`;
   }
   if (sizes) return `The model chose how finely to read each frame, or to skip it. ${BETWEEN}`;
   if (clusters) return "The model took similar neighbouring frames as one: a cluster. Each has a border of its own colour.";

@@ -1,7 +1,7 @@
 // Labels over time as a band of buttons, the frames that the model read as ticks below, and a head that runs.
 
 import { at, make, show } from "./dom.js";
-import { badge } from "./marks.js";
+import { badge, isEmpty } from "./marks.js";
 import { clock, percent } from "./words.js";
 
 const COLOURS = 8; // of style.css
@@ -136,8 +136,10 @@ export class Timeline {
 function lanesOf({ boxes, sizes, clusters, pathways, fps }) {
   const lanes = [];
   if (boxes) {
+    const skipped = boxes.filter((each) => !each.looked);
     lanes.push({ name: "looked closely", kind: "strong", times: boxes.filter((each) => each.looked).map(timeOf) });
-    lanes.push({ name: "skipped", kind: "weak", times: boxes.filter((each) => !each.looked).map(timeOf) });
+    lanes.push({ name: "skipped", kind: "weak", times: skipped.filter((each) => !isEmpty(each)).map(timeOf) });
+    lanes.push({ name: "not read", kind: "weak", times: skipped.filter(isEmpty).map(timeOf) });
   }
   for (const size of [...new Set(sizes?.map((each) => each.size))].sort((a, b) => b - a)) {
     const times = sizes.filter((each) => each.size === size).map(timeOf);
