@@ -58,10 +58,10 @@ def run() -> Table:
 
 def _table(rows: Sequence[dict[str, Value]]) -> Table:
     about = (
-        f"{CLIENTS} clients for {SECONDS:.0f} s on one machine with the server, H.264 files of 10 s, 456x256. "
+        f"{CLIENTS} clients for {SECONDS:.0f} s beside the server, H.264 files of 10 s, 456x256. "
         "Server: two readers, a queue of 8, the fastest engine. Drift: memory of server and readers, "
         "median of the last ten seconds against that of seconds 10 to 20. Batch: the same "
-        f"videos by `foveate batch`'s own parts, {GROUP} at once. Ended: seconds from SIGTERM, amid requests, "
+        f"videos by `foveate batch`'s own parts, {GROUP} at once. Ended: seconds from SIGTERM amid requests "
         f"to the end of the process. Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}."
     )
     columns = {

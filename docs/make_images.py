@@ -2,9 +2,9 @@
 
 Makes videos of small figures, trains a small AdaFocus on them (some minutes on two cores), writes its report
 and photographs it with headless Chromium: light and dark, wide and narrow. FOLDER keeps the videos, the run
-and the page; what is there is not made again. Last come the pictures of the page of `foveate serve`, those
-of a notebook and the moving picture of the README, which make_page.py, make_notebook.py and make_animation.py
-in docs/ make alone.
+and the page; what is there is not made again. Last come the pictures of the page of `foveate serve`, of a
+notebook, of overlays, and the moving picture of the README, which `make_page.py`, `make_notebook.py`,
+`make_overlays.py` and `make_animation.py` make alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import make_animation
 import make_notebook
+import make_overlays
 import make_page
 from browser import find_browser
 from photograph import NO_BROWSER, photograph
@@ -46,6 +47,7 @@ def main(folder: Path) -> None:
         photograph(folder / "adafocus/report.html", IMAGES / name, (width, height), dark)
     make_page.main()
     make_notebook.main()
+    make_overlays.main()
     make_animation.main()
 
 

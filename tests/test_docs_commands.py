@@ -49,6 +49,7 @@ PARSED = {  # how a command looks that is only parsed, and why
     r"^train .*--model (arnet|blvnet_tam|fullvideo|slowfast|tsm)_r\d": PAPERS,
     r"^train .*--model adafocus_\w*(mnv2|144)": PAPERS,
     r"^serve\b": "runs until a signal, as in tests/test_serve.py",
+    r"\bhf:|^push ": "its server is the Hub; tests/test_hub.py has one",
     r"--ray\b": "starts a cluster, as tests/test_batch.py does",
     r"^convert (mobilenet_v2|resnet\d+|blresnet50|st2stv1\S*)\.pth": "no parity case has its keys",
 }

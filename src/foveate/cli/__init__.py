@@ -46,6 +46,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "models": Verb("catalogue", "models", "list the models, with input, cost and published accuracy"),
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
     "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),
+    "push": Verb("hub", "push", "put a model file into a repository of the Hugging Face Hub"),
     "data check": Verb("data", "check", "decode every video once; say what is damaged and why"),
     "data make": Verb("data", "make", "make a labelled data set"),
     "data list": Verb("data", "convert_list", "turn any list format into Foveate's own"),

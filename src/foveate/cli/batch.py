@@ -55,7 +55,7 @@ def batch(
 
     Args:
         videos: Lists, folders, video files, URLs, or patterns such as 'clips/*.mp4' or 's3://bucket/*.mp4'.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         out: The folder to write: part-000000.parquet and so on, failures.jsonl, summary.json.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         write: What a row has: predictions, features (what the classifier reads), or both.

@@ -16,7 +16,7 @@ from foveate.cli.inputs import (
     cluster_places,
     demand,
     demand_writable,
-    overlay_places,
+    places_for,
     resize_input,
     source_of,
     videos_of,
@@ -64,19 +64,21 @@ def predict(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights. If not
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights. If not
             given, x3d_s trained on Kinetics-400, downloaded once (15 MB); without a network an ImageNet
             network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
-        overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
-            .mp4, and a contact sheet beside it, a .png; for several videos a folder.
+        overlay: Write the video with labels, scores and cost below it, and what the model read and chose
+            (patches, resolutions, clusters, pathways), an .mp4, and a contact sheet beside it, a .png; for
+            several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
         csv: Print one line of comma-separated values a video, below a line of names.
-        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
+        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways,
+            frames.
         budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
             cost such as 0.3, multiply-adds such as 9G, or milliseconds such as 40ms.
         json: Print one JSON object a video, nothing else.
@@ -90,7 +92,7 @@ def predict(
     sources = videos_of(videos, views.template)
     net = default_model() if model is None else trained_model(model, weights)
     views.apply(net)
-    places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
+    places = places_for("--overlay", overlay, sources, ".overlay.mp4") if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
     runner = engine.open(net, len(sources), views.template, budget)
     predictor = Predictor(
@@ -124,7 +126,7 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
 
     if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
-        say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
+        say(f"overlay: {plain(str(overlay))}, {plain(str(sheet))}")
     if clusters and result.clusters:
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
     elif clusters and result.status != "refused":
@@ -146,7 +148,7 @@ def features(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
         json: Print one JSON object.
@@ -214,7 +216,7 @@ def evaluate(
 
     Args:
         videos: The list, or a folder with one sub-folder a class.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         clips: Clips over time of each video.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip.

@@ -183,6 +183,7 @@ def describe(
         boxes=tuple(box for each in answers for box in boxes_of(*each, model.spec, sides)),
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
+        frames=_frames(answers),
         keyframes=keyframes_of([window for window, _ in answers]),
     )
 
@@ -293,3 +294,12 @@ def _pathways(answers: Sequence[tuple[Window, ModelOutput]]) -> dict[str, tuple[
         for name, places in output.pathways.items():
             found.setdefault(name, set()).update(window.clips[0][place] for place in places)
     return {name: tuple(sorted(frames)) for name, frames in found.items()}
+
+
+def _frames(answers: Sequence[tuple[Window, ModelOutput]]) -> tuple[int, ...]:
+    """Frame indices in the video on which a network ran in the first clip of each window, sorted."""
+    found: set[int] = set()
+    for window, output in answers:
+        read = output.frames_read[window.crops // 2].tolist()
+        found.update(frame for frame, was_read in zip(window.clips[0], read, strict=True) if was_read)
+    return tuple(sorted(found))
