@@ -98,9 +98,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise OutputError(f"{host}:{port}", cause, "choose another --port or --host") from error
 
 
-def run(app: Any, listening: socket.socket, settings: Settings, drain: Callable[[], Any]) -> None:
-    """Serve until a signal; returns when the answers that have begun are sent."""
-    config = uvicorn.Config(
+def config_of(app: Any, settings: Settings) -> uvicorn.Config:
+    """uvicorn's settings for an application."""
+    return uvicorn.Config(
         app,
         http=connection_type(settings),
         ws="websockets-sansio",
@@ -111,5 +111,9 @@ def run(app: Any, listening: socket.socket, settings: Settings, drain: Callable[
         log_config=None,
         access_log=False,
     )
+
+
+def run(app: Any, listening: socket.socket, settings: Settings, drain: Callable[[], Any]) -> None:
+    """Serve until a signal; returns when the answers that have begun are sent."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    Server(config, drain).run([listening])
+    Server(config_of(app, settings), drain).run([listening])

@@ -63,7 +63,7 @@ async def _answer_frames(socket: WebSocket, desk: Desk, name: str, stream: Live)
             await socket.close(WRONG, f"a frame has 8 + {side} x {side} x 3 bytes")
             return
         (time_s,) = TIME.unpack_from(message)
-        frame = np.frombuffer(message, np.uint8, offset=TIME.size).reshape(side, side, 3)
+        frame = np.frombuffer(bytearray(message), np.uint8, offset=TIME.size).reshape(side, side, 3)
         try:
             answer = await asyncio.to_thread(_push, desk, name, stream, frame, time_s)
         except FoveateError as error:
