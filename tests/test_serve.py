@@ -410,6 +410,7 @@ def test_a_token_is_needed_where_there_is_one(strict: Running, video: bytes) -> 
     assert strict.predict(video, Authorization="Bearer wrong")[0] == 401
     assert strict.predict(video, **SESAME)[0] == 200
     assert strict.ask("GET", "/")[0] == strict.ask("GET", "/health/ready")[0] == 200
+    assert strict.ask("GET", "/metrics")[0] == 401
     address = f"ws://127.0.0.1:{strict.port}/v1/live"
     with pytest.raises(InvalidStatus):
         connect(address)

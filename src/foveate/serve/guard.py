@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -20,6 +21,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+log = logging.getLogger(__name__)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN = "token."  # in front of the token among the subprotocols of a WebSocket, which has no other header
 HEADERS = {
@@ -44,6 +46,12 @@ class Refusal(Exception):
 
     def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": self.error}, self.status, {**self.headers, **(headers or {})})
+
+
+def unexpected(subject: str, error: Exception) -> Refusal:
+    """What nobody foresaw is told in the log alone."""
+    log.error("%s: %s: %s", subject, type(error).__name__, error, exc_info=error)
+    return Refusal(500, "bug", type(error).__name__, "a bug of Foveate; its log has more")
 
 
 @dataclass
@@ -88,7 +96,8 @@ class Guard:
             return Refusal(
                 403, "Origin", "requests of other sites are refused", "open the page of this server"
             )
-        if self.token and scope["path"].startswith("/v1/") and not self._knows_token(scope, headers):
+        guarded = scope["path"].startswith("/v1/") or scope["path"] == "/metrics"
+        if self.token and guarded and not self._knows_token(scope, headers):
             return Refusal(
                 401, "Authorization", "the token is missing or wrong", "Authorization: Bearer TOKEN"
             )
