@@ -16,6 +16,7 @@ from benchmarks import (
     decode,
     engines,
     exits,
+    export,
     focus,
     folder,
     fullvideo_memory,
@@ -27,6 +28,7 @@ from benchmarks import (
     scan,
     serve,
     stage2,
+    stream,
 )
 from benchmarks.record import Table, collect, write
 
@@ -39,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "engines": engines.run,
     "engine_costs": engines.run_costs,
     "exits": exits.run,
+    "export": export.run,
     "focus": focus.run,
     "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,
@@ -51,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "scan_lists": scan.run_lists,
     "serve": serve.run,
     "stage2": stage2.run,
+    "stream": stream.run,
 }
 
 

@@ -48,6 +48,7 @@ PARSED = {  # how a command looks that is only parsed, and why
     r"--weights (kinetics400|charades)\b": "its weights are on a server of their authors",
     r"^train .*--model (arnet|blvnet_tam|fullvideo|slowfast|tsm)_r\d": PAPERS,
     r"^train .*--model adafocus_\w*(mnv2|144)": PAPERS,
+    r"^stream (0|rtsp:|https:)": "needs a camera or its server; tests/test_feed.py has servers",
     r"^serve\b": "runs until a signal, as in tests/test_serve.py",
     r"\bhf:|^push ": "its server is the Hub; tests/test_hub.py has one",
     r"--ray\b": "starts a cluster, as tests/test_batch.py does",

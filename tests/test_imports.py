@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "train": {"layers", "backbones", "models", "weights", "measure", "video", "data", "infer"},
     "infer": {"layers", "backbones", "models", "weights", "measure", "video", "data"},
     "batch": {"models", "video", "data", "infer"},
+    "export": {"models", "measure", "infer"},
 }
 LAST = {
     "report": {*MAY_IMPORT},

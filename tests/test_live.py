@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from foveate.errors import UsageError
 from foveate.infer.engine import EagerEngine, open_engine
-from foveate.infer.live import Live, LiveAnswer, Pace, StepwiseLive, WindowedLive, open_live
+from foveate.infer.live import Live, LiveAnswer, StepwiseLive, WindowedLive, open_live
 from foveate.models.zoo import create_model
+from foveate.video.pace import Pace
 from foveate.video.transform import test_transform as centre_crop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -185,10 +186,23 @@ def test_an_engine_that_compiles_steps_too() -> None:
 
 def test_warmup_leaves_no_trace() -> None:
     for engine in (online(), engine_of("slowfast_small")):
-        live = open_live(engine)
-        live.warmup()
-        live.push(pictures(1)[0], 7.0)
-        assert live._last_s == 7.0
+        fresh, warm, frames = open_live(engine), open_live(engine), pictures(40, 130, 130)
+        warm.warmup()
+        found, expected = (answers(live, frames, 4.0, 7.0) for live in (warm, fresh))
+        assert expected and [e.predictions for e in found] == [e.predictions for e in expected]
+
+
+def test_in_a_hurry_a_clip_takes_the_frames_and_answers_after_them() -> None:
+    engine, frames = engine_of("slowfast_small"), pictures(40, 130, 130)
+    live, late = open_live(engine, every=0.5), open_live(engine, every=0.5)
+    whole = answers(live, frames, live.fps)
+    hurried = [late.push(frame, place / late.fps, hurry=place < 39) for place, frame in enumerate(frames)]
+    assert (
+        hurried[:-1] == [None] * 39 and hurried[-1] is not None and live.backlog == engine.model.spec.frames
+    )
+    if whole[-1].time_s == hurried[-1].time_s:
+        assert whole[-1].predictions == hurried[-1].predictions
+    assert open_live(online()).backlog == 1
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "train": Verb("training", "train_command", "train or fine-tune on a list of videos or a folder"),
     "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
     "predict": Verb("use", "predict", "name what videos show"),
+    "stream": Verb("stream", "stream", "name what a camera, a stream or a pipe shows, as it comes"),
     "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
     "budget": Verb(
         "budget", "budget", "measure what a model is worth at a part of its cost, and keep it in the file"
@@ -45,6 +46,7 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     ),
     "models": Verb("catalogue", "models", "list the models, with input, cost and published accuracy"),
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
+    "export": Verb("export", "export", "write a model as files for ONNX Runtime, OpenVINO or torch.export"),
     "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),
     "push": Verb("hub", "push", "put a model file into a repository of the Hugging Face Hub"),
     "data check": Verb("data", "check", "decode every video once; say what is damaged and why"),

@@ -69,27 +69,28 @@ def budget(
     named = model in MODELS and not Path(model).exists()
     if named and out is None:
         raise UsageError("--out", f"{model} is a name, not a file to keep the curve in", "give --out FILE")
+    net = trained_model(model, weights)
     own = Path(model) / "best.safetensors" if Path(model).is_dir() else Path(model)
     place = out or own
     if place.suffix != ".safetensors":
         raise UsageError(place, "does not end in .safetensors", "it is written as a model file")
     demand_writable(place)
-    net = trained_model(model, weights)
     training = {} if named else read_card(own).training
     listed = list_for(net, videos, format, root, template, split)
     runner = engine.open(net, len(listed.entries), template)
     data = test_data(listed, net, 1, 1)
 
     with progress_bar("measuring") as report:
-        net.curve = solve_curve(
+        curve = solve_curve(
             runner,
             lambda: make_loader(data, batch, 0, 0, False, workers, 0),
             points,
             listed.multi_label,
             report,
         )
+    net.curve = runner.model.curve = curve  # which may be a copy with compiled parts
     save_model(net, place, training)
-    _print(net.curve, runner, place, json)
+    _print(curve, runner, place, json)
     return 0
 
 

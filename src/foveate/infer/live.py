@@ -28,10 +28,11 @@ from foveate.infer.predict import boxes_of, labels_of, ranked
 from foveate.infer.read import WINDOW_S, Window
 from foveate.models.base import ModelOutput
 from foveate.video.base import DEFAULT_FPS
+from foveate.video.pace import EARLY, Pace
 from foveate.video.transform import test_transform
 
-EARLY = 1 / 8  # of the time between two frames: one that comes so much too early is taken, as clocks jitter
 MOST_FPS = 240.0  # frames a second that can be asked for
+MOST_WAITING = 32  # whole frames that are held for a clip
 LONGEST_S = 600.0  # seconds that a label can look at, or that can pass between two
 
 Frame = NDArray[np.uint8] | Tensor
@@ -124,6 +125,7 @@ class Live(ABC):
     """
 
     fps: float  # frames a second that the model wants; those between may be skipped
+    backlog: int  # frames that may wait for `push` before the oldest is of no use
     every: float  # seconds between two labels
 
     def __init__(
@@ -135,18 +137,16 @@ class Live(ABC):
         self.smooth = smooth
         self.covered_s = covered_s(self.spec, window)
         self.every, self.fps = self._pace(every)
+        self.backlog = self._most_waiting()
         self._labels = labels_of(engine.model)
         self._pushed = 0
         self._clock = Pace(1 / self.fps)
         self._last_s: float | None = None  # time of the last frame taken
         self._scores: tuple[float, Tensor] | None = None  # smoothed, and when
 
+    @abstractmethod
     def warmup(self) -> None:
-        """Answer black frames, so that initialisation does not slow the first real ones."""
-        black, step = np.zeros((self.spec.resize, self.spec.resize, 3), np.uint8), 1 / self.fps
-        for number in range(2 + math.ceil(self.every * self.fps)):
-            self.push(black, number * step)
-        self.reset()
+        """Run on black frames, so that initialisation does not slow the first real ones."""
 
     def reset(self) -> None:
         """Forget all frames: the next one begins a stream."""
@@ -158,11 +158,12 @@ class Live(ABC):
         """Whether a frame of this time, in seconds, would be read; others need not be pushed or converted."""
         return self._breaks(time_s) or self._clock.due(time_s)
 
-    def push(self, frame: Frame, time_s: float) -> LiveAnswer | None:
+    def push(self, frame: Frame, time_s: float, hurry: bool = False) -> LiveAnswer | None:
         """The answer after a frame, or None where no label is due.
 
         frame: uint8 RGB (H, W, 3), of any size; it may change. time_s: seconds on any clock that goes
-        forward. UsageError for anything else, DataError for an answer that is not finite.
+        forward. hurry: newer frames wait already, so a label from a clip had better be given after these.
+        UsageError for anything else, DataError for an answer that is not finite.
         """
         number, self._pushed = self._pushed, self._pushed + 1
         if self._breaks(time_s):
@@ -174,7 +175,7 @@ class Live(ABC):
         pixels = _checked(frame)
         crop = test_transform(pixels, self.spec)[0, 0]
         begun = time.perf_counter()
-        looked = self._look(Taken(number, time_s, crop))
+        looked = self._look(Taken(number, time_s, crop), hurry)
         if looked is None:
             return None
         return self._answer(looked, (pixels.shape[2], pixels.shape[1]), 1000 * (time.perf_counter() - begun))
@@ -211,7 +212,11 @@ class Live(ABC):
         """Seconds between two labels, and frames a second that are read."""
 
     @abstractmethod
-    def _look(self, taken: Taken) -> Looked | None:
+    def _most_waiting(self) -> int:
+        """See `backlog`."""
+
+    @abstractmethod
+    def _look(self, taken: Taken, hurry: bool) -> Looked | None:
         """Take a frame, and run the model if a label is due."""
 
     @abstractmethod
@@ -230,7 +235,15 @@ class StepwiseLive(Live):
         every = self.covered_s / self.spec.frames if every is None else every
         return every, 1 / every
 
-    def _look(self, taken: Taken) -> Looked:
+    def _most_waiting(self) -> int:
+        return 1
+
+    def warmup(self) -> None:
+        black = torch.zeros(1, self.spec.size, self.spec.size, 3, dtype=torch.uint8)
+        _, state = self.engine.step(black)  # with nothing known, and
+        self.engine.step(black, state)  # with something
+
+    def _look(self, taken: Taken, hurry: bool) -> Looked:
         if self._steps == self.engine.model.stretch:
             self._forget()
         if self._state is None:
@@ -257,13 +270,19 @@ class WindowedLive(Live):
             fps = min(fps, DEFAULT_FPS)
         return max(self.covered_s / 2 if every is None else every, 1 / fps), fps
 
-    def _look(self, taken: Taken) -> Looked | None:
+    def _most_waiting(self) -> int:
+        return max(1, min(self.spec.frames, MOST_WAITING))
+
+    def warmup(self) -> None:
+        self.engine.warmup()
+
+    def _look(self, taken: Taken, hurry: bool) -> Looked | None:
         if not self._ring:
             self._labelling.take(taken.time_s)  # the first label is due after `every`
         self._ring.append(taken)
         while self._ring[0].time_s < taken.time_s - self.covered_s:
             self._ring.popleft()
-        if not self._labelling.due(taken.time_s):
+        if hurry or not self._labelling.due(taken.time_s):
             return None
         self._labelling.take(taken.time_s)
         clip = [self._ring[place] for place in self._places()]
@@ -290,23 +309,6 @@ class WindowedLive(Live):
     def _forget(self) -> None:
         self._ring.clear()
         self._labelling = Pace(self.every)
-
-
-class Pace:
-    """Picks times at least a step apart, on an even grid as long as nothing is late by a step."""
-
-    def __init__(self, step_s: float) -> None:
-        self._step_s = step_s
-        self._next_s = -math.inf
-
-    def due(self, time_s: float) -> bool:
-        """Whether it is time; a little early counts."""
-        return time_s >= self._next_s - EARLY * self._step_s
-
-    def take(self, time_s: float) -> None:
-        """Count a time that was due."""
-        on_grid = self._next_s + self._step_s
-        self._next_s = on_grid if on_grid > time_s + EARLY * self._step_s else time_s + self._step_s
 
 
 def _window(clip: list[Taken], start_s: float) -> Window:

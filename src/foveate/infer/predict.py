@@ -85,8 +85,8 @@ class Predictor:
         budget: a share of the full cost such as 0.3, multiply-adds of a clip such as "9G", a time such as
         "40ms" (of the model; reading comes on top), or None for the model as it was trained. Weights and
         compiled parts stay and it takes microseconds, after the first budget in milliseconds, so a server can
-        call it before each prediction, in the thread that predicts. UsageError for a budget that cannot be,
-        or a model without a curve (`foveate budget` makes one).
+        call it before each prediction, in the thread that predicts, but not amid `predict_all`. UsageError
+        for a budget that cannot be, or a model without a curve (`foveate budget` makes one).
         """
         share = self._turn(budget)
         if self._reads != self._needed():

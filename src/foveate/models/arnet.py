@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -27,6 +26,8 @@ from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
 from foveate.models.dials import PriceDial
+from foveate.models.pieces import Pieces
+from foveate.models.portable import resolution_pieces
 
 FramesAt = Callable[[int, Tensor], Tensor]
 """A function (size index, indices (n,) into the B*T frames) -> these frames at that size, (n, 3, s, s)."""
@@ -144,6 +145,10 @@ class ARNet(VideoModel):
             nn.init.zeros_(head.bias)
         self.config = replace(self.config, num_classes=num_classes)
 
+    def pieces(self) -> Pieces:
+        """One step of glance and policy, and each network with its classifier, on single frames."""
+        return resolution_pieces(self)
+
     def output(self, clip: Tensor) -> ModelOutput:
         """The output for the most probable decisions. clip: (B, 3, T, S, S)."""
         return self.output_of(self.read_frames(self.resized(clip), clip.shape[0], clip.shape[2]))
@@ -198,7 +203,8 @@ class ARNet(VideoModel):
 
     def resized(self, clip: Tensor) -> FramesAt:
         """A function that resizes chosen frames of a clip (B, 3, T, S, S) to one of the sizes."""
-        return partial(self._resize, fold_time(clip))
+        frames = fold_time(clip)
+        return lambda size, indices: self.at_size(frames[indices], size)
 
     def read_frames(self, frames_at: FramesAt, batch: int, frames: int) -> FrameResults:
         """Decide for `batch` x `frames` frames how to process them, and run the chosen networks."""
@@ -293,12 +299,12 @@ class ARNet(VideoModel):
         pooled = pool_space(maps, self.config.pool)
         return F.dropout(pooled, self.config.dropout, net.training)  # off in a frozen network
 
-    def _resize(self, frames: Tensor, size: int, indices: Tensor) -> Tensor:
+    def at_size(self, frames: Tensor, size: int) -> Tensor:
+        """Frames (n, 3, S, S) as the network of this size reads them, (n, 3, s, s)."""
         side = (*self.config.sizes, self.config.glance_size)[size]
-        chosen = frames[indices]
-        if self.config.shrink == "average" or chosen.shape[-1] == side:
-            return shrink(chosen, side)
-        return F.interpolate(chosen, (side, side))
+        if self.config.shrink == "average" or frames.shape[-1] == side:
+            return shrink(frames, side)
+        return F.interpolate(frames, (side, side))
 
 
 def fuse(actions: Tensor, logits: Tensor) -> Tensor:

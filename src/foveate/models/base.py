@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
 from foveate.models.budget import Curve
 from foveate.models.dials import Dial, Setting
+from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
 """uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
@@ -199,6 +201,14 @@ class VideoModel(nn.Module):
         """Softmax of logits (..., classes), or sigmoids if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)
 
+    def pieces(self) -> Pieces:
+        """The model as graphs of tensors; UsageError for one that cannot be taken apart so."""
+        if self.dynamic:
+            raise not_portable(self.name, "what it computes depends on the clip")
+        frames = some_frames(self.spec)
+        run = partial(_answer_frames, self)
+        return Pieces({"model": Piece(run, {"frames": frames}, ("logits",), (self,))})
+
     def part_macs(self, part: str, *inputs: Any) -> int:
         """Multiply-adds of one call of a static part, from the shapes of its inputs; cached for each shape.
 
@@ -216,6 +226,12 @@ class VideoModel(nn.Module):
         """What `part_macs` has counted so far, by part and shapes; engines keep it for the next process."""
         found: dict[str, int] = self.__dict__.setdefault("_known_macs", {})
         return found
+
+
+def _answer_frames(model: VideoModel, frames: Tensor) -> Tensor:
+    """Logits (B, classes) of uint8 frames (B, T, S, S, 3)."""
+    logits: Tensor = model(normalised(frames, model.spec))
+    return logits
 
 
 def all_read(clip: Tensor) -> Tensor:

@@ -38,7 +38,11 @@ class Dial(Protocol):
         ...
 
     def settings(self, points: int) -> list[Setting]:
-        """At most so many settings, cheapest first, the full one last; none for a dial that is solved."""
+        """At most so many to measure first, cheapest first, the full one last; none if they are solved."""
+        ...
+
+    def middle(self, low: Setting, high: Setting) -> Setting | None:
+        """A setting between two, to measure where their costs lie far apart; None for a dial without."""
         ...
 
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
@@ -74,6 +78,9 @@ class CountDial:
         last, kept = len(counts) - 1, min(points, len(counts))
         return [(counts[round(i * last / max(1, kept - 1))],) for i in range(kept)]
 
+    def middle(self, low: Setting, high: Setting) -> Setting | None:
+        return None
+
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
         """The nearer of the two: a compiled part is made for each number, so no others are made up."""
         return low if part < 0.5 else high
@@ -95,14 +102,18 @@ class ExitDial:
         return (*(NEVER,) * (self.steps - 1), 0.0)
 
     def check(self, setting: Setting) -> None:
-        if len(setting) != self.steps or min(setting) < 0 or max(setting) > NEVER or setting[-1] != 0:
+        fits = len(setting) == self.steps and all(0 <= threshold <= NEVER for threshold in setting)
+        if not fits or setting[-1] != 0:
             raise ValueError(f"{len(setting)} thresholds of exits do not fit {self.steps} frames")
 
     def settings(self, points: int) -> list[Setting]:
         return []
 
+    def middle(self, low: Setting, high: Setting) -> Setting | None:
+        return None
+
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
-        return tuple((1 - part) * a + part * b for a, b in zip(low, high, strict=True))
+        return tuple(min(NEVER, (1 - part) * a + part * b) for a, b in zip(low, high, strict=True))
 
     def steady(self, setting: Setting, share: float) -> Setting:
         """Every clip stops after the same number of frames."""
@@ -126,7 +137,10 @@ class PriceDial:
             raise ValueError(f"a price cannot be {[*setting][:4]}; 0 to {HIGHEST_PRICE:g} are possible")
 
     def settings(self, points: int) -> list[Setting]:
-        return [*((HIGHEST_PRICE / 2**i,) for i in range(points - 1)), (0.0,)]
+        return [(HIGHEST_PRICE,), self.full]
+
+    def middle(self, low: Setting, high: Setting) -> Setting | None:
+        return self.between(low, high, 0.5)
 
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
         return ((1 - part) * low[0] + part * high[0],)

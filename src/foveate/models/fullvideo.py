@@ -30,6 +30,8 @@ from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
 from foveate.models.dials import CountDial
+from foveate.models.pieces import Pieces
+from foveate.models.portable import cluster_pieces
 from foveate.models.tsn import ConsensusHead
 
 MAX_KEPT_BYTES = 1 << 29  # of maps kept rather than computed twice; 668 frames of ResNet-18 at 224 pixels
@@ -150,7 +152,7 @@ class FullVideo(VideoModel):
         """Set the mode; batch norms of an early part that runs in chunks stay in evaluation mode."""
         super().train(mode)
         if self.config.early != "whole":
-            for module in self._early_modules():
+            for module in self.early_modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
@@ -166,6 +168,13 @@ class FullVideo(VideoModel):
         iterable, the chunks of one video as for `cluster_chunks`.
         """
         return self._answer_to(clip).logits
+
+    def pieces(self) -> Pieces:
+        """The early part, on frames, and the late part with the classifier, on the clusters of a clip.
+
+        UsageError for clusters cut at random, and for a late part on every frame of videos of any length.
+        """
+        return cluster_pieces(self)
 
     def output(self, clip: Tensor | Sequence[Tensor] | Iterable[Tensor]) -> ModelOutput:
         """Logits, those of every cluster, and the cluster of each frame. clip: as in `forward`."""
@@ -260,7 +269,7 @@ class FullVideo(VideoModel):
 
     def early_parameters(self) -> list[nn.Parameter]:
         """Parameters of the early part."""
-        return [weight for module in self._early_modules() for weight in module.parameters(recurse=False)]
+        return [weight for module in self.early_modules() for weight in module.parameters(recurse=False)]
 
     @property
     def _mode(self) -> Mode:
@@ -279,7 +288,7 @@ class FullVideo(VideoModel):
     def _in_one_graph(self) -> bool:
         return self.config.early == "whole" and (self.training or torch.is_grad_enabled())
 
-    def _early_modules(self) -> Iterator[nn.Module]:
+    def early_modules(self) -> Iterator[nn.Module]:
         """All modules of the backbone before the clustering."""
         late_parts = (*self.backbone.stages[self.config.after :], self.backbone.last)
         late = {module for part in late_parts for module in part.modules()}

@@ -329,8 +329,8 @@ def budget_plot(curve: Curve, gmacs: float, value: float, word: str) -> Plot:
         axes.set(xlabel="share of the full cost", xlim=(0, max(1.0, used) * 1.03))
         axes.set_title(f"{word[0].upper()}{word[1:]} by budget")
         axes.set_ylim(top=1.03, bottom=max(0.0, min(*values, value) - 0.1))
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend(loc="lower right")
         axes.grid(True)
         canvas.alt = (

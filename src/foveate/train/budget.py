@@ -8,6 +8,8 @@ grid of budgets are solved and their cost and accuracy read off (models/adafocus
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +23,14 @@ from foveate.models.dials import Dial, Setting
 from foveate.train.evaluate import Scored, ViewBatch, score
 
 HALVINGS = 20  # of the range of the mean number of frames, which end within a millionth of it
+
+
+class Measured(NamedTuple):
+    """A setting, and what it came to: multiply-adds of a clip on average, and accuracy."""
+
+    setting: Setting
+    macs: float
+    accuracy: float
 
 
 def solve_curve(
@@ -44,28 +54,50 @@ def solve_curve(
         raise UsageError(model.name or "model", "has nothing that could be set to cost less", hint)
     if not 2 <= points <= MOST_POINTS:
         raise UsageError("--points", f"is {points}", f"give 2 to {MOST_POINTS}")
-    measured: list[tuple[Setting, float, float]] = []  # setting, multiply-adds, accuracy
-    settings = dial.settings(points)
-    runs = len(settings) or 1
+
+    videos = 0
+
+    def answers(setting: Setting) -> Scored:
+        nonlocal videos
+        model.turn(setting)
+        scored = score(engine, loader())
+        videos = len(scored.labels)
+        return scored
+
     try:
-        for done, setting in enumerate(settings or [dial.full]):
-            report(done, runs)
-            model.turn(setting)
-            scored = score(engine, loader())
-            if settings:
-                accuracy = accuracy_of(scored.scores, scored.labels, multi_label)
-                measured.append((setting, float(scored.macs.mean()), accuracy))
-            else:
-                measured = solve_exits(scored, dial, points, multi_label)
-        report(runs, runs)
+        if first := dial.settings(points):
+            measured = _measured(dial, first, points, answers, multi_label, report)
+        else:
+            measured = solve_exits(answers(dial.full), dial, points, multi_label)
     finally:
         model.turn(before)
-    return _curve(dial, measured, "mAP" if multi_label else "top1", len(scored.labels))
+    return _curve(dial, measured, "mAP" if multi_label else "top1", videos)
 
 
-def solve_exits(
-    scored: Scored, dial: Dial, points: int, multi_label: bool = False
-) -> list[tuple[Setting, float, float]]:
+def _measured(
+    dial: Dial,
+    first: list[Setting],
+    points: int,
+    answers: Callable[[Setting], Scored],
+    multi_label: bool,
+    report: Callable[[int, int], None],
+) -> list[Measured]:
+    """The `first` settings, and then others in the widest gaps of cost, until so many cost differently."""
+    measured: list[Measured] = []
+    waiting: list[Setting | None] = [*first]
+    while waiting and (setting := waiting.pop(0)) is not None:
+        report(len(measured), points)
+        scored = answers(setting)
+        accuracy = accuracy_of(scored.scores, scored.labels, multi_label)
+        measured.append(Measured(setting, float(scored.macs.mean()), accuracy))
+        if not waiting and len({one.macs for one in measured}) < points and len(measured) < 2 * points:
+            ranked = sorted(measured, key=lambda one: one.macs)
+            low, high = max(pairwise(ranked), key=lambda pair: pair[1].macs - pair[0].macs)
+            waiting.append(dial.middle(low.setting, high.setting))
+    return measured
+
+
+def solve_exits(scored: Scored, dial: Dial, points: int, multi_label: bool = False) -> list[Measured]:
     """Thresholds for budgets from one group of frames to all, with multiply-adds and accuracy of each.
 
     scored: answers after every frame, read to the end.
@@ -86,7 +118,7 @@ def solve_exits(
         stop = stops_at(confidence, thresholds)
         rows = torch.arange(len(stop))
         accuracy = accuracy_of(steps[rows, stop], scored.labels, multi_label)
-        found.append((thresholds, float(paid[rows, stop].mean()), accuracy))
+        found.append(Measured(thresholds, float(paid[rows, stop].mean()), accuracy))
     return found
 
 
@@ -121,13 +153,14 @@ def accuracy_of(scores: Tensor, labels: Tensor, multi_label: bool) -> float:
     return mean_average_precision(scores, labels).value if multi_label else top_k(scores, labels, 1)
 
 
-def _curve(dial: Dial, measured: list[tuple[Setting, float, float]], measure: str, videos: int) -> Curve:
+def _curve(dial: Dial, measured: list[Measured], measure: str, videos: int) -> Curve:
     """Points of rising cost; a setting that costs no more than a cheaper one is none."""
-    full = measured[-1][1]
+    full = next(one.macs for one in measured if one.setting == dial.full)
     points: list[Point] = []
-    for setting, macs, accuracy in measured:
-        last = points[-1].gmacs if points else 0.0
-        if last < macs / 1e9 and (macs < full or setting == measured[-1][0]):
+    for setting, macs, accuracy in sorted(measured, key=lambda one: (one.macs, one.setting == dial.full)):
+        if setting == dial.full and points and points[-1].gmacs == macs / 1e9:
+            points.pop()  # as dear as the full one
+        if macs <= full and (not points or points[-1].gmacs < macs / 1e9):
             points.append(Point(macs / full, macs / 1e9, accuracy, setting))
     if len(points) < 2:
         cause = "the model costs the same at every setting"

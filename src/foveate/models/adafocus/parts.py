@@ -22,9 +22,11 @@ from foveate.layers.patch import crop_patches, random_corners
 from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import NEVER, check_exits, hold_first_sure
+from foveate.models.adafocus.portable import focus_pieces
 from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
 from foveate.models.dials import CountDial, ExitDial
+from foveate.models.pieces import Pieces, not_portable
 
 Order = Literal["time", "coarse_to_fine"]
 Where = Literal["learned", "centre", "random"]
@@ -221,6 +223,16 @@ class FocusModel(VideoModel):
     def order(self, frames: int) -> list[int]:
         """The places in a clip of so many frames in the order in which they are read."""
         return coarse_to_fine(frames) if self.config.order == "coarse_to_fine" else list(range(frames))
+
+    def places(self, frames: int) -> tuple[list[int], list[int]]:
+        """Of the frames that f_G and f_L see, in a clip of so many, in the order read."""
+        return self.order(frames), self.order(frames)
+
+    def pieces(self) -> Pieces:
+        """Glance, policies, local network and classifier; UsageError for patches anywhere."""
+        if self.policy is None and self.config.policy == "random":
+            raise not_portable(self.name, "its patches lie anywhere, another place at every call")
+        return focus_pieces(self)
 
     def see(self, clip: Tensor) -> ClipFeatures:
         """What both networks find in a clip (B, 3, T, S, S), its frames in the order read."""
