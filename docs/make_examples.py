@@ -45,13 +45,13 @@ def main() -> None:
         test = Path(folder) / "figures" / "test"
         OUT.mkdir(exist_ok=True)
         rows = []
-        for label, name in SINGLE.items():
+        for number, (label, name) in enumerate(SINGLE.items(), start=1):
             join([test / f"{name}.mp4"], OUT / f"{label}.mp4")
-            rows.append({"name": label, "title": f"A drawn figure: {label}", "seconds": SECONDS})
+            rows.append({"name": label, "title": f"Drawn figure {number}", "seconds": SECONDS})
         join([test / f"{name}.mp4" for name in SEVERAL], OUT / "several.mp4")
         seconds = SECONDS * len(SEVERAL)
         rows.append(
-            {"name": "several", "title": "Six actions in turn", "seconds": seconds, "window": SECONDS}
+            {"name": "several", "title": "Six actions", "seconds": seconds, "window": SECONDS}
         )
         listed = [{"model": MODEL, "window": None} | row for row in rows]
         (OUT / "examples.json").write_text(json.dumps(listed, indent=1) + "\n")

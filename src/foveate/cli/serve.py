@@ -103,7 +103,9 @@ def _engines(
 
     nets = [trained_model(name, weights if name in MODELS else None) for name in models] or [default_model()]
     if examples:
-        nets += [load_model(name, data) for name, data in SHIPPED]
+        given = {(net.name, net.trained_on) for net in nets}
+        shipped = [load_model(name, data) for name, data in SHIPPED]
+        nets += [net for net in shipped if (net.name, net.trained_on) not in given]
     engines: dict[str, Engine] = {}
     for net in nets:
         name, number = net.name, 2
