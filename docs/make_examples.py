@@ -50,9 +50,7 @@ def main() -> None:
             rows.append({"name": label, "title": f"Drawn figure {number}", "seconds": SECONDS})
         join([test / f"{name}.mp4" for name in SEVERAL], OUT / "several.mp4")
         seconds = SECONDS * len(SEVERAL)
-        rows.append(
-            {"name": "several", "title": "Six actions", "seconds": seconds, "window": SECONDS}
-        )
+        rows.append({"name": "several", "title": "Six actions", "seconds": seconds, "window": SECONDS})
         listed = [{"model": MODEL, "window": None} | row for row in rows]
         (OUT / "examples.json").write_text(json.dumps(listed, indent=1) + "\n")
 

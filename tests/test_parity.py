@@ -20,6 +20,7 @@ from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_los
 from foveate.weights import convert
 from foveate.weights.origins import get_origin
 from parity_cases import CASES, ParityCase, drifting_maps, drifting_video, relative_error
+from parity_uni import UNI_RUNS
 
 TOLERANCE = 1e-4
 
@@ -293,4 +294,5 @@ RUNS = {
     "focus_tsm": run_focus_tsm,
     "resolutions": run_resolutions,
     "all_resolutions": run_all_resolutions,
+    **UNI_RUNS,
 }

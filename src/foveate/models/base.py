@@ -44,15 +44,15 @@ class ModelOutput:
     frames_read: Tensor  # (B, T) bool: some network of the model ran on the frame
     macs: Tensor | None = None  # (B,) int64, multiply-adds of each clip; None in training mode
     features: Tensor | None = None  # (B, C), input of the classifier, averaged over frames or positions
-    step_logits: Tensor | None = None  # (B, K, classes), after each of K frames; the last is `logits`
-    steps: Tensor | None = None  # (B,) int64, number of frames after which the model stopped, 1 to K
-    step_macs: Tensor | None = (
-        None  # (B, K) int64, multiply-adds until the answer after each; the last: `macs`
-    )
+    step_logits: Tensor | None = None  # (B, K, classes), K answers on the way; the last is `logits`
+    steps: Tensor | None = None  # (B,) int64, number of answers after which the model stopped, 1 to K
+    # (B, K) int64, multiply-adds until each answer; the last: `macs`
+    step_macs: Tensor | None = None
     frame_logits: Tensor | None = None  # (B, F, classes), of each frame, pair of frames or cluster
     position_logits: Tensor | None = None  # (B, P, classes), at P positions of a large crop; mean: `logits`
     boxes: Tensor | None = None  # (B, T, 4), left, top, right, bottom of the patch in pixels of the clip
     looked: Tensor | None = None  # (B, T) bool: the local network ran on the patch in `boxes`
+    weights: Tensor | None = None  # (B, T), of frames that were glanced at, with the sum 1; 0 for others
     sizes: Tensor | None = None  # (B, T) int64, side in pixels at which a frame was processed; 0: skipped
     clusters: Tensor | None = None  # (B, T) int64, index of each frame's cluster; -1: not in any
     pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
@@ -126,6 +126,11 @@ class VideoModel(nn.Module):
     def frames_needed(self) -> Callable[[int], list[int]]:
         """A picklable function: number of frames of a clip -> indices of the frames that the model reads."""
         return every_frame
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        """Frames that were looked at closely before each row of `ModelOutput.step_logits`; none: no rows."""
+        return ()
 
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier by a new, untrained one for `num_classes` classes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -63,6 +63,7 @@ class Scored:
     # time_answer and time_label, the probabilities of the final answer and of the label. A detail whose
     # length differs from video to video is left out.
     details: dict[str, Tensor] = field(default_factory=dict)
+    answers_after: tuple[int, ...] = ()  # frames looked at closely before each of `steps`
 
     @property
     def total(self) -> int:
@@ -124,7 +125,7 @@ def score(
     unread = [file for _, share in shares for file in share]
     for file in unread if world.main else ():
         log.warning("%s: %s (left out of the evaluation)", file.path, file.cause)
-    return _in_order(everything, unread)
+    return replace(_in_order(everything, unread), answers_after=engine.model.answers_after)
 
 
 def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dict[str, float]:
@@ -133,7 +134,7 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     Single labels: top1, top5 (all classes if fewer), mean_class. Several: mAP, and top1 as the share of
     videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total;
     gmacs_per_view, 1e9 multiply-adds that a view cost on average; and of a model that answers after every
-    frame top1_after_1, or mAP_after_1, and so on.
+    frame top1_after_1, or mAP_after_1, and so on, by the frames looked at closely.
     """
     scores, labels = scored.scores, scored.labels
     if (labels < 0).any():
@@ -162,7 +163,8 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
 def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dict[str, float]:
     """A measure after each frame read, if there are answers to each."""
     steps = () if scored.steps is None else scored.steps.unbind(1)
-    return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
+    after = scored.answers_after if len(scored.answers_after) == len(steps) else range(1, len(steps) + 1)
+    return {f"{name}_after_{read}": measure(step) for read, step in zip(after, steps, strict=True)}
 
 
 def _sent_ahead(

@@ -23,7 +23,7 @@ from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
 from foveate.models.adafocus.early_exit import NEVER, check_exits, hold_first_sure
 from foveate.models.adafocus.portable import focus_pieces
-from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
+from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, glance_in_turn
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
 from foveate.models.dials import CountDial, ExitDial
 from foveate.models.pieces import Pieces, not_portable
@@ -97,6 +97,10 @@ class FocusModel(VideoModel):
         """Probability of the best class at which reading stops, after each frame; empty: never."""
         thresholds: tuple[float, ...] = self.config.exits if self.setting is None else self.setting
         return thresholds if min(thresholds[:-1], default=NEVER) < NEVER else ()
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        return tuple(range(1, self.spec.frames + 1))
 
     def set_exits(self, exits: tuple[float, ...]) -> None:
         """Stop reading at these probabilities of the best class, one for each frame; none: read all.
@@ -174,14 +178,8 @@ class FocusModel(VideoModel):
 
     def glance_in_turn(self, clip: Tensor) -> Glance:
         """`glance_at`, some clips at a time, or some frames where the glances do not see each other."""
-        frames = clip.shape[2]
-        most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
-        clips = clip.split(max(1, most // frames))
-        if most >= frames or not self.glances_alone:
-            return joined([self.glance_at(piece) for piece in clips], 0)
-        turns = -(-frames // most)
-        pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
-        return joined([joined(glances, 1) for glances in pieces], 0)
+        side, alone = self.config.glance_size, self.glances_alone
+        return glance_in_turn(self.glance_at, clip, side**2, alone, self.training)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""

@@ -52,7 +52,7 @@ class AdaFocusTSMConfig(FocusConfig):
         glance, local = self.networks(*slots)
         size = (glance.channels, self.glance_frames, self.glance_side, self.policy_squeeze, self.policy_width)
         policy = ClipPolicy(*size) if self.policy == "learned" else None
-        spec = self.clip_spec(glance)
+        spec = self.clip_spec(self.frames, glance)
         return AdaFocusTSM(glance, policy, local, None, None, spec, self)
 
 
@@ -118,6 +118,10 @@ class AdaFocusTSM(FocusModel):
     def dial(self) -> CountDial:
         """Frames that the local network sees."""
         return CountDial("local_frames", self.config.local_frames)
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        return ()
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One corner (B, 1, 2) for all frames: the policy's mean, or the centre, or anywhere."""
