@@ -16,6 +16,7 @@ from benchmarks import (
     decode,
     engines,
     exits,
+    export,
     focus,
     folder,
     fullvideo_memory,
@@ -25,7 +26,9 @@ from benchmarks import (
     peers,
     reading,
     scan,
+    serve,
     stage2,
+    stream,
 )
 from benchmarks.record import Table, collect, write
 
@@ -38,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "engines": engines.run,
     "engine_costs": engines.run_costs,
     "exits": exits.run,
+    "export": export.run,
     "focus": focus.run,
     "folder": folder.run,
     "fullvideo_memory": fullvideo_memory.run,
@@ -48,7 +52,9 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "reading": reading.run,
     "scan": scan.run,
     "scan_lists": scan.run_lists,
+    "serve": serve.run,
     "stage2": stage2.run,
+    "stream": stream.run,
 }
 
 

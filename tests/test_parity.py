@@ -69,8 +69,8 @@ def check_macs(model: torch.nn.Module, case: ParityCase, clip: torch.Tensor) -> 
 def run_steps(case: ParityCase) -> dict[str, torch.Tensor]:
     model, kept, rows = converted(case), [], []
     for frame in case.input():
-        logits, kept = model.step(frame[None], kept)
-        rows.append(logits)
+        output, kept = model.step(frame[None], kept)
+        rows.append(output.logits)
     buffers = {name: kept[int(name[6:].split("_")[0])] for name in case.info["outputs"] if "buffer" in name}
     return {"logits": torch.cat(rows), **buffers}
 

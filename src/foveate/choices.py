@@ -12,6 +12,7 @@ RowFormat = Literal["parquet", "jsonl"]  # of the answers to many videos
 Answers = Literal["predictions", "features", "both"]  # what is kept of each
 Average = Literal["logits", "softmax", "sigmoid"]  # what a view says: logits, or the probabilities of them
 Ensemble = Literal["mean", "max"]  # of the views of a video; SlowFast's for Charades is the maximum
+ExportTarget = Literal["onnx", "openvino", "torch"]  # of exported files
 ListFormat = Literal[
     "auto",  # found by looking
     "jsonl",  # {"foveate": 1, ..}, then {"path", "labels", ..} a line

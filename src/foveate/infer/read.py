@@ -85,8 +85,8 @@ class ReadVideo(Protocol):
         """Read the first window now; `send` begins to copy its clips to where the model runs."""
         ...
 
-    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """Apply `run` to the clips of each window; pairs (window, result) in temporal order."""
+    def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to each window and its clips; pairs (window, result) in temporal order."""
         ...
 
     def facts(self) -> VideoFacts:
@@ -108,6 +108,10 @@ class Reader(Protocol):
 
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> ReadVideo:
         """source: anything that `open_video` takes, or an entry of a list."""
+        ...
+
+    def close(self) -> None:
+        """End what it holds; it opens nothing any more."""
         ...
 
 
@@ -188,6 +192,9 @@ class ClipReader:
                 entry = VideoEntry(video.info.name)
         return OpenedVideo(self, entry, video, watch)
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     def read(self, source: Any, fps: float | None = None) -> VideoClips:
         """Read all windows at once, to pickle or to run later; arguments and errors as for `open`."""
         with self.open(source, fps) as video:
@@ -237,23 +244,24 @@ class OpenedVideo:
         shape = (info.duration_s, info.fps, info.width, info.height)
         return VideoFacts(self.entry.path, *shape, tuple(video.damage), video.frames_decoded)
 
-    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """Apply `run` to the clips of each window; pairs (window, result) in temporal order.
+    def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to each window and its clips; pairs (window, result) in temporal order.
 
-        run: takes uint8 (clips x crops, T, S, S, 3), or `Chunks`. If reading shows that the video has another
-        number of frames than expected, the windows are computed again and all of them are run again.
+        run: takes a window, and uint8 (clips x crops, T, S, S, 3) or `Chunks`. If reading shows that the
+        video has another number of frames than expected, the windows are computed again and all are run
+        again.
         """
         expected = self.video.info.frames
         windows, self._begun = self._begun or self.windows(), None
         try:
-            pairs = [(window, run(frames)) for window, frames in windows]
+            pairs = [(window, run(window, frames)) for window, frames in windows]
         except DataError:
             if self.video.info.frames == expected:
                 raise
         else:
             if self.video.info.frames == expected:
                 return pairs
-        return [(window, run(frames)) for window, frames in self.windows()]
+        return [(window, run(window, frames)) for window, frames in self.windows()]
 
     def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
         """Yield each window and its clips, which are decoded when requested, in one pass where they rise."""
@@ -357,7 +365,7 @@ def keyframes_of(windows: Sequence[Window]) -> tuple[int, ...]:
     return tuple(sorted(frames))
 
 
-def _in_memory(frames: Tensor | Chunks) -> Tensor:
+def _in_memory(window: Window, frames: Tensor | Chunks) -> Tensor:
     return frames if isinstance(frames, Tensor) else torch.cat(list(frames)).unsqueeze(0)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
+from foveate.models.budget import Curve
+from foveate.models.dials import Dial, Setting
+from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
 """uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
@@ -42,6 +46,8 @@ class ModelOutput:
     features: Tensor | None = None  # (B, C), input of the classifier, averaged over frames or positions
     step_logits: Tensor | None = None  # (B, K, classes), K answers on the way; the last is `logits`
     steps: Tensor | None = None  # (B,) int64, number of answers after which the model stopped, 1 to K
+    # (B, K) int64, multiply-adds until each answer; the last: `macs`
+    step_macs: Tensor | None = None
     frame_logits: Tensor | None = None  # (B, F, classes), of each frame, pair of frames or cluster
     position_logits: Tensor | None = None  # (B, P, classes), at P positions of a large crop; mean: `logits`
     boxes: Tensor | None = None  # (B, T, 4), left, top, right, bottom of the patch in pixels of the clip
@@ -77,6 +83,11 @@ def every_frame(frames: int) -> list[int]:
     return list(range(frames))
 
 
+def spread_over(frames: int, wanted: int) -> list[int]:
+    """The middles of `wanted` equal parts of a clip of `frames` frames."""
+    return [int((i + 0.5) * frames / wanted) for i in range(wanted)]
+
+
 class VideoModel(nn.Module):
     """Base class of all models: clip in, logits out, the same in training and evaluation mode.
 
@@ -98,8 +109,12 @@ class VideoModel(nn.Module):
     # names of the static parts: submodules or methods, tensors in, tensors out, with the same operations for
     # every input of a given shape; each can be replaced by setting the attribute
     parts: tuple[str, ...] = ()
+    step_parts: tuple[str, ...] = ()  # further static parts, which `step` alone calls
+    streams: bool = False  # `step` takes a stream frame by frame, in the order of time
+    stretch: int | None = None  # frames after which a stream begins anew, as its state is made for so many
     head_names: tuple[str, ...] = ("head.",)  # prefixes of the keys of all classifiers in the state dict
     head: Any  # the classifier; models with several override `num_classes` and `reset_head`
+    curve: Curve | None = None  # what it costs by the setting of its dial; None: not measured
 
     @property
     def num_classes(self) -> int:
@@ -122,6 +137,35 @@ class VideoModel(nn.Module):
         self.head.reset(num_classes)
         self.config = replace(self.config, num_classes=num_classes)
 
+    @property
+    def dial(self) -> Dial | None:
+        """What can be set to make it answer for less; None: nothing."""
+        return None
+
+    @property
+    def setting(self) -> Setting | None:
+        """That of the dial, in evaluation mode; None: what the configuration says."""
+        return None if self.training else self.turned.get("setting")
+
+    @property
+    def turned(self) -> dict[str, Setting]:
+        """Holds `setting`; a model with compiled parts shares it with the one that it was made from."""
+        turned: dict[str, Setting] = self.__dict__.setdefault("_turned", {})
+        return turned
+
+    def turn(self, setting: Setting | None) -> None:
+        """Set the dial, or with None leave it to the configuration; ValueError for what it cannot be set to.
+
+        No weight and no compiled part changes, so it can be done before every call.
+        """
+        if setting is None:
+            self.turned.clear()
+            return
+        if self.dial is None:
+            raise ValueError(f"{self.name or 'the model'} has nothing to set")
+        self.dial.check(setting)
+        self.turned["setting"] = setting
+
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
         """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, 3, T, S, S).
 
@@ -141,6 +185,13 @@ class VideoModel(nn.Module):
         """Logits, decisions and cost. clip: as in `forward`."""
         raise TypeError(f"{type(self).__name__} does not implement `output`")
 
+    def step(self, frame: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        """One frame of a stream: the output after it, as for a clip of one frame, and the next state.
+
+        frame: (B, 3, S, S), normalised. state: what the call before returned; None at the start.
+        """
+        raise TypeError(f"{type(self).__name__} needs clips; it has no step for streams")
+
     def features(self, clip: Any) -> Tensor:
         """The classifier's input, averaged over frames or positions, (B, C). clip: as in `forward`."""
         features = self.output(clip).features
@@ -154,6 +205,14 @@ class VideoModel(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax of logits (..., classes), or sigmoids if the classes are independent."""
         return logits.sigmoid() if self.independent else logits.softmax(-1)
+
+    def pieces(self) -> Pieces:
+        """The model as graphs of tensors; UsageError for one that cannot be taken apart so."""
+        if self.dynamic:
+            raise not_portable(self.name, "what it computes depends on the clip")
+        frames = some_frames(self.spec)
+        run = partial(_answer_frames, self)
+        return Pieces({"model": Piece(run, {"frames": frames}, ("logits",), (self,))})
 
     def part_macs(self, part: str, *inputs: Any) -> int:
         """Multiply-adds of one call of a static part, from the shapes of its inputs; cached for each shape.
@@ -172,6 +231,12 @@ class VideoModel(nn.Module):
         """What `part_macs` has counted so far, by part and shapes; engines keep it for the next process."""
         found: dict[str, int] = self.__dict__.setdefault("_known_macs", {})
         return found
+
+
+def _answer_frames(model: VideoModel, frames: Tensor) -> Tensor:
+    """Logits (B, classes) of uint8 frames (B, T, S, S, 3)."""
+    logits: Tensor = model(normalised(frames, model.spec))
+    return logits
 
 
 def all_read(clip: Tensor) -> Tensor:

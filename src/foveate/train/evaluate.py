@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 CHOICES = ("frames_read", "boxes", "looked", "sizes")  # of ModelOutput, kept of the first view
-Row = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # of a video: scores (A, C), label, macs, details
+Row = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # of a video: scores (A, C), label, macs (A,), details
 
 
 class ViewBatch(Protocol):
@@ -57,6 +57,7 @@ class Scored:
     bad: tuple[BadFile, ...]  # files that could not be read
     macs: Tensor  # (N,) float64, multiply-adds of a view, averaged over the views of the video
     steps: Tensor | None = None  # (N, T, C), of a model that answers after every frame; the last are `scores`
+    step_macs: Tensor | None = None  # (N, T) float64, until the answer after each frame; the last are `macs`
     # What a report shows of each video, by name, each (N, ..): `CHOICES`, and what the answer was at K places
     # in time (frames, or clips where a model gives one answer a clip): time_class (N, K), the best class,
     # time_answer and time_label, the probabilities of the final answer and of the label. A detail whose
@@ -115,7 +116,7 @@ def score(
             views = torch.cat([_answers(output, average) for output in outputs]).unflatten(0, (videos, -1))
             scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
             details = _details(engine.model, outputs, scores[:, -1].argmax(1), batch.labels)
-            macs = _of_views(outputs, "macs", videos).double().mean(1)
+            macs = _costs(outputs, videos)
             for place, index in enumerate(batch.indices.tolist()):
                 own = {name: detail[place] for name, detail in details.items()}
                 rows[index] = scores[place], batch.labels[place], macs[place], own
@@ -197,6 +198,13 @@ def _of_views(outputs: Sequence[ModelOutput], name: str, videos: int) -> Tensor:
     return torch.cat([getattr(output, name).cpu() for output in outputs]).unflatten(0, (videos, -1))
 
 
+def _costs(outputs: Sequence[ModelOutput], videos: int) -> Tensor:
+    """Multiply-adds of a view until each of its answers, (B, A) float64, averaged over the views."""
+    if outputs[0].step_logits is None or outputs[0].step_macs is None:
+        return _of_views(outputs, "macs", videos).double().mean(1, keepdim=True)
+    return _of_views(outputs, "step_macs", videos).double().mean(1)
+
+
 def _details(
     model: VideoModel, outputs: Sequence[ModelOutput], answers: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
@@ -235,4 +243,6 @@ def _in_order(rows: dict[int, Row], bad: Sequence[BadFile]) -> Scored:
     names = [n for n in every[0] if len({own[n].shape if n in own else None for own in every}) == 1]
     details = {name: torch.stack([own[name] for own in every]) for name in names}
     steps = scores if scores.shape[1] > 1 else None
-    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), macs, steps, details)
+    step_macs = macs if macs.shape[1] > 1 else None
+    indices_read = torch.tensor(indices)
+    return Scored(scores[:, -1], labels, indices_read, tuple(bad), macs[:, -1], steps, step_macs, details)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.infer.compilers import Run
+from foveate.infer.compilers.trace import exported
 from foveate.infer.engine import Precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -31,14 +32,11 @@ class InductorCompiler:
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
     ) -> None:
         from torch._inductor import aoti_compile_and_package
-        from torch.export import Dim, export
 
-        doubled = tuple(torch.cat([example, example]) for example in calls[0])  # 1 would become a constant
-        first = ({0: Dim.AUTO},) * len(doubled)
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                program = export(graph.eval(), doubled, dynamic_shapes=(first,))
+                program = exported(graph, calls[0])
             made = aoti_compile_and_package(
                 program, package_path=str(path.with_suffix(".pt2")), inductor_configs={"freezing": True}
             )

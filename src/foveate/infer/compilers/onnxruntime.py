@@ -36,20 +36,7 @@ class OnnxCompiler:
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
     ) -> None:
-        doubled = tuple(torch.cat([example, example]) for example in calls[0])  # 1 would become a constant
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
-            program = torch.onnx.export(
-                graph.eval(),
-                doubled,
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
-                dynamic_shapes=(({0: torch.export.Dim.AUTO},) * len(doubled),),
-            )
-        assert program is not None  # None is of the older exporter
-        program.save(path)
+        onnx_program(graph, calls[0]).save(path)
 
     def load(self, path: Path, precision: Precision) -> Run:
         import onnxruntime
@@ -64,6 +51,29 @@ class OnnxCompiler:
             return [torch.from_numpy(array) for array in session.run(None, arrays)]
 
         return run
+
+
+def onnx_program(
+    graph: nn.Module, examples: Sequence[Tensor], inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+) -> Any:
+    """A module from tensors to tensors as an ONNX program; the first dimensions of inputs may be of any size.
+
+    examples: one for each input; their values do not matter. inputs, outputs: names for them.
+    """
+    doubled = tuple(torch.cat([example, example]) for example in examples)  # 1 would become a constant
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+        return torch.onnx.export(
+            graph.eval(),
+            doubled,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            dynamic_shapes=(({0: torch.export.Dim.AUTO},) * len(doubled),),
+            input_names=inputs or None,
+            output_names=outputs or None,
+        )
 
 
 def _settings(onnxruntime: Any, threads: int) -> Any:

@@ -38,7 +38,7 @@ class OpenVINOCompiler:
     def compile(
         self, graph: nn.Module, calls: Sequence[Sequence[Tensor]], precision: Precision, path: Path
     ) -> None:
-        model = _converted(graph, calls[0])
+        model = converted(graph, calls[0])
         if precision == "int8":
             model = quantised(model, calls)
         compiled = _core().compile_model(model, "CPU", self._settings(precision))
@@ -63,7 +63,7 @@ class OpenVINOCompiler:
         }
 
 
-def _converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
+def converted(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
     """OpenVINO's form of a graph, with any size in the first dimension of each input."""
     from openvino import PartialShape, Type
     from openvino.frontend import FrontEndManager

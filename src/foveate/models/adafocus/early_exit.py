@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+NEVER = 1.01  # a threshold that no probability reaches
+
 
 def exit_shares(steps: int, mean_frames: float, after: Sequence[int] = ()) -> Tensor:
     """Shares (steps,) of a geometric law with which `mean_frames` are read on average.
@@ -53,7 +55,7 @@ def solve_thresholds(step_logits: Tensor, mean_frames: float, after: Sequence[in
 def _between(ranked: Tensor, leave: int) -> float:
     """Half way from the last confidence that leaves to the first that stays, or beyond the end."""
     if leave == 0:
-        return 1.01  # nobody is that sure
+        return NEVER
     if leave == len(ranked):
         return float(ranked[-1]) / 2
     return float(ranked[leave - 1] + ranked[leave]) / 2
