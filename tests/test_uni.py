@@ -23,7 +23,7 @@ from foveate.layers.frame_choice import (
 )
 from foveate.layers.patch import sample_boxes, sample_patches
 from foveate.measure.cost import count_macs
-from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
+from foveate.models.adafocus.early_exit import NEVER, exit_shares, solve_thresholds
 from foveate.models.adafocus.uni import UniModel
 from foveate.models.zoo import create_model, create_outline
 from foveate.train.config import TrainConfig
@@ -252,6 +252,25 @@ def test_who_is_sure_costs_no_more(kind: str, group: int) -> None:
     assert (output.macs[left] < output.macs[~left]).all() and not output.boxes[left].any()
     assert count_macs(model, videos).total == output.macs.sum().item()
     assert torch.allclose(model(videos), output.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_the_dial_stops_after_any_answer_at_its_cost(kind: str) -> None:
+    model, videos = small(kind), clip(2)
+    whole, answers = model.output(videos), len(model.answers_after)
+    assert (whole.step_macs.diff(dim=1) > 0).all() and torch.equal(whole.step_macs[:, -1], whole.macs)
+    asked = count_macs(model, call=lambda: model.output(videos)).total // 2 - whole.macs[0].item()
+    for stop in range(answers):
+        model.turn((*(NEVER,) * stop, *(0.0,) * (answers - stop)))
+        output = model.output(videos)
+        assert (output.steps == stop + 1).all()
+        assert torch.allclose(output.logits, whole.step_logits[:, stop], atol=1e-5)
+        extra = asked if 0 < stop < answers - 1 else 0  # asked after the glances too, in vain
+        assert torch.equal(output.macs, whole.step_macs[:, stop] + extra)
+        assert model.dynamic is (stop < answers - 1)
+    model.turn(None)
+    assert not model.dynamic and torch.equal(model.output(videos).macs, whole.macs)
 
 
 @torch.inference_mode()

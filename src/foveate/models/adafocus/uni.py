@@ -32,10 +32,12 @@ from foveate.layers.boxes import box_pixels, boxes_between, random_boxes
 from foveate.layers.fold import fold_time
 from foveate.layers.frame_choice import choose_frames, glance_places, thresholds
 from foveate.layers.patch import sample_boxes
+from foveate.models.adafocus.early_exit import NEVER
 from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.dials import ExitDial
 
 Memory = tuple[Tensor, ...]
 """What the answers after close looks need of the glances and of the looks before, each (B, ...)."""
@@ -61,7 +63,7 @@ class UniModel(VideoModel):
     """What the models of Uni-AdaFocus share. Each says what its networks find and how it answers."""
 
     resizable = False  # the spatial policy is made for the glance's maps
-    reports: tuple[str, ...] = ("step_logits", "steps", "boxes", "looked", "weights")
+    reports: tuple[str, ...] = ("step_logits", "steps", "step_macs", "boxes", "looked", "weights")
     head_names: tuple[str, ...] = ("glance_aux.", "local_aux.", "box_aux.")
     glances_alone: bool  # f_G sees a frame without the others, and f_L a patch
     detached: bool  # the temporal policy reads detached glances, and its loss leaves them alone
@@ -77,7 +79,6 @@ class UniModel(VideoModel):
         self.box_aux = nn.Linear(channels, config.num_classes)
         self.span, self.map_side = span, side
         self.spec, self.config = spec, config
-        self.dynamic = bool(config.exits)
 
     # ---- what a model of its own says
 
@@ -209,11 +210,25 @@ class UniModel(VideoModel):
     def set_exits(self, exits: tuple[float, ...]) -> None:
         """Stop reading at these probabilities of the best class, one for each answer; none: read all."""
         self.config = replace(self.config, exits=exits)
-        self.dynamic = bool(exits)
+
+    @property
+    def exits(self) -> tuple[float, ...]:
+        """Probability of the best class at which reading stops, after each answer; empty: never."""
+        thresholds: tuple[float, ...] = self.config.exits if self.setting is None else self.setting
+        return thresholds if min(thresholds[:-1], default=NEVER) < NEVER else ()
+
+    @property
+    def dynamic(self) -> bool:  # type: ignore[override]
+        return bool(self.exits)
+
+    @property
+    def dial(self) -> ExitDial:
+        """Where reading stops."""
+        return ExitDial(len(self.answers_after), self.config.exit_group if self.span == 1 else 1)
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, N, S, S), any N of at least T and K. Returns the logits of the last answer."""
-        if self.config.exits and not self.training:
+        if self.exits and not self.training:
             return self.output(clip).logits
         glance, _, local = self.see(clip)
         return self.answer_looks(self.remember(glance), local)[0][:, -1]
@@ -224,7 +239,7 @@ class UniModel(VideoModel):
         Of who is sure after an answer nothing more is computed (conditional exit). The answer after the
         glances is charged only where a video may stop there.
         """
-        exits = () if self.training else self.config.exits
+        exits = () if self.training else self.exits
         everyone, places, candidates = torch.arange(len(clip)), self.glanced(clip), clip.shape[2]
         record = Record(self, len(clip), candidates)
         glance = self.glance_in_turn(self.frames_at(clip, places))

@@ -22,8 +22,9 @@ class Record:
         self.read, self.looked = torch.zeros(2, batch, candidates, dtype=torch.bool)
         self.boxes = torch.zeros(batch, candidates, 4)
         self.weights = torch.zeros(batch, candidates)
-        self.steps, self.macs = torch.zeros(2, batch, dtype=torch.int64)
-        self.looks = torch.zeros(batch, dtype=torch.int64)
+        self.steps, self.looks = torch.zeros(2, batch, dtype=torch.int64)
+        self.step_macs = torch.zeros(batch, len(model.answers_after), dtype=torch.int64)
+        self.spent = self.spreading = 0  # before the next answers: at once, and evenly over them
         self.done = 0  # answers so far of who still reads
         self.step_logits = self.glance_features = self.local_features = torch.empty(0)
 
@@ -36,9 +37,10 @@ class Record:
         self.local_features = features.new_zeros(len(features), self.model.local_channels)
         clip = torch.empty(1, 3, len(places), config.size, config.size)
         first, known = Glance(*(x[:1] for x in glance)), tuple(x[:1] for x in memory)
-        self._count(slice(None), ("glance_at", clip), ("remember", first))
-        if early:
-            self._count(slice(None), ("answer_glance", first, known))
+        self.spent = self._cost(("glance_at", clip), ("remember", first))
+        answer = self._cost(("answer_glance", first, known))
+        self.spent += answer if early else 0
+        self.step_macs[:, 0] += 0 if early else answer
 
     def chose(self, videos: Tensor, weights: Tensor, pixels: Tensor, glance: Glance) -> None:
         """Weights (V, T) and boxes (V, N, 4), in pixels of the clip, of some videos (V,)."""
@@ -46,7 +48,7 @@ class Record:
         self.weights[rows, self.places] = weights.detach().float().cpu()
         self.boxes[videos] = box_edges(pixels.detach().float().cpu())
         temporal, spatial = glance.features[:1], glance.maps[:1]
-        self._count(videos, ("temporal_policy", temporal), ("spatial_policy", spatial))
+        self.spent = self._cost(("temporal_policy", temporal), ("spatial_policy", spatial))
 
     def saw(self, videos: Tensor, places: Tensor, local: Tensor, memory: tuple[Tensor, ...]) -> None:
         """f_L found `local` (V, k, F) in the frames at places (V, k). memory: what was known before."""
@@ -58,7 +60,7 @@ class Record:
         self.local_features[videos] += local.sum(1).to(self.local_features.dtype)
         known = tuple(x[:1] for x in memory)
         look = ("local_features", torch.empty(count, 3, patch, patch), count)
-        self._count(videos, look, ("answer_looks", known, local[:1], first))
+        self.spreading = self._cost(look, ("answer_looks", known, local[:1], first))
 
     def answer(self, videos: Tensor, answers: Tensor, exits: Sequence[float]) -> Tensor:
         """The next answers (V, n, classes) of some videos (V,): which of them are not sure yet, (V,) bool.
@@ -76,6 +78,10 @@ class Record:
             self.step_logits = answers.new_zeros(len(answers), total, answers.shape[-1])
         self.step_logits[videos, first:] = answers[:, -1:]  # stands until a later answer replaces it
         self.step_logits[videos, first : first + count] = answers
+        self.step_macs[videos, first:] += self.spent + self.spreading
+        for place in range(count - 1):
+            self.step_macs[videos, first + place] -= self.spreading * (count - 1 - place) // count
+        self.spent = self.spreading = 0
         self.done = first + count
         self.steps[videos] = self.done
         return unsure.cpu()
@@ -85,15 +91,16 @@ class Record:
         return ModelOutput(
             self.step_logits[:, -1],
             self.read,
-            None if self.model.training else self.macs,
+            None if self.model.training else self.step_macs[:, -1],
             torch.cat([self.glance_features, self.local_features / looks], -1),
             step_logits=self.step_logits,
             steps=self.steps,
+            step_macs=None if self.model.training else self.step_macs,
             boxes=self.boxes,
             looked=self.looked,
             weights=self.weights,
         )
 
-    def _count(self, videos: Any, *calls: tuple[Any, ...]) -> None:
-        if not self.model.training:
-            self.macs[videos] += sum(self.model.part_macs(*call) for call in calls)
+    def _cost(self, *calls: tuple[Any, ...]) -> int:
+        """Multiply-adds of calls of parts for one video."""
+        return 0 if self.model.training else sum(self.model.part_macs(*call) for call in calls)
