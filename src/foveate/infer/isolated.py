@@ -48,7 +48,8 @@ def reader_for(
     """A reader for a model; arguments as for `ClipReader`. untrusted: in child processes, with UNTRUSTED."""
     limits = limits or (UNTRUSTED if untrusted else Limits())
     needed, chunks = model.frames_needed, model.takes_chunks
-    reader = ClipReader(model.spec, clips, crops, window, needed, chunks, limits, keyframes)
+    late = None if untrusted else model.looks_late
+    reader = ClipReader(model.spec, clips, crops, window, needed, chunks, limits, keyframes, late)
     return IsolatedReader(reader, reader.ahead) if untrusted else reader
 
 

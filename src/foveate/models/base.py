@@ -26,9 +26,24 @@ from foveate.models.budget import Curve
 from foveate.models.dials import Dial, Setting
 from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
 
-Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
-"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
-clip as an iterable of chunks (k, S, S, 3) that can be iterated over several times."""
+
+class LateFrames:
+    """One clip whose frames are decoded when they are asked for, for models that choose them."""
+
+    def __len__(self) -> int:
+        """The number of frames, of which it has decoded none."""
+        raise TypeError(f"{type(self).__name__} does not implement `__len__`")
+
+    def at(self, places: Sequence[int]) -> Tensor:
+        """uint8 frames (k, S, S, 3) at these places of the clip."""
+        raise TypeError(f"{type(self).__name__} does not implement `at`")
+
+
+Frames = Tensor | Sequence[Tensor] | Iterable[Tensor] | LateFrames
+"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; one long clip
+as an iterable of chunks (k, S, S, 3) that can be iterated over several times; or one that is decoded late."""
+Stops = Callable[[int], tuple[list[int], int]]
+"""Picklable: frames of a clip -> places that a model reads first, and how many more it then chooses."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,11 @@ class VideoModel(nn.Module):
         return every_frame
 
     @property
+    def looks_late(self) -> Stops | None:
+        """What a model reads before it chooses frames, if `output` takes one clip as `LateFrames`."""
+        return None
+
+    @property
     def answers_after(self) -> tuple[int, ...]:
         """Frames that were looked at closely before each row of `ModelOutput.step_logits`; none: no rows."""
         return ()
@@ -171,6 +191,8 @@ class VideoModel(nn.Module):
 
         UsageError for clips of different lengths, which only full-video models take.
         """
+        if isinstance(frames, LateFrames):
+            raise UsageError("clip", "is decoded late", "this model reads all frames: decode them before")
         if not isinstance(frames, Tensor):
             lengths = sorted({len(clip) for clip in frames})
             cause = f"clips of different lengths, {lengths} frames"

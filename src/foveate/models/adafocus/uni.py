@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -33,10 +34,11 @@ from foveate.layers.fold import fold_time
 from foveate.layers.frame_choice import choose_frames, glance_places, thresholds
 from foveate.layers.patch import sample_boxes
 from foveate.models.adafocus.early_exit import NEVER
+from foveate.models.adafocus.late import AskedClip, Clip
 from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
-from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.base import Frames, LateFrames, ModelOutput, Stops, VideoModel, rows_at_once
 from foveate.models.dials import ExitDial
 
 Memory = tuple[Tensor, ...]
@@ -112,13 +114,22 @@ class UniModel(VideoModel):
 
     # ---- the pass over a clip
 
-    def see(self, clip: Tensor) -> tuple[Glance, Choice, Tensor]:
+    @property
+    def looks_late(self) -> Stops:
+        return partial(first_and_later, glances=self.config.glance_frames, looks=self.config.local_frames)
+
+    def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
+        if isinstance(frames, LateFrames):
+            return AskedClip(frames, self.spec, device)
+        return super().prepare(frames, device)
+
+    def see(self, clip: Clip) -> tuple[Glance, Choice, Tensor]:
         """Glance, choice and close look (B, K, F) at a clip (B, 3, N, S, S)."""
         glance = self.glance_in_turn(self.frames_at(clip, self.glanced(clip)))
         choice = self.choose(glance, clip.shape[2])
         return glance, choice, self.look_at(self.frames_at(clip, choice.frames), choice.boxes)
 
-    def glanced(self, clip: Tensor, within: float | Tensor = 0.5) -> Tensor:
+    def glanced(self, clip: Clip, within: float | Tensor = 0.5) -> Tensor:
         """Places of the glances in a clip (B, 3, N, S, S), (T,) or (B, T); within: see `glance_places`."""
         least = max(self.config.glance_frames, self.config.local_frames)
         if clip.shape[2] < least:
@@ -126,8 +137,10 @@ class UniModel(VideoModel):
             raise UsageError("clip", cause, "give more candidates, or set fewer local_frames")
         return glance_places(clip.shape[2], self.config.glance_frames, within).to(clip.device)
 
-    def frames_at(self, clip: Tensor, places: Tensor, videos: Tensor | None = None) -> Tensor:
+    def frames_at(self, clip: Clip, places: Tensor, videos: Tensor | None = None) -> Tensor:
         """Frames (V, 3, k, S, S) of a clip at places (k,) or (V, k). videos: (V,), by default all."""
+        if isinstance(clip, AskedClip):
+            return clip.at(places.flatten())
         videos = torch.arange(len(clip)) if videos is None else videos
         rows = videos.to(clip.device).unsqueeze(1)
         return clip.movedim(1, -1)[rows, places.expand(len(videos), -1)].movedim(-1, 1)  # as it is stored
@@ -226,14 +239,14 @@ class UniModel(VideoModel):
         """Where reading stops."""
         return ExitDial(len(self.answers_after), self.config.exit_group if self.span == 1 else 1)
 
-    def forward(self, clip: Tensor) -> Tensor:
+    def forward(self, clip: Clip) -> Tensor:
         """clip: (B, 3, N, S, S), any N of at least T and K. Returns the logits of the last answer."""
         if self.exits and not self.training:
             return self.output(clip).logits
         glance, _, local = self.see(clip)
         return self.answer_looks(self.remember(glance), local)[0][:, -1]
 
-    def output(self, clip: Tensor) -> ModelOutput:
+    def output(self, clip: Clip) -> ModelOutput:
         """Answers after the glances and after the close looks, and what was chosen. clip: as in `forward`.
 
         Of who is sure after an answer nothing more is computed (conditional exit). The answer after the
@@ -263,6 +276,11 @@ class UniModel(VideoModel):
             if not len(videos):
                 break
         return record.output()
+
+
+def first_and_later(frames: int, glances: int, looks: int) -> tuple[list[int], int]:
+    """`VideoModel.looks_late` of a model with so many glances and close looks."""
+    return glance_places(frames, glances).tolist(), looks
 
 
 def _of(values: Sequence[Tensor], videos: Tensor) -> tuple[Tensor, ...]:
