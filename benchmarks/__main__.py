@@ -26,7 +26,9 @@ from benchmarks import (
     peers,
     reading,
     scan,
+    serve,
     stage2,
+    stream,
 )
 from benchmarks.record import Table, collect, write
 
@@ -50,7 +52,9 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "reading": reading.run,
     "scan": scan.run,
     "scan_lists": scan.run_lists,
+    "serve": serve.run,
     "stage2": stage2.run,
+    "stream": stream.run,
 }
 
 

@@ -2,8 +2,9 @@
 
 Makes videos of small figures, trains a small AdaFocus on them (some minutes on two cores), writes its report
 and photographs it with headless Chromium: light and dark, wide and narrow. FOLDER keeps the videos, the run
-and the page; what is there is not made again. Last come the pictures of a notebook and the moving picture of
-the README, which `python docs/make_notebook.py` and `python docs/make_animation.py` make alone.
+and the page; what is there is not made again. Last come the pictures of the page of `foveate serve`, of a
+notebook, of overlays, and the moving picture of the README, which `make_page.py`, `make_notebook.py`,
+`make_overlays.py` and `make_animation.py` make alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import make_animation
 import make_notebook
-from photograph import find_browser, photograph
+import make_overlays
+import make_page
+from browser import find_browser
+from photograph import NO_BROWSER, photograph
 
 IMAGES = Path(__file__).parent / "images"
 TRAIN = "--model adafocus_small --weights figures --recipe small"
@@ -30,7 +34,8 @@ PICTURES = {  # file -> width and height of the window, dark
 
 def main(folder: Path) -> None:
     """Make everything that is not there, and the pictures anew."""
-    find_browser()  # first of all: the training takes minutes
+    if find_browser() is None:  # first of all: the training takes minutes
+        sys.exit(NO_BROWSER)
     if not (folder / "figures/val.jsonl").exists():
         foveate(folder, "data make figures figures --train 340 --val 80 --test 0")
     if not (folder / "adafocus/best.safetensors").exists():
@@ -40,7 +45,9 @@ def main(folder: Path) -> None:
     IMAGES.mkdir(exist_ok=True)
     for name, (width, height, dark) in PICTURES.items():
         photograph(folder / "adafocus/report.html", IMAGES / name, (width, height), dark)
+    make_page.main()
     make_notebook.main()
+    make_overlays.main()
     make_animation.main()
 
 

@@ -21,7 +21,7 @@ from foveate.data.synthetic.encode import encode_h264
 from foveate.data.synthetic.figures import render_clip
 
 IMAGES = Path(__file__).resolve().parent / "images"
-SIZE = (960, 1110)
+SIZE = (960, 1340)
 PICTURES = {"notebook_light.webp": False, "notebook_dark.webp": True}
 FIGURES = FiguresConfig()
 ACTION, SEED = "wave", (0, 2, 3)

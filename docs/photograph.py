@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from browser import BROWSERS, find_browser
 from PIL import Image
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MOST_BYTES = 300_000
-
-
-def find_browser() -> str:
-    """The program; exits with an error if there is none."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        sys.exit(f"error: no browser (install one of {', '.join(BROWSERS)})")
-    return browser
+NO_BROWSER = f"error: no browser (install one of {', '.join(BROWSERS)})"
 
 
 def photograph(page: Path, out: Path, size: tuple[int, int], dark: bool) -> None:
@@ -33,7 +25,7 @@ def photograph(page: Path, out: Path, size: tuple[int, int], dark: bool) -> None
     shot = page.with_name("shot.png")
     options += [f"--screenshot={shot}", f"--window-size={size[0]},{size[1]}"]
     options += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
-    command = [find_browser(), *options, f"file://{page.resolve()}"]
+    command = [find_browser() or sys.exit(NO_BROWSER), *options, f"file://{page.resolve()}"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     shrink(shot, out)
 

@@ -31,7 +31,7 @@ from foveate.infer.read import ClipReader
 from foveate.measure.cost import measure_latency
 from foveate.models.base import VideoModel
 from foveate.train.job import TrainJob
-from foveate.train.recipes import RECIPES, SMALL, with_plan
+from foveate.train.recipes import RECIPES, recipe_for, with_plan
 from foveate.train.stages import train_model
 from foveate.video.sample import views
 from foveate.weights.load import load_model
@@ -74,7 +74,7 @@ def _tsm(lists: dict[str, VideoList], seed: int, epochs: int = TSM_EPOCHS) -> tu
 def _job(model: str, recipe: str, seed: int) -> TrainJob:
     out = Path("work") / "looking_runs" / f"{model}-{seed}"
     shutil.rmtree(out, ignore_errors=True)
-    numbers = (SMALL if recipe == "small" else RECIPES)["classifier" if recipe == "small" else recipe]
+    numbers = recipe_for(model, recipe)
     train = replace(numbers.train, seed=seed)
     videos, test = DATA / "train.jsonl", DATA / "val.jsonl"
     return with_plan(

@@ -10,11 +10,12 @@ import torch
 from foveate.data.synthetic import FiguresConfig
 from foveate.data.synthetic.encode import encode_h264
 from foveate.data.synthetic.figures import render_clip
+from foveate.models.budget import Curve, Point
 from foveate.models.zoo import create_model
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
 from foveate.train.stages import train_model
-from foveate.weights.file import save_model
+from foveate.weights.file import read_model, save_model
 from parity_cases import ParityCase
 
 ACTIONS = ("clap", "wave")
@@ -67,6 +68,7 @@ def make_models(folder: Path) -> None:
         train=TrainConfig(epochs=1, batch=4),
     )
     train_model(job)
+    add_curve(folder / RUNS[0] / "best.safetensors")
     for name in RUNS[1:]:
         shutil.copytree(folder / RUNS[0], folder / name)
     full = create_model("fullvideo_small", 2, frames=8, clusters=4).eval()
@@ -74,3 +76,11 @@ def make_models(folder: Path) -> None:
     save_model(full, folder / "best.safetensors")
     for name, case in CHECKPOINTS.items():
         torch.save({"state_dict": ParityCase(case).state_dict()}, folder / name)
+
+
+def add_curve(path: Path) -> None:
+    """What `foveate budget` would put into the file of a model of two frames."""
+    model, card = read_model(path)
+    points = (Point(0.5, 0.001, 0.5, (1.0,)), Point(1.0, 0.002, 0.5, (2.0,)))
+    model.curve = Curve("frames", "top1", 2, points)
+    save_model(model, path, card.training)

@@ -15,11 +15,13 @@ import foveate
 from foveate.cli import main
 from foveate.data.synthetic.encode import encode_h264
 from foveate.errors import DataError, UsageError
+from foveate.infer.output import Prediction
 from foveate.infer.predict import Predictor
 from foveate.infer.read import CHUNK_ABOVE, Chunks
 from foveate.layers.normalise import to_clip
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
+from foveate.report.band import Band
 from foveate.report.overlay import write_clusters
 from foveate.report.sheet import CELL, COLUMNS, NOTE, left_out
 from foveate.video import open_video
@@ -160,11 +162,15 @@ def test_every_frame_is_read_in_one_crop(film: Path) -> None:
     assert Predictor(full_video(), crops=3, window=0).predict(film).status == "ok"
 
 
+def band_height(result: Prediction) -> int:
+    return Band(result, np.arange(sum(SCENES)) / FPS, COLUMNS * CELL).height
+
+
 def test_the_sheet_has_a_picture_for_each_cluster(film: Path, tmp_path: Path) -> None:
     result = Predictor(full_video(clusters=5, sampling="all", frames=1000), window=0).predict(film)
     with Image.open(write_clusters(result, tmp_path / "sheet.png")) as sheet:
-        assert sheet.size == (COLUMNS * CELL, 2 * CELL * 48 // 64)
-        pixels = np.asarray(sheet)
+        assert sheet.size == (COLUMNS * CELL, band_height(result) + 2 * CELL * 48 // 64)
+        pixels = np.asarray(sheet)[band_height(result) :]
     with open_video(film) as video:
         last = np.asarray(Image.fromarray(video.read([89])[0]).resize((CELL, CELL * 48 // 64)), int)
     below = pixels[CELL * 48 // 64 + 60 :, 20 : CELL - 20].astype(int)  # left of the writing
@@ -176,8 +182,8 @@ def test_a_sheet_says_what_it_leaves_out(film: Path, tmp_path: Path) -> None:
     assert len(result.clusters) == 90
     with Image.open(write_clusters(result, tmp_path / "sheet.png")) as sheet:
         rows = -(-30 // COLUMNS)  # each third cluster
-        assert sheet.size == (COLUMNS * CELL, NOTE + rows * CELL * 48 // 64)
-        strip = np.asarray(sheet)[:NOTE]
+        assert sheet.size == (COLUMNS * CELL, band_height(result) + NOTE + rows * CELL * 48 // 64)
+        strip = np.asarray(sheet)[band_height(result) :][:NOTE]
     assert strip.max() == 255, "a line of words stands above the pictures"
     assert left_out(30, 90, "clusters") == "30 of 90 clusters: one in 3"
 

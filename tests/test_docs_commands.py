@@ -48,6 +48,10 @@ PARSED = {  # how a command looks that is only parsed, and why
     r"--weights (kinetics400|charades)\b": "its weights are on a server of their authors",
     r"^train .*--model (arnet|blvnet_tam|fullvideo|slowfast|tsm)_r\d": PAPERS,
     r"^train .*--model adafocus_\w*(mnv2|144)": PAPERS,
+    r"^train .*--model uni_adafocus_(mnv2|tsm|x3d)": PAPERS,
+    r"^stream (0|rtsp:|https:)": "needs a camera or its server; tests/test_feed.py has servers",
+    r"^serve\b": "runs until a signal, as in tests/test_serve.py",
+    r"\bhf:|^push ": "its server is the Hub; tests/test_hub.py has one",
     r"--ray\b": "starts a cluster, as tests/test_batch.py does",
     r"^convert (mobilenet_v2|resnet\d+|blresnet50|st2stv1\S*)\.pth": "no parity case has its keys",
 }
@@ -56,6 +60,8 @@ SHELL = {  # first words of lines that set something up outside of Foveate
     "pip": "installs from a package registry",
     "python3": "makes an environment",
     ".": "enters it",
+    "curl": "asks a server; tests/test_serve.py asks the same",
+    "tar": "asks a server; tests/test_serve.py asks the same",
 }
 CUT = {  # options of what is run, to make it short
     "train": ("--workers", "0", "--batch", "4"),

@@ -23,6 +23,7 @@ SMALL = (
     "arnet_small",
     "adafocus_small",
     "adafocus_v2_small",
+    "uni_adafocus_small",
 )
 
 

@@ -494,6 +494,15 @@ def test_the_form_with_one_position_says_which_frames_it_read() -> None:
     assert output.frames_read[0].nonzero().flatten().tolist() == [1, 2, 4, 6, 7, 10]
 
 
+@pytest.mark.parametrize("name", ["adafocus_small", "adafocus_v2_small"])
+def test_in_training_the_glance_sees_the_whole_batch(name: str) -> None:
+    """Its batch norms have the statistics of all frames of all clips."""
+    model, seen = small(name).train(), []
+    model.glance.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    model(clip())
+    assert seen == [3 * FRAMES]
+
+
 def test_rollouts_resume() -> None:
     model = small()
 

@@ -22,7 +22,12 @@ MAY_IMPORT = {
     "batch": {"models", "video", "data", "infer"},
     "export": {"models", "measure", "infer"},
 }
-LAST = {"report": {*MAY_IMPORT}, "api": {*MAY_IMPORT, "report"}, "cli": {*MAY_IMPORT, "report", "api"}}
+LAST = {
+    "report": {*MAY_IMPORT},
+    "api": {*MAY_IMPORT, "report"},
+    "serve": {"models", "measure", "video", "infer"},
+    "cli": {*MAY_IMPORT, "report", "api", "serve"},
+}
 ALLOWED = MAY_IMPORT | LAST | {"__main__": {"cli"}}
 
 

@@ -26,10 +26,12 @@ from foveate.infer.read import ClipReader
 
 SPEC = ClipSpec(frames=2, size=8, resize=8)
 PIXELS = bytes(2 * 8 * 8 * 3)
-FRAMES = {"kind": "frames", "shape": [1, 2, 8, 8, 3]}
-WINDOW = {"first": 0, "end": 2, "start_s": 0, "end_s": 1, "clips": [[0, 1]], "times": [0, 0.5], "crops": 1}
+WINDOW = {"first": 0, "end": 2, "start_s": 0, "end_s": 1, "clips": [[0, 1]], "times": [0, 0.5]}
+WINDOW |= {"crops": 1, "keyframes": False}
+CLIPS = {"kind": "frames", "window": WINDOW}
+FRAMES = CLIPS | {"shape": [1, 2, 8, 8, 3]}
 FACTS = {"duration_s": 1, "fps": 2, "width": 8, "height": 8, "damage": [], "frames_decoded": 2}
-END = {"kind": "end", "windows": [WINDOW | {"keyframes": False}], "facts": FACTS, "timing": {"decode": 1.0}}
+END = {"kind": "end", "windows": 1, "facts": FACTS, "timing": {"decode": 1.0}}
 GOOD = [FRAMES, PIXELS, END]
 LIES: dict[str, list[Any]] = {
     "no JSON": [b"\xff{"],
@@ -37,18 +39,20 @@ LIES: dict[str, list[Any]] = {
     "a list": [[]],
     "no kind": [{}],
     "unknown kind": [{"kind": "pickle"}],
-    "no shape": [{"kind": "frames"}],
-    "huge": [{"kind": "frames", "shape": [1 << 40, 2, 8, 8, 3]}, PIXELS],
-    "negative": [{"kind": "frames", "shape": [1, -2, 8, 8, -3]}, PIXELS],
-    "empty": [{"kind": "frames", "shape": [0, 2, 8, 8, 3]}, b""],
-    "another": [{"kind": "frames", "shape": [1, 8, 2, 8, 3]}, PIXELS],
-    "one number": [{"kind": "frames", "shape": [384]}, PIXELS],
+    "no shape": [CLIPS],
+    "huge": [CLIPS | {"shape": [1 << 40, 2, 8, 8, 3]}, PIXELS],
+    "negative": [CLIPS | {"shape": [1, -2, 8, 8, -3]}, PIXELS],
+    "empty": [CLIPS | {"shape": [0, 2, 8, 8, 3]}, b""],
+    "another": [CLIPS | {"shape": [1, 8, 2, 8, 3]}, PIXELS],
+    "one number": [CLIPS | {"shape": [384]}, PIXELS],
     "too few": [FRAMES, PIXELS[:-1]],
     "too many": [FRAMES, PIXELS + b"\0"],
-    "chunks": [{"kind": "chunks"}],
-    "no facts": [FRAMES, PIXELS, {"kind": "end", "windows": [], "timing": {}}],
-    "no windows": [FRAMES, PIXELS, END | {"windows": []}],
-    "more windows": [FRAMES, PIXELS, END | {"windows": 2 * END["windows"]}],  # type: ignore[operator]
+    "chunks": [CLIPS | {"kind": "chunks"}],
+    "no window": [{"kind": "frames", "shape": [1, 2, 8, 8, 3]}, PIXELS, END],
+    "half a window": [FRAMES | {"window": {"first": 0}}, PIXELS, END],
+    "no facts": [FRAMES, PIXELS, {"kind": "end", "windows": 1, "timing": {}}],
+    "no windows": [FRAMES, PIXELS, END | {"windows": 0}],
+    "more windows": [FRAMES, PIXELS, END | {"windows": 2}],
     "infinite": [FRAMES, PIXELS, END | {"facts": FACTS | {"fps": float("inf")}}],
     "a word": [FRAMES, PIXELS, END | {"facts": FACTS | {"duration_s": "long"}}],
     "too large": [FRAMES, PIXELS, END | {"facts": FACTS | {"frames_decoded": 1 << 80}}],
@@ -56,11 +60,11 @@ LIES: dict[str, list[Any]] = {
 }
 
 
-def lie(connection: Connection, reader: ClipReader, seconds: float, memory: int) -> None:
+def lie(connection: Connection, seconds: float, memory: int) -> None:
     """In place of `_serve`: sends what the name of the video says, without looking at it."""
     connection.send_bytes(b"ready")
     while True:
-        name, _ = connection.recv()
+        _, name, _ = connection.recv()
         if name == "half":  # of a message; the rest never comes
             os.write(connection.fileno(), b"\0\0\1\0half")
             time.sleep(60)
@@ -80,7 +84,7 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Callable[..., IsolatedReader]:
 
 def shapes(reader: IsolatedReader, source: Any) -> list[tuple[int, ...]]:
     with reader.open(source) as video:
-        return [tuple(frames.shape) for _, frames in video.map(lambda frames: frames)]
+        return [tuple(frames.shape) for _, frames in video.map(lambda _, frames: frames)]
 
 
 def test_what_is_no_answer_costs_one_video(liar: Callable[..., IsolatedReader]) -> None:
@@ -134,7 +138,7 @@ def test_the_video_that_was_asked_for_first_has_the_first_free_child(clips: dict
         sources = [clips["bikes.mp4"]] * 12
         for _, video_of in ahead(lambda source: reader.open(source).begin(), sources, reader.ahead):
             with video_of() as video:
-                assert video.map(lambda frames: None)
+                assert video.map(lambda *_: None)
 
 
 def test_a_closed_reader_starts_no_child(clips: dict[str, Path]) -> None:

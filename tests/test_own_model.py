@@ -19,10 +19,11 @@ from foveate.backbones.build import build_backbone
 from foveate.cli import main
 from foveate.clip import ClipSpec
 from foveate.infer.engine import EagerEngine, with_parts
+from foveate.infer.live import open_live
 from foveate.infer.predict import Predictor
 from foveate.layers.fold import fold_time
 from foveate.measure.cost import count_macs
-from foveate.models.base import ModelOutput, VideoModel
+from foveate.models.base import ModelOutput, VideoModel, same_macs
 from foveate.models.tsn import ConsensusHead
 from foveate.models.zoo import MODELS, ModelSpec, create_model
 from foveate.report.overlay import write_overlay
@@ -47,6 +48,7 @@ class Skim(VideoModel):
     """A TSN that leaves every second frame out where the others suffice."""
 
     dynamic = True
+    streams = True
     parts = ("frame_features", "classify")
     reports = ("sizes", "step_logits", "steps")
 
@@ -100,7 +102,9 @@ class Skim(VideoModel):
         total, count = state or (0, 0)
         total = total + self.frame_features(frame)
         logits = self.classify(total / (count + 1))
-        return ModelOutput(logits, torch.ones(len(frame), 1, dtype=torch.bool)), (total, count + 1)
+        macs = self.part_macs("frame_features", frame[:1]) + self.part_macs("classify", total[:1])
+        read = torch.ones(len(frame), 1, dtype=torch.bool)
+        return ModelOutput(logits, read, same_macs(macs, len(frame))), (total, count + 1)
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +190,8 @@ def test_it_streams() -> None:
         for frame in clip.unbind(2):
             output, state = model.step(frame, state)
         assert torch.allclose(output.logits, model(clip), atol=1e-5)
+    live, frames = open_live(EagerEngine(model)), torch.randint(0, 256, (4, 40, 50, 3), dtype=torch.uint8)
+    assert all(live.push(frame, place / live.fps) for place, frame in enumerate(frames))
 
 
 def test_it_is_profiled(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from foveate.train.ppo import PPOConfig, discounted_returns, normalised, ppo_los
 from foveate.weights import convert
 from foveate.weights.origins import get_origin
 from parity_cases import CASES, ParityCase, drifting_maps, drifting_video, relative_error
+from parity_uni import UNI_RUNS
 
 TOLERANCE = 1e-4
 
@@ -68,8 +69,8 @@ def check_macs(model: torch.nn.Module, case: ParityCase, clip: torch.Tensor) -> 
 def run_steps(case: ParityCase) -> dict[str, torch.Tensor]:
     model, kept, rows = converted(case), [], []
     for frame in case.input():
-        logits, kept = model.step(frame[None], kept)
-        rows.append(logits)
+        output, kept = model.step(frame[None], kept)
+        rows.append(output.logits)
     buffers = {name: kept[int(name[6:].split("_")[0])] for name in case.info["outputs"] if "buffer" in name}
     return {"logits": torch.cat(rows), **buffers}
 
@@ -293,4 +294,5 @@ RUNS = {
     "focus_tsm": run_focus_tsm,
     "resolutions": run_resolutions,
     "all_resolutions": run_all_resolutions,
+    **UNI_RUNS,
 }

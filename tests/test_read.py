@@ -118,5 +118,5 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
     assert [answer.hint for answer in answers[:2]] == [
         "download or copy it again", "give the video file itself",
     ]  # fmt: skip
-    assert "`foveate stream`, which is for live sources, does not exist yet" in answers[2].hint
+    assert "use `foveate stream`, or record it to a file" in answers[2].hint
     assert all(answer.to_dict()["hint"] == answer.hint for answer in answers)

@@ -16,14 +16,14 @@ from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
 from foveate.train.loop import Doubts
 from foveate.train.optim import ParamGroup, check_group_rates, freeze, learn_mode
-from foveate.train.recipes import RECIPES, SMALL, recipe_for, with_plan
+from foveate.train.recipes import RECIPES, VARIANTS, recipe_for, with_plan
 from foveate.train.recipes.adafocus import AdaFocusPlan, AdaFocusTSMPlan
 from foveate.train.recipes.arnet import ARNetPlan
 
 
 def test_every_model_of_the_zoo_has_a_recipe() -> None:
     assert {spec.recipe for spec in MODELS.values()} == set(RECIPES)
-    assert set(SMALL) < set(RECIPES)
+    assert set(VARIANTS) < set(RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,8 @@ def test_small_changes_numbers_and_keeps_stages() -> None:
         job, found = with_plan(TrainJob(Path("list"), Path("out"), "adafocus_small", recipe=recipe))
         names[recipe] = [stage.name for stage in found.stages(create_model("adafocus_small"), job)]
     assert names[""] == names["small"]
-    assert SMALL["adafocus"].train.optimizer == "adamw" and SMALL["adafocus"].plan.patch_classifier == 1
+    small = VARIANTS["adafocus"]["small"]
+    assert small.train.optimizer == "adamw" and small.plan.patch_classifier == 1
 
 
 def test_settings_of_runs_before_recipes_still_load(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_online_model_step_by_step_equals_the_clip(name: str) -> None:
     clip, kept, rows = torch.randn(2, 3, 4, 64, 64), [], []
     with torch.inference_mode():
         for t in range(4):
-            logits, kept = model.step(clip[:, :, t], kept)
-            rows.append(logits)
+            output, kept = model.step(clip[:, :, t], kept)
+            rows.append(output.logits)
         assert torch.allclose(torch.stack(rows, 1), model.output(clip).frame_logits, atol=1e-6)
 
 

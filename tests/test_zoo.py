@@ -25,6 +25,8 @@ CLASSES, FRAMES, SIDE = 5, 2, 48
 
 FOCUS = {"size": SIDE, "resize": SIDE, "glance_size": 32, "patch": 32, "frames": FRAMES}
 WIDTHS = {"policy_squeeze": 4, "policy_width": 8}
+UNI = {"size": SIDE, "resize": SIDE, "glance_size": 32, "patch": 32, "candidates": 4}
+UNI_COUNTS = {"glance_frames": 2, "local_frames": 2, "temporal_width": 4, "spatial_width": 4}
 TAUGHT_APART = (
     "policy.",
     "skip_policy.",
@@ -45,6 +47,11 @@ NARROW: dict[str, dict[str, object]] = {
     "fast_": {"width": 0.125},
     "c2d_": {"width": 0.125},
     "x3d_": {"width": 0.5, "depth": 1.0, "hidden": 16},
+    "uni_": UNI | UNI_COUNTS,
+    "uni_adafocus_mnv2": {"glance_width": 0.25, "local_width": 0.125, "classifier_width": 8},
+    "uni_adafocus_tsm": {"glance_width": 0.25, "local_width": 0.125},
+    "uni_adafocus_small": {"classifier_width": 8},
+    "uni_adafocus_x3d": {"width": 0.5, "glance_depth": 1.0, "local_depth": 1.0, "hidden": 16},
     "arnet": {"widths": (0.125, 0.125, 0.125), "sizes": (SIDE, 44, 40), "glance_size": 36, "resize": SIDE},
 }
 
@@ -55,7 +62,7 @@ def frames_of(name: str) -> int:
         return 16
     if name.startswith("slowfast"):
         return 8  # Fast frames for one Slow frame, or two
-    return 4 if name.startswith("blvnet") else FRAMES
+    return 4 if name.startswith(("blvnet", "uni_")) else FRAMES
 
 
 def lengths_of(name: str) -> tuple[int, ...]:
@@ -64,7 +71,7 @@ def lengths_of(name: str) -> tuple[int, ...]:
         return (8, 16)
     if name.startswith(("c2d_", "i3d_r", "i3d_nln")):
         return (2, 3)  # they halve them
-    return (2, 6) if name.startswith("blvnet") else (1, 3)
+    return (2, 6) if name.startswith(("blvnet", "uni_")) else (1, 3)
 
 
 def small(name: str) -> VideoModel:
@@ -88,6 +95,9 @@ def apart(name: str, key: str) -> bool:
     """Whether a parameter learns from another loss than that of the logits (AdaFocus, AR-Net)."""
     if name.startswith("arnet"):
         return True  # which networks run is the policy's choice: test_arnet.py
+    if name.startswith("uni_"):  # its networks and policies learn from losses of their own: test_uni.py
+        answers = ("glance_head.", "local_head.", "local_classifier.", "glance_classifier.embed.")
+        return not key.startswith(answers)
     if not name.startswith("adafocus"):
         return False
     if name.startswith("adafocus_plus") and key.startswith("local."):

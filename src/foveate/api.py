@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor, nn
 
 from foveate.errors import DataError, UsageError
@@ -24,8 +23,7 @@ from foveate.infer.predict import Predictor
 from foveate.io import atomic_write
 from foveate.models import zoo
 from foveate.models.base import VideoModel
-from foveate.report.overlay import even_marks, marks_of, sheet_of, write_overlay
-from foveate.report.sheet import write_sheet_file
+from foveate.report.overlay import sheet_of, write_overlay, write_sheet
 from foveate.weights.load import (
     default_model,
     known_weights,
@@ -34,7 +32,6 @@ from foveate.weights.load import (
     pretrained_weights,
 )
 
-SHOWN = 8  # frames of a contact sheet of a model that chooses nothing
 QUALITY = 85  # of JPEG, in notebooks
 
 
@@ -51,13 +48,13 @@ class Result(Prediction):
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write `.json`, `.csv`, a contact sheet (`.png`) or the video with what the model chose (`.mp4`).
+        """Write `.json`, `.csv`, a contact sheet (`.png`) or the video with its answers drawn (`.mp4`).
 
         UsageError for another ending, OutputError where nothing can be written.
         """
         path = Path(path)
         if path.suffix == ".png":
-            return write_sheet_file(self._sheet(), path)
+            return write_sheet(self, path, source=self.source)
         if path.suffix == ".mp4":
             write_overlay(self, path, source=self.source)
             return path
@@ -101,16 +98,11 @@ class Result(Prediction):
         trained = f", trained on {self.trained_on}" if self.trained_on else ""
         return f"{self.video} ({self.duration_s:.1f} s): {self.model}{trained}"
 
-    def _sheet(self) -> Image.Image:
-        chosen = self.boxes or self.sizes or self.pathways
-        marks = marks_of(self) if chosen else even_marks(self, SHOWN)
-        return sheet_of(self, marks, source=self.source)
-
     def _picture(self) -> str:
         """The contact sheet as an image in HTML; nothing where the frames cannot be read again."""
         buffer = io.BytesIO()
         try:
-            sheet = self._sheet()
+            sheet = sheet_of(self, source=self.source)
         except (DataError, UsageError, OSError):
             return ""
         sheet.save(buffer, "JPEG", quality=QUALITY)  # a PNG is six times as large, in every notebook
@@ -134,10 +126,10 @@ def predict(
     """What one video shows: `foveate.predict("clip.mp4").label`.
 
     source: a path, a URL, bytes, a file object, frames in memory (uint8 (T, H, W, 3)) or an iterator of them.
-    model: a model, a file of one, or a name; None is X3D-S trained on Kinetics-400, downloaded once. weights:
-    of a name, such as "kinetics400". top: classes to name. clips, crops: views whose logits are averaged.
-    window: seconds for one label over time; None cuts videos longer than 20 s into windows of 5 s. fps:
-    frames a second of frames in memory. A video that cannot be used raises DataError.
+    model: a model, a file of one, hf:user/name, or a name; None is X3D-S trained on Kinetics-400, downloaded
+    once. weights: of a name, such as "kinetics400". top: classes to name. clips, crops: views whose logits
+    are averaged. window: seconds for one label over time; None cuts videos longer than 20 s into windows of
+    5 s. fps: frames a second of frames in memory. A video that cannot be used raises DataError.
     """
     net = default_model() if model is None else model_of(model, weights)
     prediction = Predictor(net, top, clips, crops, window, device).predict(source, fps)
@@ -156,7 +148,7 @@ def create_model(name: str, num_classes: int | None = None, pretrained: bool = F
         model = load_model(name, pretrained_weights(name), **fields)
         if num_classes and num_classes != model.num_classes:
             model.reset_head(num_classes)
-            model.labels = ()
+            model.labels, model.curve = (), None
     else:
         model = zoo.create_model(name, num_classes or None, **fields)
     return FeatureExtractor(model) if num_classes == 0 else model

@@ -109,7 +109,7 @@ def read(place: int, name: str, video_of: Callable[[], ReadVideo], engine: Engin
             raise _Later
         return engine.run(frames)
 
-    def hold_first(frames: Any) -> Any:
+    def hold_first(_: Window, frames: Any) -> Any:
         windows[1:] = [frames]
         return None if len(windows) == 1 and isinstance(frames, Tensor) else run(frames)
 

@@ -35,7 +35,11 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "train": Verb("training", "train_command", "train or fine-tune on a list of videos or a folder"),
     "eval": Verb("use", "evaluate", "score a model on a list, cost beside accuracy"),
     "predict": Verb("use", "predict", "name what videos show"),
+    "stream": Verb("stream", "stream", "name what a camera, a stream or a pipe shows, as it comes"),
     "report": Verb("report", "report", "write the report of a training, or compare several on one page"),
+    "budget": Verb(
+        "budget", "budget", "measure what a model is worth at a part of its cost, and keep it in the file"
+    ),
     "features": Verb("use", "features", "write pooled features of many videos to one file"),
     "batch": Verb(
         "batch", "batch", "answer any number of videos into a folder; goes on where it was stopped"
@@ -44,10 +48,12 @@ VERBS = {  # imported when used: the list of verbs then does not wait for PyTorc
     "profile": Verb("models", "profile", "measure multiply-adds, latency and memory of a model"),
     "export": Verb("export", "export", "write a model as files for ONNX Runtime, OpenVINO or torch.export"),
     "convert": Verb("models", "convert", "turn an official checkpoint into a Foveate file"),
+    "push": Verb("hub", "push", "put a model file into a repository of the Hugging Face Hub"),
     "data check": Verb("data", "check", "decode every video once; say what is damaged and why"),
     "data make": Verb("data", "make", "make a labelled data set"),
     "data list": Verb("data", "convert_list", "turn any list format into Foveate's own"),
     "data cache": Verb("data", "cache", "shrink videos once, to train without decoding"),
+    "serve": Verb("serve", "serve", "open a web page and an HTTP API that name what videos show"),
     "doctor": Verb("doctor", "doctor", "say what is installed and what this machine offers"),
 }
 ABOUT = "Recognise human actions in video, spending computation only where the information is."

@@ -42,6 +42,7 @@ def batch(
     retry: bool = False,
     shard: str | None = None,
     ray: str | None = None,
+    budget: str | None = None,
     views: ViewOptions = ITS_OWN,
     engine: EngineOptions = AUTO,
     json: bool = False,
@@ -54,7 +55,7 @@ def batch(
 
     Args:
         videos: Lists, folders, video files, URLs, or patterns such as 'clips/*.mp4' or 's3://bucket/*.mp4'.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         out: The folder to write: part-000000.parquet and so on, failures.jsonl, summary.json.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         write: What a row has: predictions, features (what the classifier reads), or both.
@@ -69,6 +70,8 @@ def batch(
         retry: Make parts again that have a refused video.
         shard: K/N: this process takes part K, K+N, K+2N and so on; K counts from 0. For job arrays.
         ray: Run on Ray: local starts it on this machine, auto or an address joins a cluster.
+        budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
+            cost such as 0.3, or multiply-adds such as 9G.
         json: Print one JSON object.
     """
     from foveate.batch.answer import Answering
@@ -91,6 +94,7 @@ def batch(
         )
     net = trained_model(model, weights)
     views.apply(net)
+    _set_budget(net, budget)
     reader = ClipReader(
         net.spec,
         views.clips,
@@ -103,8 +107,9 @@ def batch(
     )
     group = max(1, batch // (views.clips * views.crops))
     job = Job(out, entries, format, -(-part_rows // group) * group)
-    asked = {"write": write, "top": top, "window": window, "group": group}
+    asked: dict[str, Any] = {"write": write, "top": top, "window": window, "group": group}
     asked |= {name: getattr(views, name) for name in ("clips", "crops", "keyframes", "untrusted")}
+    asked["setting"] = net.setting and [*net.setting]
     runner = _settle(job, net, engine, asked, views.template)
     parts = job.missing(share, retry)
     kept = write != "features" and top
@@ -132,6 +137,18 @@ def _share(shard: str | None) -> Share:
     if not (slash and number.isdecimal() and of.isdecimal()):
         raise UsageError("--shard", f"is '{shard}'", "write K/N, such as 0/4")
     return Share(int(number), int(of))
+
+
+def _set_budget(net: VideoModel, budget: str | None) -> None:
+    from foveate.infer.budget import check_budget, turn_to
+
+    if budget is None:
+        return
+    wanted = check_budget(net, budget)
+    if wanted.unit == "ms":
+        cause = "is a time, which differs from one run to the next, and all rows are to be alike"
+        raise UsageError(f"--budget {budget}", cause, "give a share such as 0.3, or multiply-adds such as 9G")
+    turn_to(net, wanted)
 
 
 def _settle(

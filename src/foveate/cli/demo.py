@@ -37,7 +37,7 @@ from foveate.report.overlay import write_overlay
 from foveate.report.page import LiveReport
 from foveate.train.config import Precision
 from foveate.train.job import TrainJob, evaluate_list
-from foveate.train.recipes import SMALL
+from foveate.train.recipes import VARIANTS
 from foveate.train.stages import train_model
 from foveate.train.stop import Stopped
 from foveate.weights.file import read_model
@@ -47,7 +47,7 @@ MODEL = "adafocus_small"
 START = SHIPPED[MODEL, "figures"]  # as the papers start from ImageNet: minutes do not teach networks to see
 SIDE = 160  # pixels of the short side of the videos, which is what the model reads
 FIGURES = FiguresConfig(width=212, height=SIDE)
-RECIPE = SMALL["adafocus"]
+RECIPE = VARIANTS["adafocus"]["small"]
 PLAN = replace(
     RECIPE.plan,
     glance_epochs=2,

@@ -162,14 +162,6 @@ def check_page(out: Path) -> None:
     demand_writable(out)
 
 
-def overlay_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
-    """Where the overlay of each video goes. UsageError for a model that chooses nothing by frame."""
-    if not {"boxes", "sizes", "pathways"} & {*model.reports}:
-        hint = "use an AdaFocus model, AR-Net or SlowFast"
-        raise UsageError("--overlay", f"{model.name} chooses no patches", hint)
-    return places_for("--overlay", out, sources, ".overlay.mp4")
-
-
 def cluster_places(out: Path, sources: Sequence[VideoEntry], model: VideoModel) -> list[Path | None]:
     """Where the picture of each video's clusters goes. UsageError for a model that makes none."""
     if "clusters" not in model.reports:

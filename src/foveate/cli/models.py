@@ -17,7 +17,8 @@ from foveate.models.base import VideoModel
 from foveate.models.zoo import MODELS, create_model, create_outline, model_spec
 from foveate.train.job import parse_settings
 from foveate.weights.file import read_model, save_model
-from foveate.weights.load import known_weights
+from foveate.weights.hub import is_hub_name
+from foveate.weights.load import known_weights, load_model
 from foveate.weights.official import load_official
 from foveate.weights.origins import ORIGINS
 
@@ -91,6 +92,8 @@ def profile(
 
 def _named_or_read(name: str) -> VideoModel:
     """An untrained model of the zoo, which costs what a trained one does, or that of a file."""
+    if is_hub_name(name) or Path(name).is_dir():
+        return load_model(name)
     if name in MODELS or not Path(name).exists():
         return create_model(name)
     return read_model(Path(name))[0]

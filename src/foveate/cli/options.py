@@ -36,16 +36,27 @@ class EngineChoice:
     device: str = "cpu"
     """cpu, or cuda, for which there are the engines eager and compile, and precision fp16 too."""
 
-    def open(self, model: VideoModel, videos: int, template: str | None = None) -> Engine:
-        """The engine that is asked for, calibrated first if that is; says which one auto chose, and why."""
+    def open(
+        self, model: VideoModel, videos: int, template: str | None = None, budget: str | None = None
+    ) -> Engine:
+        """The engine that is asked for, calibrated first if that is; says which one auto chose, and why.
+
+        budget: what a clip may cost, which is refused before anything is measured if it cannot be.
+        """
+        from foveate.infer.budget import BudgetDial, check_budget
         from foveate.infer.engine import open_engine
 
+        if budget is not None:
+            check_budget(model, budget)
         if self.calibrate:
             calibrate_on(self.calibrate, model, self.engine, self.precision, template)
         device, measure = device_named(self.device), videos >= MEASURE_FROM
         engine = open_engine(model, self.engine, device, self.precision, measure)
         if engine.about.startswith("auto: "):
             say(engine.about)
+        if budget is not None:
+            share = BudgetDial(engine).set(budget)
+            say(f"budget {budget}: {share:.3g} of the full cost")
         return engine
 
 

@@ -16,7 +16,7 @@ from foveate.cli.inputs import (
     cluster_places,
     demand,
     demand_writable,
-    overlay_places,
+    places_for,
     resize_input,
     source_of,
     videos_of,
@@ -55,6 +55,7 @@ def predict(
     engine: EngineOptions = AUTO,
     csv: bool = False,
     choices: bool = False,
+    budget: str | None = None,
     json: bool = False,
 ) -> int:
     """Name what videos show: labels with scores, and labels over time for long videos.
@@ -63,19 +64,23 @@ def predict(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights. If not
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights. If not
             given, x3d_s trained on Kinetics-400, downloaded once (15 MB); without a network an ImageNet
             network, which names objects. adafocus_small comes with the package and knows 8 drawn actions.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         top: How many classes to name.
         window: Seconds for one label over time; 0 takes each video as one. If not given, videos over 20 s
             get windows of 5 s.
-        overlay: Write the video with what the model chose in each frame (patches, resolutions, pathways), an
-            .mp4, and a contact sheet beside it, a .png; for several videos a folder.
+        overlay: Write the video with labels, scores and cost below it, and what the model read and chose
+            (patches, resolutions, clusters, pathways), an .mp4, and a contact sheet beside it, a .png; for
+            several videos a folder.
         clusters: Write a .png with one picture for each cluster of a full-video model, or for every k-th
             if there are more than 40; for several videos a folder.
         csv: Print one line of comma-separated values a video, below a line of names.
-        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways.
+        choices: Put what the model chose in every frame into the JSON: boxes, sizes, pathways,
+            frames.
+        budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
+            cost such as 0.3, multiply-adds such as 9G, or milliseconds such as 40ms.
         json: Print one JSON object a video, nothing else.
     """
     from foveate.infer.predict import Predictor
@@ -87,9 +92,9 @@ def predict(
     sources = videos_of(videos, views.template)
     net = default_model() if model is None else trained_model(model, weights)
     views.apply(net)
-    places = overlay_places(overlay, sources, net) if overlay else [None] * len(sources)
+    places = places_for("--overlay", overlay, sources, ".overlay.mp4") if overlay else [None] * len(sources)
     sheets = cluster_places(clusters, sources, net) if clusters else [None] * len(sources)
-    runner = engine.open(net, len(sources), views.template)
+    runner = engine.open(net, len(sources), views.template, budget)
     predictor = Predictor(
         runner,
         top,
@@ -121,7 +126,7 @@ def _draw(result: Prediction, overlay: Path | None, clusters: Path | None, templ
 
     if overlay and result.status != "refused":
         sheet = write_overlay(result, overlay, template)
-        say(f"choices drawn in {plain(str(overlay))}, {plain(str(sheet))}")
+        say(f"overlay: {plain(str(overlay))}, {plain(str(sheet))}")
     if clusters and result.clusters:
         say(f"clusters shown in {plain(str(write_clusters(result, clusters, template)))}")
     elif clusters and result.status != "refused":
@@ -143,7 +148,7 @@ def features(
 
     Args:
         videos: Video files, folders of them or of numbered images, lists, URLs, or - for standard input.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         out: The file to write: .npz (arrays features, video, label, cause) or .parquet.
         weights: Of a name: what it was trained on, such as kinetics400 or imagenet.
         json: Print one JSON object.
@@ -202,6 +207,7 @@ def evaluate(
     predictions: Path | None = None,
     per_class: bool = False,
     report: Path | None = None,
+    budget: str | None = None,
     json: bool = False,
 ) -> int:
     """Score a model on a list by a protocol of clips x crops; cost beside accuracy.
@@ -210,7 +216,7 @@ def evaluate(
 
     Args:
         videos: The list, or a folder with one sub-folder a class.
-        model: A model file, such as best.safetensors of a run, or a name with published weights.
+        model: A model file, such as best.safetensors of a run, hf:user/name, or a name with weights.
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         clips: Clips over time of each video.
         crops: 1 (centre) or 3 (left, centre, right) crops of each clip.
@@ -228,6 +234,8 @@ def evaluate(
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
+        budget: What a clip may cost, of a model with a curve (`foveate budget` makes it): a share of the full
+            cost such as 0.3, multiply-adds such as 9G, or milliseconds such as 40ms.
         json: Print one JSON object.
     """
     from foveate.report.results import by_class, write_predictions
@@ -243,8 +251,8 @@ def evaluate(
         check_page(report)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    listed = _list_for(net, videos, format, root, template, split)
-    runner = engine.open(net, len(listed.entries), template)
+    listed = list_for(net, videos, format, root, template, split)
+    runner = engine.open(net, len(listed.entries), template, budget)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
@@ -259,7 +267,8 @@ def evaluate(
     if report:
         from foveate.report.page import write_evaluation_report
 
-        write_evaluation_report(evaluation, report, command_line(), time.perf_counter() - start)
+        took = time.perf_counter() - start
+        write_evaluation_report(evaluation, report, command_line(), took, net.curve)
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
     _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
@@ -283,7 +292,7 @@ def _class_cells(row: ClassRow) -> tuple[str, int, str, str]:
     return row.name, row.videos, f"{row.share:.1%}" if row.videos else "-", row.taken_for
 
 
-def _list_for(
+def list_for(
     model: VideoModel,
     path: Path,
     format: ListFormat,

@@ -179,7 +179,7 @@ def _each(model: VideoModel, sources: Sequence[Any], run: Callable[[Any], T]) ->
     for source, video_of in ahead(lambda source: reader.open(source).begin(), sources, reader.ahead):
         try:
             with video_of() as video:
-                found += [result for _, result in video.map(run)]
+                found += [result for _, result in video.map(lambda _, frames: run(frames))]
         except (DataError, OSError) as error:
             log.warning("%s: %s; left out of the calibration", name_of(source), cause_of(error))
     if 4 * len(found) < LEAST:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from foveate.data.pool import GUARD, ending
 from foveate.errors import FoveateError, UsageError
-from foveate.infer.read import Chunks, ClipReader, name_of
+from foveate.infer.read import Chunks, ClipReader, Window, name_of
 
 MOST_SAID = 1 << 27  # bytes of one message in JSON, which names every frame of a window
 START_S = 120.0  # for a child to start
@@ -45,8 +45,7 @@ class Death(Exception):
 class Child:
     """A process that reads videos one by one; started again when it has died."""
 
-    def __init__(self, reader: ClipReader, seconds: float, memory: int) -> None:
-        self.reader = reader
+    def __init__(self, seconds: float, memory: int) -> None:
         self.seconds = seconds
         self.memory = memory
         self.ended = False
@@ -55,7 +54,7 @@ class Child:
     def _start(self) -> None:
         try:
             self.connection, theirs = multiprocessing.Pipe()
-            arguments = theirs, self.reader, self.seconds, self.memory
+            arguments = theirs, self.seconds, self.memory
             self.process = context().Process(target=serve, args=arguments, daemon=True)
             self.process.start()
         except OSError as error:  # of the machine, such as too many open files: no video is to blame
@@ -177,7 +176,7 @@ def context() -> Any:
     return context
 
 
-def serve(connection: Connection, reader: ClipReader, seconds: float, memory: int) -> None:
+def serve(connection: Connection, seconds: float, memory: int) -> None:
     """The main part of a child: videos until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     torch.set_num_threads(1)
@@ -185,7 +184,7 @@ def serve(connection: Connection, reader: ClipReader, seconds: float, memory: in
     connection.send_bytes(b"ready")
     with suppress(EOFError, OSError):
         while True:
-            source, fps = connection.recv()
+            reader, source, fps = connection.recv()
             _limit_seconds(seconds)
             if not _read(connection, reader, source, fps, memory):
                 return  # memory was short, and pieces of it may be lost
@@ -198,8 +197,8 @@ def _read(connection: Connection, reader: ClipReader, source: Any, fps: float | 
     try:
         with reader.open(source, fps) as video:
             pairs = video.map(partial(_hand_over, connection))
-            windows, facts = [asdict(window) for window, _ in pairs], asdict(video.facts())
-            message = {"kind": "end", "windows": windows, "facts": facts, "timing": video.watch.milliseconds}
+            facts, timing = asdict(video.facts()), video.watch.milliseconds
+            message = {"kind": "end", "windows": len(pairs), "facts": facts, "timing": timing}
     except FoveateError as error:
         message = {"subject": error.subject, "cause": error.cause, "hint": error.hint}
     except (BrokenPipeError, ConnectionResetError):
@@ -213,12 +212,13 @@ def _read(connection: Connection, reader: ClipReader, source: Any, fps: float | 
     return enough
 
 
-def _hand_over(connection: Connection, frames: Tensor | Chunks) -> None:
-    """Send the clips of one window; chunks as often as they are wanted."""
+def _hand_over(connection: Connection, window: Window, frames: Tensor | Chunks) -> None:
+    """Send one window and its clips; chunks as often as they are wanted."""
+    message = {"window": asdict(window)}
     if isinstance(frames, Tensor):
-        _send(connection, {"kind": "frames", "shape": frames.shape}, frames)
+        _send(connection, message | {"kind": "frames", "shape": frames.shape}, frames)
         return
-    _send(connection, {"kind": "chunks"})
+    _send(connection, message | {"kind": "chunks"})
     while connection.recv_bytes() == AGAIN:
         for chunk in frames:
             _send(connection, {"kind": "frames", "shape": chunk.shape}, chunk)

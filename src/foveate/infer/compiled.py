@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,7 +65,7 @@ class CompiledEngine:
             part: CompiledPart(
                 model, part, compiler, precision, self.store, self.facts, in_int8.get(part, ())
             )
-            for part in model.parts
+            for part in (*model.parts, *model.step_parts)
         }
         self._engine = EagerEngine(with_parts(model, self.parts), "cpu")
         self._own_threads = compiler.own_threads
@@ -85,9 +85,16 @@ class CompiledEngine:
         return found
 
     def run(self, frames: Frames) -> ModelOutput:
-        # PyTorch's threads wait for work in a loop after every operation, on processors that the parts need
-        with torch_threads(1 if self._own_threads else torch.get_num_threads()):
+        with self._threads():
             return self._engine.run(frames)
+
+    def step(self, frames: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        with self._threads():
+            return self._engine.step(frames, state)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        # PyTorch's threads wait for work in a loop after every operation, on processors that the parts need
+        return torch_threads(1 if self._own_threads else torch.get_num_threads())
 
     def send(self, frames: Frames) -> Frames:
         return self._engine.send(frames)

@@ -37,7 +37,8 @@ class TorchCompileEngine(EagerEngine):
     ) -> None:
         super().__init__(model, device, precision)
         self.kind = self.about = f"compile {precision}"
-        self.model = with_parts(model, {part: _compiled(model, part, backend) for part in model.parts})
+        parts = (*model.parts, *model.step_parts)
+        self.model = with_parts(model, {part: _compiled(model, part, backend) for part in parts})
 
 
 def _compiled(model: VideoModel, part: str, backend: str | Callable[..., Any]) -> Callable[..., Any]:

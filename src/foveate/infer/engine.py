@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, get_args
 
 import torch
+from torch import Tensor
 
 from foveate.choices import Precision
 from foveate.errors import DataError, FoveateError, UsageError
@@ -36,6 +37,13 @@ class Engine(Protocol):
 
     def run(self, frames: Frames) -> ModelOutput:
         """Run the model on uint8 clips (B, T, S, S, 3), or other input of the model's `prepare`."""
+        ...
+
+    def step(self, frames: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        """Run a model that streams on the next frame of each stream, uint8 (B, S, S, 3): output and state.
+
+        state: what the call before returned; None at the start.
+        """
         ...
 
     def send(self, frames: Frames) -> Frames:
@@ -68,10 +76,22 @@ class EagerEngine:
     @torch.inference_mode()
     def run(self, frames: Frames) -> ModelOutput:
         frames = self._copies.receive(frames)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with self._autocast():
             output = self.model.output(self.model.prepare(frames, self.device))
         self._macs.keep()
         return output
+
+    @torch.inference_mode()
+    def step(self, frames: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        with self._autocast():
+            output, state = self.model.step(
+                self.model.prepare(frames.unsqueeze(1), self.device)[:, :, 0], state
+            )
+        self._macs.keep()
+        return output, state
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
     def send(self, frames: Frames) -> Frames:
         return self._copies.send(frames)
@@ -119,11 +139,12 @@ def clip_shape(model: VideoModel, views: int) -> tuple[int, ...]:
 def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> VideoModel:
     """A copy of the model that calls `parts[name]` in place of its part `name`.
 
-    It shares weights, other parts and counts of multiply-adds with the original, which does not change.
+    It shares weights, other parts, counts of multiply-adds and the setting of the dial with the original.
     """
     clone = copy.copy(model)
     clone.__dict__["_modules"] = {name: part for name, part in model._modules.items() if name not in parts}
-    clone.__dict__ |= {**parts, "part_macs": model.part_macs, "_known_macs": model.known_macs}
+    shared = {"part_macs": model.part_macs, "_known_macs": model.known_macs, "_turned": model.turned}
+    clone.__dict__ |= {**parts, **shared}
     return clone
 
 

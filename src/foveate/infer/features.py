@@ -49,7 +49,7 @@ def extract_features(engine: Engine, reader: Reader, sources: Iterable[Any]) -> 
         name, labels = name_of(source), source.labels if isinstance(source, VideoEntry) else ()
         try:
             with video_of() as video:
-                pairs = video.map(engine.run)
+                pairs = video.map(lambda _, frames: engine.run(frames))
                 outputs = [finite(output, name) for _, output in pairs]
                 rows = [output.features for output in outputs if output.features is not None]
         except (DataError, OSError) as error:

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from itertools import chain
 from typing import Any, Self, TypeVar
 
@@ -22,7 +23,7 @@ from foveate.data.pool import check_guard
 from foveate.errors import DataError, FoveateError
 from foveate.infer.child import AGAIN, CHECK, MOST_SAID, NEXT, Child, Death, Free, context
 from foveate.infer.read import ClipReader, Reader, VideoFacts, Window, name_of
-from foveate.infer.sent import MOST_SHOWN, facts_sent, number_sent, plausible, window_sent
+from foveate.infer.sent import MOST_SHOWN, facts_sent, number_sent, plausible, whole_sent, window_sent
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import VideoModel
 from foveate.video import Limits
@@ -47,7 +48,8 @@ def reader_for(
     """A reader for a model; arguments as for `ClipReader`. untrusted: in child processes, with UNTRUSTED."""
     limits = limits or (UNTRUSTED if untrusted else Limits())
     needed, chunks = model.frames_needed, model.takes_chunks
-    reader = ClipReader(model.spec, clips, crops, window, needed, chunks, limits, keyframes)
+    late = None if untrusted else model.looks_late
+    reader = ClipReader(model.spec, clips, crops, window, needed, chunks, limits, keyframes, late)
     return IsolatedReader(reader, reader.ahead) if untrusted else reader
 
 
@@ -65,11 +67,18 @@ class IsolatedReader:
         check_guard(context().get_start_method())
         self.reader = reader
         self.ahead = children  # more would wait for a child that one of them holds
-        self._children = [Child(reader, seconds, memory) for _ in range(children)]
+        self._children = [Child(seconds, memory) for _ in range(children)]
         self._free = Free()
         for child in self._children:
             child.wait_until_ready()
             self._free.put(child)
+
+    def reading(self, reader: ClipReader) -> IsolatedReader:
+        """The same children, which read as another reader does: for another model, or windows of another
+        length."""
+        other = copy(self)
+        other.reader = reader
+        return other
 
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> IsolatedVideo:
         """Have a child open a video, as soon as one is free; arguments as for `ClipReader.open`.
@@ -80,7 +89,7 @@ class IsolatedReader:
         if hasattr(source, "read"):  # which only this process can
             source = read_all(source, name, self.reader.limits)
         watch = watch or Stopwatch("decode", "transform")
-        return IsolatedVideo(name, self._free, (source, fps), watch, self.reader)
+        return IsolatedVideo(name, self._free, (self.reader, source, fps), watch, self.reader)
 
     def close(self) -> None:
         for child in self._children:
@@ -104,7 +113,7 @@ class IsolatedVideo:
         self._asked = asked
         self._reader = reader
         self._facts: VideoFacts | None = None
-        self._windows: list[Window] = []
+        self._windows = 0  # that the video has; more come where they had to be read again
         self._child: Child | None = free.get()
         self._frames = self._received()
 
@@ -126,7 +135,8 @@ class IsolatedVideo:
             self._frames = _raising(error)
         else:
             if first is not None:
-                self._frames = chain([send(first) if send else first], self._frames)
+                window, frames = first
+                self._frames = chain([(window, send(frames) if send else frames)], self._frames)
         return self
 
     def facts(self) -> VideoFacts:
@@ -134,18 +144,18 @@ class IsolatedVideo:
         assert self._facts is not None
         return self._facts
 
-    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """Apply `run` to the clips of each window, as `OpenedVideo.map` does."""
-        results = []
-        for frames in self._frames:
+    def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to each window and its clips, as `OpenedVideo.map` does."""
+        pairs = []
+        for window, frames in self._frames:
             with suppress(Death):  # amid chunks; the next step meets it again
-                results.append(run(frames))
-        if not 1 <= len(self._windows) <= len(results):
+                pairs.append((window, run(window, frames)))
+        if not 1 <= self._windows <= len(pairs):
             raise self._nonsense("other windows than it sent")
-        return list(zip(self._windows, results[len(results) - len(self._windows) :], strict=True))
+        return pairs[-self._windows :]
 
-    def _received(self) -> Iterator[Tensor | _SentChunks]:
-        """The clips of each window as they come; of all windows again if they had to be read again."""
+    def _received(self) -> Iterator[tuple[Window, Any]]:
+        """Each window and its clips as they come; all windows again if they had to be read again."""
         try:
             yield from self._asked_once()
         except Death as death:
@@ -156,18 +166,20 @@ class IsolatedVideo:
             except Death as again:
                 raise self._blamed(again) from None
 
-    def _asked_once(self) -> Iterator[Tensor | _SentChunks]:
+    def _asked_once(self) -> Iterator[tuple[Window, Any]]:
         child = self._child
         assert child is not None
         child.ask(self._asked)
         while (message := self._receive(child))["kind"] != "end":
+            with self._understood():
+                window = window_sent(message["window"])
             if message["kind"] == "chunks" and self._reader.in_chunks:
-                yield _SentChunks(self, child)
+                yield window, _SentChunks(self, child)
                 child.tell(NEXT)
             else:
-                yield self._pixels(child, message)
+                yield window, self._pixels(child, message)
         with self._understood():
-            self._windows = [window_sent(window) for window in message["windows"]]
+            self._windows = whole_sent(message["windows"])
             self._facts = facts_sent(self.name, message["facts"])
             spent = {part: number_sent(message["timing"].get(part, 0.0)) for part in self.watch.milliseconds}
         for part, milliseconds in spent.items():

@@ -75,7 +75,7 @@ class FrameSize:
 class Prediction:
     """The prediction for one video. status: partial if the file is damaged, refused if it could not be used.
 
-    clusters, boxes, sizes and pathways are those of the first clip of each window, in its centre crop.
+    clusters, boxes, sizes, pathways and frames are of the first clip of each window, in its centre crop.
     """
 
     video: str
@@ -95,15 +95,16 @@ class Prediction:
     boxes: tuple[PatchBox, ...] = ()  # of a model that processes patches
     sizes: tuple[FrameSize, ...] = ()  # of a model that chooses resolutions
     pathways: dict[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
+    frames: tuple[int, ...] = ()  # indices of the frames on which a network ran, increasing
     keyframes: tuple[int, ...] = ()  # indices of the frames read, where key frames stood for the others
 
     def to_dict(self, choices: bool = False) -> dict[str, Any]:
         """Convert to plain data for JSON; a file name that is not UTF-8 gets escapes.
 
-        choices: include boxes, sizes and pathways, which have an entry for each frame.
+        choices: include boxes, sizes, pathways and frames, which have an entry for each frame.
         """
         data = {each.name: _plain(getattr(self, each.name)) for each in dataclasses.fields(Prediction)}
-        for name in ("clusters", "boxes", "sizes", "pathways", "keyframes"):
+        for name in ("clusters", "boxes", "sizes", "pathways", "frames", "keyframes"):
             if not data[name] or (name not in ("clusters", "keyframes") and not choices):
                 del data[name]
         if not self.hint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from foveate.clip import ClipSpec
 from foveate.data.dataset import cause_of
 from foveate.errors import DataError, UsageError
 from foveate.infer.ahead import ahead
-from foveate.infer.engine import Engine, finite, open_engine
+from foveate.infer.budget import BudgetDial
+from foveate.infer.engine import MAX_WARMUP_FRAMES, Engine, finite, open_engine
 from foveate.infer.isolated import reader_for
 from foveate.infer.output import ClassScore, Cluster, Cost, FrameSize, PatchBox, Prediction, Segment
 from foveate.infer.read import (
@@ -28,6 +30,7 @@ from foveate.infer.read import (
 )
 from foveate.measure.stopwatch import Stopwatch
 from foveate.models.base import ModelOutput, VideoModel
+from foveate.models.budget import Budget
 from foveate.video import Limits
 from foveate.weights.load import model_of
 
@@ -41,7 +44,7 @@ class Predictor:
     engine, precision: what runs a model (infer/engine.py). limits: on resources for reading. measure: whether
     engine "auto" may take some seconds to measure. keyframes: read key frames alone, inexactly and fast
     (infer/read.py). untrusted: read in child processes with limits, for files from strangers
-    (infer/isolated.py). Invalid numbers raise UsageError.
+    (infer/isolated.py). budget: see `set_budget`. Invalid numbers raise UsageError.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Predictor:
         measure: bool = True,
         keyframes: bool = False,
         untrusted: bool = False,
+        budget: Budget | str | float | None = None,
     ) -> None:
         if top < 1:
             raise UsageError("top", f"is {top}", "it must be at least 1")
@@ -66,7 +70,41 @@ class Predictor:
         self.engine: Engine = model
         self.top = top
         self.clips = clips * crops
-        self.reader = reader_for(self.engine.model, clips, crops, window, limits, keyframes, untrusted)
+        self._dial: BudgetDial | None = None
+        self._reader = partial(
+            reader_for, self.engine.model, clips, crops, window, limits, keyframes, untrusted
+        )
+        if budget is not None:
+            self._turn(budget)
+        self.reader = self._reader()
+        self._reads = self._needed()
+
+    def set_budget(self, budget: Budget | str | float | None) -> float | None:
+        """What a clip may cost from now on; returns the share of the model's full cost that it is set to.
+
+        budget: a share of the full cost such as 0.3, multiply-adds of a clip such as "9G", a time such as
+        "40ms" (of the model; reading comes on top), or None for the model as it was trained. Weights and
+        compiled parts stay and it takes microseconds, after the first budget in milliseconds, so a server can
+        call it before each prediction, in the thread that predicts, but not amid `predict_all`. UsageError
+        for a budget that cannot be, or a model without a curve (`foveate budget` makes one).
+        """
+        share = self._turn(budget)
+        if self._reads != self._needed():
+            self.reader.close()
+            self.reader, self._reads = self._reader(), self._needed()
+        return share
+
+    def _turn(self, budget: Budget | str | float | None) -> float | None:
+        if self._dial is None and budget is None:
+            return None
+        if self._dial is None:
+            self._dial = BudgetDial(self.engine)
+        return self._dial.set(budget)
+
+    def _needed(self) -> list[int]:
+        """The frames of a clip that the model reads at its budget."""
+        model = self.engine.model
+        return model.frames_needed(min(model.spec.frames, MAX_WARMUP_FRAMES))
 
     def warmup(self) -> None:
         """Run on a black clip, so that the first video is not slowed by PyTorch's initialisation."""
@@ -103,7 +141,7 @@ class Predictor:
         return self.reader.open(source, watch=_stopwatch()).begin(self.engine.send)
 
     def _answer(self, video: ReadVideo) -> Prediction:
-        def run(frames: Any) -> ModelOutput:
+        def run(_: Window, frames: Any) -> ModelOutput:
             with video.watch("model"):
                 return finite(self.engine.run(frames), video.name)
 
@@ -123,7 +161,7 @@ def describe(
     timing_ms: dict[str, float],
 ) -> Prediction:
     """The prediction for a video from the outputs of its windows, with the `top` classes of highest score."""
-    labels = model.labels or tuple(f"class {i}" for i in range(model.num_classes))
+    labels, sides = labels_of(model), (video.width, video.height)
     logits = torch.stack([output.logits.mean(0).float().cpu() for _, output in answers])  # (windows, classes)
     clusters: list[Cluster] = []
     for window, output in answers:
@@ -142,11 +180,17 @@ def describe(
         cost=_cost(video, answers),
         timing_ms=timing_ms,
         clusters=tuple(clusters),
-        boxes=tuple(box for each in answers for box in _boxes(*each, model.spec, video)),
+        boxes=tuple(box for each in answers for box in boxes_of(*each, model.spec, sides)),
         sizes=tuple(size for each in answers for size in _sizes(*each)),
         pathways=_pathways(answers),
+        frames=_frames(answers),
         keyframes=keyframes_of([window for window, _ in answers]),
     )
+
+
+def labels_of(model: VideoModel) -> tuple[str, ...]:
+    """The names of a model's classes; numbers for one that does not know them."""
+    return model.labels or tuple(f"class {i}" for i in range(model.num_classes))
 
 
 def protocol(windows: Sequence[Window]) -> str:
@@ -214,12 +258,14 @@ def _cost(video: VideoFacts, answers: Sequence[tuple[Window, ModelOutput]]) -> C
     return Cost(macs / 1e9, video.frames_decoded, frames, patches)
 
 
-def _boxes(window: Window, output: ModelOutput, spec: ClipSpec, video: VideoFacts) -> list[PatchBox]:
-    """The patches of the first clip, from pixels of the centre crop to pixels of the video."""
+def boxes_of(window: Window, output: ModelOutput, spec: ClipSpec, sides: tuple[int, int]) -> list[PatchBox]:
+    """The patches of the first clip, from pixels of the centre crop to pixels of the video.
+
+    sides: width and height of the video.
+    """
     if output.boxes is None or output.looked is None:
         return []
     view = window.crops // 2
-    sides = video.width, video.height
     scale = min(sides) / spec.resize  # pixels of the video for one of the resized frame
     left, top = ((side / scale - spec.size) / 2 for side in sides)
     boxes, looked = output.boxes[view].tolist(), output.looked[view].tolist()
@@ -248,3 +294,12 @@ def _pathways(answers: Sequence[tuple[Window, ModelOutput]]) -> dict[str, tuple[
         for name, places in output.pathways.items():
             found.setdefault(name, set()).update(window.clips[0][place] for place in places)
     return {name: tuple(sorted(frames)) for name, frames in found.items()}
+
+
+def _frames(answers: Sequence[tuple[Window, ModelOutput]]) -> tuple[int, ...]:
+    """Frame indices in the video on which a network ran in the first clip of each window, sorted."""
+    found: set[int] = set()
+    for window, output in answers:
+        read = output.frames_read[window.crops // 2].tolist()
+        found.update(frame for frame, was_read in zip(window.clips[0], read, strict=True) if was_read)
+    return tuple(sorted(found))

@@ -22,7 +22,9 @@ from foveate.data.dataset import cut_each, read_cut
 from foveate.data.lists import VideoEntry
 from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
+from foveate.infer.late import LateClip, pays
 from foveate.measure.stopwatch import Stopwatch
+from foveate.models.base import Stops
 from foveate.video import Limits, Video, open_video
 from foveate.video.base import CHUNK
 from foveate.video.sample import nearest, views
@@ -85,8 +87,8 @@ class ReadVideo(Protocol):
         """Read the first window now; `send` begins to copy its clips to where the model runs."""
         ...
 
-    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """Apply `run` to the clips of each window; pairs (window, result) in temporal order."""
+    def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to each window and its clips; pairs (window, result) in temporal order."""
         ...
 
     def facts(self) -> VideoFacts:
@@ -108,6 +110,10 @@ class Reader(Protocol):
 
     def open(self, source: Any, fps: float | None = None, watch: Stopwatch | None = None) -> ReadVideo:
         """source: anything that `open_video` takes, or an entry of a list."""
+        ...
+
+    def close(self) -> None:
+        """End what it holds; it opens nothing any more."""
         ...
 
 
@@ -145,7 +151,9 @@ class ClipReader:
     (`VideoModel.frames_needed`); None for all. in_chunks: whether the model takes long clips in chunks
     (`VideoModel.takes_chunks`). keyframes: read the key frame nearest to each frame in its place, which is
     inexact and several times as fast; a model of all frames gets each once. Of files that do not say which
-    their key frames are, all frames are read. Invalid numbers raise UsageError here.
+    their key frames are, all frames are read. late: what the model reads before it chooses the others
+    (`VideoModel.looks_late`), which are decoded after that where it saves some (late.py). Invalid numbers
+    raise UsageError here.
     """
 
     spec: ClipSpec
@@ -156,6 +164,7 @@ class ClipReader:
     in_chunks: bool = False
     limits: Limits = field(default_factory=Limits)
     keyframes: bool = False
+    late: Stops | None = None
 
     def __post_init__(self) -> None:
         if self.window and not 0.01 <= self.window < float("inf"):
@@ -187,6 +196,9 @@ class ClipReader:
                 video = open_video(source, limits=self.limits, fps=fps)
                 entry = VideoEntry(video.info.name)
         return OpenedVideo(self, entry, video, watch)
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     def read(self, source: Any, fps: float | None = None) -> VideoClips:
         """Read all windows at once, to pickle or to run later; arguments and errors as for `open`."""
@@ -237,25 +249,26 @@ class OpenedVideo:
         shape = (info.duration_s, info.fps, info.width, info.height)
         return VideoFacts(self.entry.path, *shape, tuple(video.damage), video.frames_decoded)
 
-    def map(self, run: Callable[[Any], T]) -> list[tuple[Window, T]]:
-        """Apply `run` to the clips of each window; pairs (window, result) in temporal order.
+    def map(self, run: Callable[[Window, Any], T]) -> list[tuple[Window, T]]:
+        """Apply `run` to each window and its clips; pairs (window, result) in temporal order.
 
-        run: takes uint8 (clips x crops, T, S, S, 3), or `Chunks`. If reading shows that the video has another
-        number of frames than expected, the windows are computed again and all of them are run again.
+        run: takes a window, and uint8 (clips x crops, T, S, S, 3), `Chunks` or a `LateClip`. If reading shows
+        that the video has another number of frames than expected, the windows are computed again and all are
+        run again.
         """
         expected = self.video.info.frames
         windows, self._begun = self._begun or self.windows(), None
         try:
-            pairs = [(window, run(frames)) for window, frames in windows]
+            pairs = [(window, run(window, frames)) for window, frames in windows]
         except DataError:
             if self.video.info.frames == expected:
                 raise
         else:
             if self.video.info.frames == expected:
                 return pairs
-        return [(window, run(frames)) for window, frames in self.windows()]
+        return [(window, run(window, frames)) for window, frames in self.windows()]
 
-    def windows(self) -> Iterator[tuple[Window, Tensor | Chunks]]:
+    def windows(self) -> Iterator[tuple[Window, Tensor | Chunks | LateClip]]:
         """Yield each window and its clips, which are decoded when requested, in one pass where they rise."""
         planned = self._planned()
         places = [index for window in planned for index in chain.from_iterable(window.clips)]
@@ -306,11 +319,18 @@ class OpenedVideo:
         long = len(indices) > CHUNK_ABOVE and _rising(indices)
         return self.reader.in_chunks and window.crops == 1 and long
 
-    def _frames(self, window: Window) -> Tensor | Chunks:
+    def _late(self, window: Window, indices: Sequence[int]) -> bool:
+        """Whether the frames of a window are decoded when the model asks for them."""
+        stops, one = self.reader.late, window.crops * len(window.clips) == 1
+        return bool(stops and one and _rising(indices) and pays(indices, self.video.key_frames, stops))
+
+    def _frames(self, window: Window) -> Tensor | Chunks | LateClip:
         """The frames of the clips of one window, in all crops."""
         indices = [*chain.from_iterable(window.clips)]
         if self._chunked(window):
             return Chunks(self.video, indices, self.reader.spec, self.watch)
+        if self._late(window, indices):
+            return LateClip(self.video, indices, self.reader.spec, self.watch)
         with self.watch("decode"):
             return _by_clip(read_cut(self.video, indices, self._crops), window)
 
@@ -357,7 +377,9 @@ def keyframes_of(windows: Sequence[Window]) -> tuple[int, ...]:
     return tuple(sorted(frames))
 
 
-def _in_memory(frames: Tensor | Chunks) -> Tensor:
+def _in_memory(window: Window, frames: Tensor | Chunks | LateClip) -> Tensor:
+    if isinstance(frames, LateClip):
+        return frames.at(range(len(frames))).unsqueeze(0)
     return frames if isinstance(frames, Tensor) else torch.cat(list(frames)).unsqueeze(0)
 
 

@@ -134,18 +134,25 @@ def _frame_counts(rows: Tensor, first: int) -> Tensor:
 class RunningMaxClassifier(AnytimeClassifier):
     """AdaFocusV2's classifier: embed each frame, running maximum over the frames, one linear head per step.
 
-    frames: number of heads; steps after the last one use the last head.
+    frames: number of heads; steps after the last one use the last head. beside: features that `answer` is
+    given behind the `width` of each frame, as the maximum over other frames (Uni-AdaFocus).
     """
 
     def __init__(
-        self, features: int, num_classes: int, frames: int, width: int = 4096, dropout: float = 0.5
+        self,
+        features: int,
+        num_classes: int,
+        frames: int,
+        width: int = 4096,
+        dropout: float = 0.5,
+        beside: int = 0,
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(features, width)
         self.norm = nn.BatchNorm1d(width)
         self.dropout = nn.Dropout(dropout)
-        self.width = width
-        self.heads = nn.ModuleList(nn.Linear(width, num_classes) for _ in range(frames))
+        self.width = width + beside  # of the heads
+        self.heads = nn.ModuleList(nn.Linear(self.width, num_classes) for _ in range(frames))
 
     def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The maximum up to each frame, (B, T, width), and to the last, (B, width)."""

@@ -75,6 +75,11 @@ class TemporalClustering(nn.Module):
         self.floor = floor
         self.lose_last = lose_last
 
+    def of(self, clusters: int) -> TemporalClustering:
+        """The same with another number of clusters."""
+        options = (self.rule, self.aggregate, self.lasting, self.floor, self.lose_last)
+        return TemporalClustering(clusters, *options).train(self.training)
+
     @property
     def max_gap(self) -> int:
         """Largest distance in frames between two frames that are compared: 1, or 2 with `lasting`."""

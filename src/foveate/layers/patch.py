@@ -4,9 +4,12 @@ The position of a P x P patch in an S x S frame is its upper left corner, (row, 
 [0, S - P]; S - P is called `room`. AdaFocus (Wang et al., ICCV 2021) chooses among the positions of an n x n
 grid and crops at whole pixels; AdaFocusV2 (Wang et al., CVPR 2022, section 3.2) takes any real position and
 samples bilinearly, so that the gradient reaches the policy. At whole pixels both give the same patch.
+Uni-AdaFocus (Wang et al., TPAMI 2024) samples boxes of any height and width to patches of one size.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,15 +48,27 @@ def sample_patches(images: Tensor, corners: Tensor, patch: int) -> Tensor:
     """Sample one patch from each image bilinearly, differentiable with respect to the corners.
 
     images: (N, C, S, S); corners: (N, 2) float, row and column in pixels. Returns float32
-    (N, C, patch, patch): a sampling grid in half precision is off by pixels.
+    (N, C, patch, patch).
+    """
+    sides = torch.full_like(corners, patch, dtype=torch.float32)
+    return sample_boxes(images, torch.cat([corners.float(), sides], -1), patch)
+
+
+def sample_boxes(
+    images: Tensor, boxes: Tensor, points: int, padding: Literal["border", "zeros"] = "border"
+) -> Tensor:
+    """Sample one box from each image bilinearly at points x points, differentiable with respect to the boxes.
+
+    images: (N, C, S, S); boxes: (N, 4) float, top, left, height and width in pixels. padding: what lies
+    beyond the image, which a box at its edge meets if it is enlarged. Returns float32 (N, C, points, points):
+    a sampling grid in half precision is off by pixels. Nothing is filtered where a box is shrunk.
     """
     side = images.shape[-1]
-    centre = (2 * corners.float() + patch) / side - 1  # (N, 2), the frame is [-1, 1]
-    scale = torch.zeros(len(images), 2, 3, device=images.device)
-    scale[:, 0, 0] = scale[:, 1, 1] = patch / side
-    theta = scale + F.pad(centre.flip(-1).unsqueeze(-1), (2, 0))  # x before y
-    grid = F.affine_grid(theta, [len(images), 1, patch, patch], align_corners=False)
-    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    corner, extent = boxes.float().split(2, -1)  # each (N, 2), rows before columns
+    centre = (2 * corner + extent) / side - 1  # the image is [-1, 1]
+    theta = torch.cat([torch.diag_embed(extent.flip(-1) / side), centre.flip(-1).unsqueeze(-1)], -1)
+    grid = F.affine_grid(theta, [len(images), 1, points, points], align_corners=False)  # x before y
+    return F.grid_sample(images.float(), grid, padding_mode=padding, align_corners=False)
 
 
 def random_corners(count: int, room: int, generator: torch.Generator | None = None) -> Tensor:

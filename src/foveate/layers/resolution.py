@@ -56,27 +56,33 @@ class ResolutionPolicy(nn.Module):
         return PolicyState(hidden, hidden, action, wait)
 
     def forward(
-        self, features: Tensor, rows: Tensor, state: PolicyState, temperature: float | None = None
+        self,
+        features: Tensor,
+        rows: Tensor,
+        state: PolicyState,
+        temperature: float | None = None,
+        prices: Tensor | None = None,
     ) -> tuple[Tensor, PolicyState]:
         """Advance videos `rows` (n,) by one frame: hidden states (n, width) of these, and the state of all.
 
         features: (n, F), of the frame. A video that is skipping keeps its action and its hidden state; a
         caller that leaves it out of `rows` must decrement its `wait`. temperature: of Gumbel-Softmax; None
-        takes the most probable action.
+        takes the most probable action. prices: (n, A), subtracted from the log-probabilities of the actions.
         """
         awake = (state.wait[rows] == 0).unsqueeze(1)  # (n, 1)
         before = PolicyState(*(value[rows] for value in state))
         hidden, cell = self.rnn(features, (before.hidden, before.cell))
-        action = torch.where(awake, self.choose(hidden, temperature), before.action)
+        action = torch.where(awake, self.choose(hidden, temperature, prices), before.action)
         kept = torch.where(awake, hidden, before.hidden)
         cell = cell if self.remember_skipped else torch.where(awake, cell, before.cell)
         wait = torch.where(awake.squeeze(1), self.durations[action.argmax(1)], before.wait) - 1
         new = zip(state, (kept, cell, action, wait), strict=True)
         return hidden, PolicyState(*(old.index_copy(0, rows, value.to(old.dtype)) for old, value in new))
 
-    def choose(self, hidden: Tensor, temperature: float | None) -> Tensor:
+    def choose(self, hidden: Tensor, temperature: float | None, prices: Tensor | None = None) -> Tensor:
         """One-hot actions (n, A) from hidden states (n, width); sampled ones are differentiable."""
         log_probs = self.actions(hidden).softmax(1).clamp(min=MIN_PROBABILITY).log()
+        log_probs = log_probs if prices is None else log_probs - prices
         if temperature is None:
             return F.one_hot(log_probs.argmax(1), log_probs.shape[1]).to(log_probs.dtype)
         return F.gumbel_softmax(log_probs, temperature, hard=True)

@@ -25,6 +25,7 @@ from foveate.layers.pool import pool_space
 from foveate.layers.resolution import PolicyState, ResolutionPolicy
 from foveate.layers.shrink import shrink
 from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.dials import PriceDial
 from foveate.models.pieces import Pieces
 from foveate.models.portable import resolution_pieces
 
@@ -169,14 +170,31 @@ class ARNet(VideoModel):
 
     def _macs(self, actions: Tensor, glanced: Tensor) -> Tensor:
         """Multiply-adds of each clip, (B,): glance and policy where they ran, and the chosen networks."""
-        prices = [
-            self.part_macs("answer_at", size, *self._shapes(size)) for size in range(len(self.nets) + 1)
-        ]
-        price = torch.tensor([*prices, *(0 for _ in self.config.skips)])
+        price = torch.tensor([*self._action_macs(), *(0 for _ in self.config.skips)])
         glancing = self.part_macs("glance_features", self._shapes(len(self.nets))[0])
         rows = torch.zeros(1, dtype=torch.int64)
         deciding = self.part_macs("decide", torch.empty(1, self.glance.channels), rows, self.policy.start(1))
         return price[actions].sum(1) + (glancing + deciding) * glanced.sum(1)
+
+    def _action_macs(self) -> list[int]:
+        """Multiply-adds of an answer from each network, the glance's own last."""
+        return [self.part_macs("answer_at", size, *self._shapes(size)) for size in range(len(self.nets) + 1)]
+
+    @property
+    def dial(self) -> PriceDial:
+        """What the policy pays for the networks: the price of the dearest, of the others by multiply-adds."""
+        return PriceDial()
+
+    def _prices(self) -> Tensor | None:
+        """What is subtracted from the log-probability of each action, (1, A); None without a price.
+
+        A skip costs as much as the glance's own answer, or a high price would leave frames without any.
+        """
+        if self.setting is None or not self.setting[0]:
+            return None
+        macs = torch.tensor(self._action_macs(), dtype=torch.float32)
+        shares = torch.cat([macs, macs[-1:].expand(len(self.config.skips))]) / macs.max()
+        return (self.setting[0] * shares).unsqueeze(0)
 
     def _shapes(self, size: int) -> tuple[Tensor, Tensor]:
         """Empty tensors with the shapes of one frame at a size and of its hidden state."""
@@ -223,7 +241,7 @@ class ARNet(VideoModel):
 
     def _decide(self, frames_at: FramesAt, batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B, T), the policy's hidden states (B*T, width), and the frames on which it ran, (B, T)."""
-        state = self.policy.start(batch)
+        state, prices = self.policy.start(batch), self._prices()
         actions, hidden, glanced = [], [], []
         for t in range(frames):
             look = torch.ones_like(state.wait, dtype=torch.bool)
@@ -231,7 +249,12 @@ class ARNet(VideoModel):
                 look = state.wait == 0
             rows = look.nonzero().squeeze(1)
             if len(rows):
-                _, state = self.decide(self._glance(frames_at, rows * frames + t), rows, state)
+                features = self._glance(frames_at, rows * frames + t)
+                if prices is None:  # a compiled part is called as ever
+                    _, state = self.decide(features, rows, state)
+                else:
+                    own = prices.to(features).expand(len(rows), -1)
+                    _, state = self.decide(features, rows, state, None, own)
             state = state._replace(wait=torch.where(look, state.wait, state.wait - 1))
             actions.append(state.action.argmax(1))
             hidden.append(state.hidden)
@@ -243,10 +266,15 @@ class ARNet(VideoModel):
         return self._features(self.glance, images)
 
     def decide(
-        self, features: Tensor, rows: Tensor, state: PolicyState, temperature: float | None = None
+        self,
+        features: Tensor,
+        rows: Tensor,
+        state: PolicyState,
+        temperature: float | None = None,
+        prices: Tensor | None = None,
     ) -> tuple[Tensor, PolicyState]:
         """One step of the policy for the videos `rows`; see `ResolutionPolicy.forward`."""
-        step: tuple[Tensor, PolicyState] = self.policy(features, rows, state, temperature)
+        step: tuple[Tensor, PolicyState] = self.policy(features, rows, state, temperature, prices)
         return step
 
     def answer_at(self, size: int, images: Tensor, hidden: Tensor) -> Tensor:

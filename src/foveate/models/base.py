@@ -22,11 +22,28 @@ from foveate.clip import ClipSpec
 from foveate.errors import UsageError
 from foveate.layers.macs import macs_from_shapes
 from foveate.layers.normalise import to_clip
+from foveate.models.budget import Curve
+from foveate.models.dials import Dial, Setting
 from foveate.models.pieces import Piece, Pieces, normalised, not_portable, some_frames
 
-Frames = Tensor | Sequence[Tensor] | Iterable[Tensor]
-"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; or one long
-clip as an iterable of chunks (k, S, S, 3) that can be iterated over several times."""
+
+class LateFrames:
+    """One clip whose frames are decoded when they are asked for, for models that choose them."""
+
+    def __len__(self) -> int:
+        """The number of frames, of which it has decoded none."""
+        raise TypeError(f"{type(self).__name__} does not implement `__len__`")
+
+    def at(self, places: Sequence[int]) -> Tensor:
+        """uint8 frames (k, S, S, 3) at these places of the clip."""
+        raise TypeError(f"{type(self).__name__} does not implement `at`")
+
+
+Frames = Tensor | Sequence[Tensor] | Iterable[Tensor] | LateFrames
+"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; one long clip
+as an iterable of chunks (k, S, S, 3) that can be iterated over several times; or one that is decoded late."""
+Stops = Callable[[int], tuple[list[int], int]]
+"""Picklable: frames of a clip -> places that a model reads first, and how many more it then chooses."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +59,15 @@ class ModelOutput:
     frames_read: Tensor  # (B, T) bool: some network of the model ran on the frame
     macs: Tensor | None = None  # (B,) int64, multiply-adds of each clip; None in training mode
     features: Tensor | None = None  # (B, C), input of the classifier, averaged over frames or positions
-    step_logits: Tensor | None = None  # (B, K, classes), after each of K frames; the last is `logits`
-    steps: Tensor | None = None  # (B,) int64, number of frames after which the model stopped, 1 to K
+    step_logits: Tensor | None = None  # (B, K, classes), K answers on the way; the last is `logits`
+    steps: Tensor | None = None  # (B,) int64, number of answers after which the model stopped, 1 to K
+    # (B, K) int64, multiply-adds until each answer; the last: `macs`
+    step_macs: Tensor | None = None
     frame_logits: Tensor | None = None  # (B, F, classes), of each frame, pair of frames or cluster
     position_logits: Tensor | None = None  # (B, P, classes), at P positions of a large crop; mean: `logits`
     boxes: Tensor | None = None  # (B, T, 4), left, top, right, bottom of the patch in pixels of the clip
     looked: Tensor | None = None  # (B, T) bool: the local network ran on the patch in `boxes`
+    weights: Tensor | None = None  # (B, T), of frames that were glanced at, with the sum 1; 0 for others
     sizes: Tensor | None = None  # (B, T) int64, side in pixels at which a frame was processed; 0: skipped
     clusters: Tensor | None = None  # (B, T) int64, index of each frame's cluster; -1: not in any
     pathways: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # frame indices by pathway
@@ -78,6 +98,11 @@ def every_frame(frames: int) -> list[int]:
     return list(range(frames))
 
 
+def spread_over(frames: int, wanted: int) -> list[int]:
+    """The middles of `wanted` equal parts of a clip of `frames` frames."""
+    return [int((i + 0.5) * frames / wanted) for i in range(wanted)]
+
+
 class VideoModel(nn.Module):
     """Base class of all models: clip in, logits out, the same in training and evaluation mode.
 
@@ -99,8 +124,12 @@ class VideoModel(nn.Module):
     # names of the static parts: submodules or methods, tensors in, tensors out, with the same operations for
     # every input of a given shape; each can be replaced by setting the attribute
     parts: tuple[str, ...] = ()
+    step_parts: tuple[str, ...] = ()  # further static parts, which `step` alone calls
+    streams: bool = False  # `step` takes a stream frame by frame, in the order of time
+    stretch: int | None = None  # frames after which a stream begins anew, as its state is made for so many
     head_names: tuple[str, ...] = ("head.",)  # prefixes of the keys of all classifiers in the state dict
     head: Any  # the classifier; models with several override `num_classes` and `reset_head`
+    curve: Curve | None = None  # what it costs by the setting of its dial; None: not measured
 
     @property
     def num_classes(self) -> int:
@@ -113,16 +142,57 @@ class VideoModel(nn.Module):
         """A picklable function: number of frames of a clip -> indices of the frames that the model reads."""
         return every_frame
 
+    @property
+    def looks_late(self) -> Stops | None:
+        """What a model reads before it chooses frames, if `output` takes one clip as `LateFrames`."""
+        return None
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        """Frames that were looked at closely before each row of `ModelOutput.step_logits`; none: no rows."""
+        return ()
+
     def reset_head(self, num_classes: int) -> None:
         """Replace the classifier by a new, untrained one for `num_classes` classes."""
         self.head.reset(num_classes)
         self.config = replace(self.config, num_classes=num_classes)
+
+    @property
+    def dial(self) -> Dial | None:
+        """What can be set to make it answer for less; None: nothing."""
+        return None
+
+    @property
+    def setting(self) -> Setting | None:
+        """That of the dial, in evaluation mode; None: what the configuration says."""
+        return None if self.training else self.turned.get("setting")
+
+    @property
+    def turned(self) -> dict[str, Setting]:
+        """Holds `setting`; a model with compiled parts shares it with the one that it was made from."""
+        turned: dict[str, Setting] = self.__dict__.setdefault("_turned", {})
+        return turned
+
+    def turn(self, setting: Setting | None) -> None:
+        """Set the dial, or with None leave it to the configuration; ValueError for what it cannot be set to.
+
+        No weight and no compiled part changes, so it can be done before every call.
+        """
+        if setting is None:
+            self.turned.clear()
+            return
+        if self.dial is None:
+            raise ValueError(f"{self.name or 'the model'} has nothing to set")
+        self.dial.check(setting)
+        self.turned["setting"] = setting
 
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
         """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, 3, T, S, S).
 
         UsageError for clips of different lengths, which only full-video models take.
         """
+        if isinstance(frames, LateFrames):
+            raise UsageError("clip", "is decoded late", "this model reads all frames: decode them before")
         if not isinstance(frames, Tensor):
             lengths = sorted({len(clip) for clip in frames})
             cause = f"clips of different lengths, {lengths} frames"
@@ -136,6 +206,13 @@ class VideoModel(nn.Module):
     def output(self, clip: Any) -> ModelOutput:
         """Logits, decisions and cost. clip: as in `forward`."""
         raise TypeError(f"{type(self).__name__} does not implement `output`")
+
+    def step(self, frame: Tensor, state: Any = None) -> tuple[ModelOutput, Any]:
+        """One frame of a stream: the output after it, as for a clip of one frame, and the next state.
+
+        frame: (B, 3, S, S), normalised. state: what the call before returned; None at the start.
+        """
+        raise TypeError(f"{type(self).__name__} needs clips; it has no step for streams")
 
     def features(self, clip: Any) -> Tensor:
         """The classifier's input, averaged over frames or positions, (B, C). clip: as in `forward`."""

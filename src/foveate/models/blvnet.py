@@ -47,4 +47,4 @@ class BLVNetConfig:
         net = PairBLResNet(self.depth, self.alpha, self.beta, round(64 * self.width), slot)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
-        return TSN(net, head, spec, self)
+        return TSN(net, head, spec, self, frames_a_map=2)

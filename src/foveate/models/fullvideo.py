@@ -29,6 +29,7 @@ from foveate.layers.cluster_rules import Rule, middle_frames
 from foveate.layers.ragged import Ragged
 from foveate.layers.streamed import stream_clusters
 from foveate.models.base import Frames, ModelOutput, VideoModel, every_frame
+from foveate.models.dials import CountDial
 from foveate.models.pieces import Pieces
 from foveate.models.portable import cluster_pieces
 from foveate.models.tsn import ConsensusHead
@@ -209,7 +210,7 @@ class FullVideo(VideoModel):
             return self._answer_all(frames)
         if self._mode == "uniform":
             return self._answer_uniform(frames)
-        return self._answer(self._cluster(self.clustering, frames))
+        return self._answer(self._cluster(self._clustering, frames))
 
     def cluster_chunks(self, chunks: Iterable[Tensor]) -> ClusterAnswer:
         """Run on one video of any length, given as chunks (k, H, W, 3) uint8 of any k.
@@ -222,11 +223,18 @@ class FullVideo(VideoModel):
             raise ValueError("to learn from chunks, the early part must be streamed or frozen (early=...)")
         if self._mode != "cluster":
             return self.cluster_videos([torch.cat(list(chunks))])
-        return self._answer(self._stream(self.clustering, chunks, None))
+        return self._answer(self._stream(self._clustering, chunks, None))
 
     @property
     def frames_needed(self) -> Callable[[int], list[int]]:
-        return partial(_middle_frames_of, self.config.clusters) if self._mode == "uniform" else every_frame
+        return partial(_middle_frames_of, self._clusters) if self._mode == "uniform" else every_frame
+
+    @property
+    def dial(self) -> CountDial | None:
+        """Clusters; nothing to set where the late part reads every frame."""
+        if self.config.eval_mode == "all" or self.config.clusters == 1:
+            return None
+        return CountDial("clusters", self.config.clusters)
 
     def _macs(self, read: Tensor, side: Sequence[int], answer: ClusterAnswer) -> Tensor:
         """Multiply-adds of each clip, (B,): early part on its frames, late part on its clusters."""
@@ -266,6 +274,15 @@ class FullVideo(VideoModel):
     @property
     def _mode(self) -> Mode:
         return self.config.train_mode if self.training else self.config.eval_mode
+
+    @property
+    def _clusters(self) -> int:
+        return self.config.clusters if self.setting is None else int(self.setting[0])
+
+    @property
+    def _clustering(self) -> TemporalClustering:
+        """The model's own, or one of as many clusters as are set."""
+        return self.clustering if self.setting is None else self.clustering.of(self._clusters)
 
     @property
     def _in_one_graph(self) -> bool:
@@ -318,9 +335,9 @@ class FullVideo(VideoModel):
 
     def _answer_uniform(self, videos: Sequence[Tensor]) -> ClusterAnswer:
         """Mode "uniform": run on g frames of each video, each a cluster of its own."""
-        places = [middle_frames([len(video)], self.config.clusters) for video in videos]
+        places = [middle_frames([len(video)], self._clusters) for video in videos]
         picked = [video[where] for video, where in zip(videos, places, strict=True)]
-        answer = self._answer(self._cluster(TemporalClustering(self.config.clusters, "even"), picked))
+        answer = self._answer(self._cluster(TemporalClustering(self._clusters, "even"), picked))
         assignment = answer.assignment.new_full((len(videos), max(map(len, videos))), -1)
         for row, clusters, indices in zip(assignment, answer.assignment, places, strict=True):
             row[indices] = clusters[: len(indices)]

@@ -10,8 +10,9 @@ model runs on clips and on streams.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,8 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.pool import Pooling
 from foveate.layers.temporal import StreamMemory
-from foveate.models.base import ModelOutput, VideoModel, all_read, rows_at_once
+from foveate.models.base import ModelOutput, VideoModel, every_frame, rows_at_once, spread_over
+from foveate.models.dials import CountDial
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class TSNConfig:
             add_nonlocal(net)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
         spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
-        return TSN(net, head, spec, self)
+        return TSN(net, head, spec, self, streams=self.temporal == "past")
 
 
 class ConsensusHead(nn.Module):
@@ -124,18 +126,44 @@ class TSN(VideoModel):
     """
 
     parts = ("frame_features", "classify")
+    step_parts = ("step_features",)
     reports = ("frame_logits",)
 
-    def __init__(self, backbone: FrameNet, head: ConsensusHead, spec: ClipSpec, config: Any) -> None:
+    def __init__(
+        self,
+        backbone: FrameNet,
+        head: ConsensusHead,
+        spec: ClipSpec,
+        config: Any,
+        streams: bool = False,
+        frames_a_map: int = 1,
+    ) -> None:
         super().__init__()
+        self.frames_a_map = frames_a_map
         self.backbone = backbone
         self.head = head
         self.spec = spec
         self.config = config
+        self.streams = streams
 
     def forward(self, clip: Tensor) -> Tensor:
         """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
-        return self.classify(self.frame_features(clip)).mean(1)
+        return self.classify(self.frame_features(self._chosen(clip))).mean(1)
+
+    @property
+    def dial(self) -> CountDial | None:
+        """Frames, spread over the clip; pairs of them where the network reads pairs."""
+        step = self.frames_a_map
+        return CountDial("frames", self.spec.frames, step) if self.spec.frames > step else None
+
+    @property
+    def frames_needed(self) -> Callable[[int], list[int]]:
+        return every_frame if self.setting is None else partial(_spread, int(self.setting[0]))
+
+    def _chosen(self, clip: Tensor) -> Tensor:
+        """The frames that a budget leaves of a clip (B, 3, T, H, W)."""
+        places = self.frames_needed(clip.shape[2])
+        return clip if len(places) == clip.shape[2] else clip[:, :, places]
 
     def frame_features(self, clip: Tensor) -> Tensor:
         """The classifier's input for every frame, (B, T', C). clip: (B, 3, T, H, W)."""
@@ -148,12 +176,15 @@ class TSN(VideoModel):
 
     def output(self, clip: Tensor) -> ModelOutput:
         """The mean logits and those of every frame. clip: (B, 3, T, H, W)."""
+        read = torch.zeros(clip.shape[0], clip.shape[2], dtype=torch.bool)
+        read[:, self.frames_needed(clip.shape[2])] = True
+        clip = self._chosen(clip)
         pieces = clip.split(rows_at_once(clip, clip[:1, :1].numel(), self.training))
         features = torch.cat([self.frame_features(piece) for piece in pieces])
         logits = self.classify(features)
         return ModelOutput(
             logits=logits.mean(1),
-            frames_read=all_read(clip),
+            frames_read=read,
             macs=None if self.training else self._macs(clip[:1], features[:1]).expand(len(clip)),
             features=features.mean(1),
             frame_logits=logits,
@@ -162,12 +193,34 @@ class TSN(VideoModel):
     def _macs(self, clip: Tensor, features: Tensor) -> Tensor:
         return torch.tensor(self.part_macs("frame_features", clip) + self.part_macs("classify", features))
 
-    def step(self, frame: Tensor, kept: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
-        """Process one frame of a stream: its logits (B, classes), and the state for the next frame.
+    def step(
+        self, frame: Tensor, state: Sequence[Tensor] | None = None
+    ) -> tuple[ModelOutput, tuple[Tensor, ...]]:
+        """One frame of a stream, (B, 3, H, W): its own logits, those of the frame in a clip, and the state.
 
-        frame: (B, 3, H, W). kept: the state that the previous call returned; empty at the start. The logits
-        equal those of the frame in a clip. ValueError for a two-sided shift.
+        ValueError for a two-sided shift.
         """
+        kept = tuple(state or ())
+        features, *now = self.step_features(frame, *kept)
+        logits = self.classify(features)
+        output = ModelOutput(
+            logits=logits,
+            frames_read=torch.ones(len(frame), 1, dtype=torch.bool),
+            macs=None if self.training else self._step_macs(frame[:1], features[:1]).expand(len(frame)),
+            features=features,
+            frame_logits=logits.unsqueeze(1),
+        )
+        return output, tuple(now)
+
+    def step_features(self, frame: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        """The classifier's input (B, C) of one frame of a stream, and the maps kept for the next frame."""
         memory = StreamMemory(kept)
         maps = self.backbone(frame, 1, memory)
-        return self.classify(self.head.features(maps)), memory.now
+        return self.head.features(maps), *memory.now
+
+    def _step_macs(self, frame: Tensor, features: Tensor) -> Tensor:
+        return torch.tensor(self.part_macs("step_features", frame) + self.part_macs("classify", features))
+
+
+def _spread(wanted: int, frames: int) -> list[int]:
+    return every_frame(frames) if frames <= wanted else spread_over(frames, wanted)

@@ -17,12 +17,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from foveate import __version__
-from foveate.errors import UsageError
+from foveate.errors import ModelFileError, UsageError
 from foveate.io import atomic_write
+from foveate.models.budget import Curve
 from foveate.report import results
 from foveate.report.folder import RunRecord, read_run
 from foveate.report.plots import (
     Plot,
+    budget_plot,
     compare_cost,
     compare_curves,
     confusion_plot,
@@ -34,6 +36,7 @@ from foveate.report.plots import (
 from foveate.report.summary import WORDS, describe_evaluation, percent
 from foveate.train.evaluation import Evaluation
 from foveate.train.progress import duration
+from foveate.weights.file import read_card
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         "settings": settings,
         "commands": [start["command"] for each in run.stages[:1] for start in each.starts],
         "circumstances": _circumstances(run),
-    } | _evaluated(run.evaluation, bad)
+    } | _evaluated(run.evaluation, bad, _curve_of(folder / "best.safetensors"))
     _write("report.html.jinja", context, out)
     if run.evaluation:
         results.write_predictions(run.evaluation, out.with_name("predictions.csv"))
@@ -71,9 +74,16 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def write_evaluation_report(
-    evaluation: Evaluation, out: Path, command: str = "", seconds: float = 0.0
+    evaluation: Evaluation,
+    out: Path,
+    command: str = "",
+    seconds: float = 0.0,
+    curve: Curve | None = None,
 ) -> Path:
-    """Write the report of one evaluation, and `predictions.csv` beside it; OutputError if that fails."""
+    """Write the report of one evaluation, and `predictions.csv` beside it; OutputError if that fails.
+
+    curve: of the model, whose accuracy against cost is drawn then.
+    """
     context = {
         "title": f"Evaluation of {evaluation.model}",
         "run": False,
@@ -82,7 +92,7 @@ def write_evaluation_report(
         "settings": [],
         "commands": [command] if command else [],
         "circumstances": [("views", evaluation.views), ("foveate", __version__)],
-    } | _evaluated(evaluation, [])
+    } | _evaluated(evaluation, [], curve)
     _write("report.html.jinja", context, out)
     results.write_predictions(evaluation, out.with_name("predictions.csv"))
     return out
@@ -231,14 +241,24 @@ def _circumstances(run: RunRecord) -> list[tuple[str, str]]:
     return facts
 
 
-def _evaluated(evaluation: Evaluation | None, bad: list[tuple[str, str, str]]) -> Context:
+def _curve_of(model: Path) -> Curve | None:
+    """The curve that a model file holds, if it is there and has one."""
+    try:
+        return read_card(model).curve
+    except ModelFileError:
+        return None
+
+
+def _evaluated(
+    evaluation: Evaluation | None, bad: list[tuple[str, str, str]], curve: Curve | None
+) -> Context:
     """The sections that an evaluation fills."""
     if evaluation is None:
         return {"evaluated": False, "unscored": UNSCORED, "bad": bad}
     counts = results.confusion(evaluation)
     reliability, error = reliability_plot(*results.calibration(evaluation))
     worst = [results.example(evaluation, p, f"worst{p}") for p in results.worst(evaluation)]
-    plots, words = _cost(evaluation)
+    plots, words = _cost(evaluation, curve)
     choices = [name for name in ("boxes", "sizes") if name in evaluation.details]
     shown = results.shown_right(evaluation) if choices else []
     chosen_words = "A box marks the patch that the local network read, dashed where it skipped it."
@@ -274,7 +294,7 @@ def _reliability_words(evaluation: Evaluation, error: float) -> str:
     )
 
 
-def _cost(evaluation: Evaluation) -> tuple[list[Plot], str]:
+def _cost(evaluation: Evaluation, curve: Curve | None) -> tuple[list[Plot], str]:
     measure = "mAP" if evaluation.multi_label else "top1"
     steps = [value for name, value in evaluation.measures.items() if name.startswith(f"{measure}_after_")]
     gmacs, plots = evaluation.macs / 1e9, []
@@ -290,6 +310,8 @@ def _cost(evaluation: Evaluation) -> tuple[list[Plot], str]:
         words.append(f"On average {read.sum(1).mean():.3g} of {read.shape[1]} frames are read.")
     if evaluation.views != "1x1":
         words.append(f"A video has {evaluation.views} views (clips x crops).")
+    if curve is not None and curve.measure == measure:
+        plots.append(budget_plot(curve, mean, evaluation.measures[measure], WORDS[measure]))
     if len(plots) == 0:
         words.append("This model does the same work for every video.")
     return plots, " ".join(words)

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from foveate.models.budget import Curve
 from foveate.report.folder import StageLog
 from foveate.report.summary import WORDS, percent
 
@@ -311,6 +312,31 @@ def cost_plot(gmacs: Array, right: Array) -> Plot:
         canvas.alt = (
             f"Videos by what they cost, from {gmacs.min():.3g} to {gmacs.max():.3g} GMACs a view, mean "
             f"{gmacs.mean():.3g}, with the share of right answers at each cost."
+        )
+        return canvas.plot()
+
+
+def budget_plot(curve: Curve, gmacs: float, value: float, word: str) -> Plot:
+    """Accuracy against the share of the full cost, and the point in use. gmacs, value: of an evaluation."""
+    shares = [point.share for point in curve.points]
+    values = [point.accuracy for point in curve.points]
+    used = gmacs / curve.full_gmacs
+    with _canvas("budget") as canvas:
+        axes = canvas.figure.subplots()
+        label = f"{curve.videos} videos of its curve"
+        axes.plot(shares, values, "o-", color=COLOURS[0], ms=4, lw=1.6, label=label)
+        axes.plot([used], [value], "D", color=COLOURS[1], ms=7, label="this evaluation")
+        axes.set(xlabel="share of the full cost", xlim=(0, max(1.0, used) * 1.03))
+        axes.set_title(f"{word[0].upper()}{word[1:]} by budget")
+        axes.set_ylim(top=1.03, bottom=max(0.0, min(*values, value) - 0.1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(loc="lower right")
+        axes.grid(True)
+        canvas.alt = (
+            f"{word[0].upper()}{word[1:]} against the share of the full cost, from {percent(values[0])} at "
+            f"{percent(shares[0])} to {percent(values[-1])} at {percent(shares[-1])}; this evaluation: "
+            f"{percent(value)} at {percent(used)}."
         )
         return canvas.plot()
 

@@ -12,29 +12,32 @@ from foveate.io import atomic_write
 
 COLUMNS, CELL = 4, 320  # pictures in a row, pixels of their width
 MOST = 40  # pictures of a sheet
+PLAIN = 12  # pictures where nothing was chosen in them
 NOTE = 36  # pixels of the line above them that says what is left out
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 T = TypeVar("T")
 
 
-def thinned(items: Sequence[T]) -> Sequence[T]:
-    """Every k-th of them, so that a sheet holds them."""
-    return items[:: max(1, -(-len(items) // MOST))]
+def thinned(items: Sequence[T], most: int = MOST) -> Sequence[T]:
+    """Every k-th of them, such that there are at most so many."""
+    return items[:: max(1, -(-len(items) // most))]
 
 
-def left_out(shown: int, total: int, what: str) -> str:
+def left_out(shown: int, total: int, what: str, most: int = MOST) -> str:
     """What a sheet says of items that `thinned` has left out; nothing if there are none."""
-    return "" if shown == total else f"{shown} of {total} {what}: one in {-(-total // MOST)}"
+    return "" if shown == total else f"{shown} of {total} {what}: one in {-(-total // most)}"
 
 
-def make_sheet(pictures: Iterable[Image.Image], note: str = "") -> Image.Image:
-    """Pictures of one size in rows, below a line of words if there is one to say."""
+def make_sheet(pictures: Iterable[Image.Image], band: Image.Image, note: str = "") -> Image.Image:
+    """Pictures of one size in rows, below a band and a line of words if there is one to say."""
     shown = list(pictures)
     width, height = shown[0].size
-    above, columns = NOTE if note else 0, COLUMNS
-    sheet = Image.new("RGB", (columns * width, above + -(-len(shown) // COLUMNS) * height))
+    above = band.height + (NOTE if note else 0)
+    sheet = Image.new("RGB", (COLUMNS * width, above + -(-len(shown) // COLUMNS) * height))
+    sheet.paste(band, (0, 0))
     if note:
-        ImageDraw.Draw(sheet).text((6, 6), note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
+        place = (6, band.height + 6)
+        ImageDraw.Draw(sheet).text(place, note, WHITE, font=ImageFont.load_default(size=NOTE // 2))
     for number, picture in enumerate(shown):
         sheet.paste(picture, (number % COLUMNS * width, above + number // COLUMNS * height))
     return sheet

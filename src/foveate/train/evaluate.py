@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 CHOICES = ("frames_read", "boxes", "looked", "sizes")  # of ModelOutput, kept of the first view
-Row = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # of a video: scores (A, C), label, macs, details
+Row = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # of a video: scores (A, C), label, macs (A,), details
 
 
 class ViewBatch(Protocol):
@@ -57,11 +57,13 @@ class Scored:
     bad: tuple[BadFile, ...]  # files that could not be read
     macs: Tensor  # (N,) float64, multiply-adds of a view, averaged over the views of the video
     steps: Tensor | None = None  # (N, T, C), of a model that answers after every frame; the last are `scores`
+    step_macs: Tensor | None = None  # (N, T) float64, until the answer after each frame; the last are `macs`
     # What a report shows of each video, by name, each (N, ..): `CHOICES`, and what the answer was at K places
     # in time (frames, or clips where a model gives one answer a clip): time_class (N, K), the best class,
     # time_answer and time_label, the probabilities of the final answer and of the label. A detail whose
     # length differs from video to video is left out.
     details: dict[str, Tensor] = field(default_factory=dict)
+    answers_after: tuple[int, ...] = ()  # frames looked at closely before each of `steps`
 
     @property
     def total(self) -> int:
@@ -114,7 +116,7 @@ def score(
             views = torch.cat([_answers(output, average) for output in outputs]).unflatten(0, (videos, -1))
             scores = views.mean(1) if ensemble == "mean" else views.amax(1)  # (B, A, C)
             details = _details(engine.model, outputs, scores[:, -1].argmax(1), batch.labels)
-            macs = _of_views(outputs, "macs", videos).double().mean(1)
+            macs = _costs(outputs, videos)
             for place, index in enumerate(batch.indices.tolist()):
                 own = {name: detail[place] for name, detail in details.items()}
                 rows[index] = scores[place], batch.labels[place], macs[place], own
@@ -123,7 +125,7 @@ def score(
     unread = [file for _, share in shares for file in share]
     for file in unread if world.main else ():
         log.warning("%s: %s (left out of the evaluation)", file.path, file.cause)
-    return _in_order(everything, unread)
+    return replace(_in_order(everything, unread), answers_after=engine.model.answers_after)
 
 
 def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dict[str, float]:
@@ -132,7 +134,7 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
     Single labels: top1, top5 (all classes if fewer), mean_class. Several: mAP, and top1 as the share of
     videos whose best class is one of theirs. Both: absent (classes without a video), n_ok and n_total;
     gmacs_per_view, 1e9 multiply-adds that a view cost on average; and of a model that answers after every
-    frame top1_after_1, or mAP_after_1, and so on.
+    frame top1_after_1, or mAP_after_1, and so on, by the frames looked at closely.
     """
     scores, labels = scored.scores, scored.labels
     if (labels < 0).any():
@@ -161,7 +163,8 @@ def measures(scored: Scored, num_classes: int, multi_label: bool = False) -> dic
 def _curve(scored: Scored, name: str, measure: Callable[[Tensor], float]) -> dict[str, float]:
     """A measure after each frame read, if there are answers to each."""
     steps = () if scored.steps is None else scored.steps.unbind(1)
-    return {f"{name}_after_{read}": measure(step) for read, step in enumerate(steps, start=1)}
+    after = scored.answers_after if len(scored.answers_after) == len(steps) else range(1, len(steps) + 1)
+    return {f"{name}_after_{read}": measure(step) for read, step in zip(after, steps, strict=True)}
 
 
 def _sent_ahead(
@@ -193,6 +196,13 @@ def _answers(output: ModelOutput, average: Average) -> Tensor:
 def _of_views(outputs: Sequence[ModelOutput], name: str, videos: int) -> Tensor:
     """A field of the outputs, (B, V, ..) on the CPU."""
     return torch.cat([getattr(output, name).cpu() for output in outputs]).unflatten(0, (videos, -1))
+
+
+def _costs(outputs: Sequence[ModelOutput], videos: int) -> Tensor:
+    """Multiply-adds of a view until each of its answers, (B, A) float64, averaged over the views."""
+    if outputs[0].step_logits is None or outputs[0].step_macs is None:
+        return _of_views(outputs, "macs", videos).double().mean(1, keepdim=True)
+    return _of_views(outputs, "step_macs", videos).double().mean(1)
 
 
 def _details(
@@ -233,4 +243,6 @@ def _in_order(rows: dict[int, Row], bad: Sequence[BadFile]) -> Scored:
     names = [n for n in every[0] if len({own[n].shape if n in own else None for own in every}) == 1]
     details = {name: torch.stack([own[name] for own in every]) for name in names}
     steps = scores if scores.shape[1] > 1 else None
-    return Scored(scores[:, -1], labels, torch.tensor(indices), tuple(bad), macs, steps, details)
+    step_macs = macs if macs.shape[1] > 1 else None
+    indices_read = torch.tensor(indices)
+    return Scored(scores[:, -1], labels, indices_read, tuple(bad), macs[:, -1], steps, step_macs, details)

@@ -23,14 +23,15 @@ log = logging.getLogger(__name__)
 
 def check_exit_frames(model: VideoModel, frames: float | None) -> float:
     """`frames`; UsageError unless the model can stop after so many on average. It is left unchanged."""
-    if "step_logits" not in model.reports or model.spec.frames < 2:
+    after = model.answers_after
+    if len(after) < 2:
         raise UsageError("exits", f"{model.name} does not answer after every frame", "choose another model")
     if frames is None:
         raise UsageError("exits", "how many frames to read is not said", "give --exit-frames")
     before = model.config.exits
     try:
-        exit_shares(model.spec.frames, frames)
-        model.set_exits((0.0,) * model.spec.frames)
+        exit_shares(len(after), frames, after)
+        model.set_exits((0.0,) * len(after))
     except ValueError as error:
         raise UsageError("exits", str(error)) from error
     model.set_exits(before)
@@ -49,6 +50,6 @@ def solve_exits(
     )
     answers = score(EagerEngine(model), loader, world=world).steps
     assert answers is not None
-    thresholds = solve_thresholds(answers, frames)
+    thresholds = solve_thresholds(answers, frames, model.answers_after)
     model.set_exits(thresholds)
     log.info("exits: reading stops at %s", " ".join(f"{threshold:.3f}" for threshold in thresholds))

@@ -32,6 +32,7 @@ from foveate.train.evaluation import Evaluation, to_evaluation
 from foveate.video.transform import Augment
 from foveate.weights.addresses import addresses, find_address
 from foveate.weights.file import read_model, save_model
+from foveate.weights.hub import is_hub_name, pull
 from foveate.weights.load import SHIPPED, load_model
 from foveate.weights.start import start_from, start_part
 
@@ -113,6 +114,8 @@ def weights_file(job: TrainJob) -> Path | None:
         return None
     if (job.model, job.weights) in SHIPPED:
         return None
+    if is_hub_name(job.weights):
+        return pull(job.weights)
     path = Path(job.weights)
     if not path.suffix and path.name == job.weights and not path.exists():
         find_address(job.model, job.weights)  # which says what there is
@@ -132,6 +135,7 @@ def named_model(job: TrainJob, videos: VideoList) -> VideoModel:
     else:
         model = create_model(job.model, videos.num_classes, **fields)
     model.labels, model.independent = videos.class_names, job.train.loss == "bce"
+    model.curve = None  # that of other weights
     if job.parts and weights_file(job):
         raise UsageError("parts", f"{job.weights} is a whole model", "give the one or the other")
     for part in job.parts:
@@ -154,7 +158,7 @@ def start_part_from_file(model: VideoModel, part: str) -> None:
     place, equals, path = part.partition("=")
     if not equals:
         raise UsageError(part, "a part is written network=file", "such as local=resnet50.safetensors")
-    source = read_model(Path(path))[0]
+    source = read_model(pull(path) if is_hub_name(path) else Path(path))[0]
     try:
         start_part(model, place, source)
     except ModelFileError as error:

@@ -90,6 +90,14 @@ class Decoder:
         """FFmpeg's names of the container format, such as {"mov", "mp4", "m4a", ..}."""
         return set(self.container.format.name.split(","))
 
+    @property
+    def has_end(self) -> bool:
+        """Whether it is known where the file ends, which a broadcast does not tell."""
+        known = self.container.duration is not None
+        return known or (
+            "hls" not in self.family and self.container.size > 0
+        )  # that of a playlist says nothing
+
     def packets(self) -> Iterator[av.Packet]:
         """Yield the packets of all streams in file order, then empty ones that flush the decoders."""
         self.moved = True
@@ -218,15 +226,19 @@ def _ffmpeg_max_pixels(limits: Limits) -> str:
 
 
 def _open(file: VideoBytes, limits: Limits) -> av.container.InputContainer:
+    how = file.opening
     options = {
-        "format_whitelist": ",".join(FORMATS),
+        "format_whitelist": ",".join((*FORMATS, *how.formats)),
         "codec_whitelist": ",".join(CODECS),
-        "protocol_whitelist": "file",
+        "protocol_whitelist": how.protocols,
         "max_pixels": _ffmpeg_max_pixels(limits),
+        **how.options,
     }
     target: Any = file.for_ffmpeg()  # a path or a file object: PyAV declares a result for each
     try:
-        return av.open(target, options=options, metadata_errors="replace")
+        return av.open(
+            target, format=how.format, options=options, timeout=how.timeout_s, metadata_errors="replace"
+        )
     except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
         raise DecodeError(file.name, *describe_content(file.open)) from error
     except FAILURES as error:

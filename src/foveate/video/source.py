@@ -15,9 +15,9 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,11 +41,23 @@ PACKAGES = {  # that fsspec needs for a protocol; others it reads by itself
 READ_SIZE = 1 << 20  # bytes read at a time from a file object
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What FFmpeg may do to open a source; by default no more than to read one file."""
+
+    protocols: str = "file"  # that it may use, separated by commas
+    formats: tuple[str, ...] = ()  # of demultiplexers beside those of files
+    format: str | None = None  # the one to use; None: found by looking
+    options: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None  # of opening and of each read; None: as long as it takes
+
+
 class VideoBytes(ABC):
     """The bytes of one video file, on disk or in memory; can be pickled."""
 
     name: str  # for error messages: the path, or a placeholder such as <bytes>
     size: int  # bytes
+    opening: Opening = Opening()
 
     @abstractmethod
     def open(self) -> BinaryIO:
@@ -148,7 +160,7 @@ def refuse_live(source: str | os.PathLike[str] | int) -> None:
     """Raise DecodeError for a live source: the number or address of a camera, or of a broadcast."""
     if isinstance(source, int) or LIVE.match(os.fspath(source)):
         name = f"camera {source}" if isinstance(source, int) else without_secrets(str(source))
-        hint = "record it to a file; `foveate stream`, which is for live sources, does not exist yet"
+        hint = "use `foveate stream`, or record it to a file"
         raise DecodeError(name, "a live source, which has no last frame", hint)
 
 

@@ -19,6 +19,7 @@ from foveate.config import from_dict, shown, to_dict
 from foveate.errors import FoveateError, ModelFileError, OutputError
 from foveate.io import atomic_write, open_regular
 from foveate.models.base import VideoModel
+from foveate.models.budget import Curve
 from foveate.models.zoo import create_model, create_outline
 from foveate.weights.checkpoint_file import TYPES
 from foveate.weights.rename import demand_fit, load_strictly
@@ -39,6 +40,7 @@ class ModelCard:
     version: str = __version__
     independent: bool = False  # multi-label: sigmoid per class in place of one softmax
     trained_on: str = ""  # description of the training data
+    curve: Curve | None = None  # accuracy against cost; None: not measured
 
 
 def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = None) -> None:
@@ -54,9 +56,13 @@ def save_model(model: VideoModel, path: Path, training: dict[str, Any] | None = 
         training or {},
         independent=model.independent,
         trained_on=model.trained_on,
+        curve=model.curve,
     )
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    header = json.dumps(to_dict(card))
+    described = to_dict(card)
+    if card.curve is None:
+        del described["curve"]  # which earlier versions do not know
+    header = json.dumps(described)
     if len(header) > HEADER_LIMIT // 2:
         cause = f"its description of {len(header)} bytes is too long"
         raise OutputError(path, cause, "give the classes shorter names")
@@ -99,6 +105,12 @@ def read_model(path: Path) -> tuple[VideoModel, ModelCard]:
     load_strictly(model, state, str(path))
     model.spec, model.labels, model.independent = card.spec, card.labels, card.independent
     model.trained_on = card.trained_on
+    try:
+        if card.curve:
+            card.curve.check(model.dial)
+    except ValueError as error:
+        raise ModelFileError(path, f"its budgets do not fit: {error}", "make them anew") from error
+    model.curve = card.curve
     return model.eval(), card
 
 

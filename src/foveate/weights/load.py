@@ -14,6 +14,7 @@ from foveate.models.zoo import MODELS, create_model, model_spec
 from foveate.weights.addresses import DATA_SETS, Address, addresses, find_address
 from foveate.weights.fetch import cache_folder, fetch, is_at_hand
 from foveate.weights.file import read_model
+from foveate.weights.hub import is_hub_name, pull
 from foveate.weights.official import load_official
 from foveate.weights.origins import efficientnet_lite
 from foveate.weights.start import image_networks, start_from, start_part
@@ -28,7 +29,7 @@ AUTHORS = "convert a file of its authors"
 def load_model(
     path_or_name: str | Path, weights: str | None = None, mirror: str | Path | None = None, **fields: Any
 ) -> VideoModel:
-    """Load a model in eval mode, from a Foveate file, a run folder, or by model name and name of its weights.
+    """Load a model in eval mode: a file, a run folder, hf:user/name, or a name and that of its weights.
 
     weights: "figures" is a small AdaFocus that comes with the package, trained on synthetic videos of eight
     actions by `python -m experiments.ship`. "kinetics400" and the like are downloaded once from their
@@ -39,6 +40,10 @@ def load_model(
     ModelFileError for a file that cannot be used.
     """
     name = str(path_or_name)
+    if is_hub_name(name):
+        if weights is not None or fields:
+            raise UsageError(name, "is a model file, which has its own weights and configuration")
+        return _from_hub(name)
     if name not in MODELS and Path(name).is_dir():
         return read_model(_best_of(Path(name)))[0]
     if name not in MODELS:
@@ -61,6 +66,13 @@ def load_model(
     if weights != "imagenet":
         return _published(find_address(name, weights), mirror, fields)
     return _from_imagenet(name, fields)
+
+
+def _from_hub(name: str) -> VideoModel:
+    try:
+        return read_model(pull(name))[0]
+    except ModelFileError as error:
+        raise ModelFileError(name, error.cause, error.hint) from error
 
 
 def _best_of(run: Path) -> Path:

@@ -133,7 +133,7 @@ def _unwrapped(
 def _count_classes(state_dict: Mapping[str, Tensor], origin: Origin, path: Path) -> int:
     """Number of classes, from the rows of the classifier."""
     renamed = origin.rename(state_dict, str(path))
-    for classifier in ("head.linear.weight", "local_head.weight", "policy_head.weight"):
+    for classifier in ("head.linear.weight", "local_head.weight", "policy_head.weight", "box_aux.weight"):
         if classifier in renamed:
             return renamed[classifier].shape[0]
     raise ModelFileError(path, "has no classifier")

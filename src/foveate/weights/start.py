@@ -43,7 +43,8 @@ def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
     Temporal modules that the source lacks keep their weights. UsageError for a network that the model does
     not have, ModelFileError for one of another architecture.
     """
-    networks = image_networks(model.config)
+    own = {"glance", "local"} & {name for name, _ in model.named_children()}  # X3D's too
+    networks = sorted({*image_networks(model.config), *own})
     if part not in networks:
         hint = f"it has {', '.join(networks)}" if networks else "it has one network: start from a whole model"
         raise UsageError(part, f"is no network of {model.name}", hint)

@@ -11,20 +11,29 @@ from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec, ShortPolicy
 
 
+def check_sizes(size: int, resize: int, glance_size: int, patch: int) -> None:
+    """ValueError for sides, in pixels, that make no model; see `FocusNetworks`."""
+    if min(patch, glance_size) < 1:
+        raise ValueError(f"patch {patch} and glance_size {glance_size} must be at least one pixel")
+    if patch > size:
+        raise ValueError(f"a patch of {patch} pixels does not fit into a frame of {size}")
+    if glance_size > size:
+        raise ValueError(f"the glance, {glance_size} pixels, is larger than the frame, {size}")
+    if resize < size:
+        raise ValueError(f"resize {resize} is smaller than the crop, size {size}")
+
+
 @dataclass(frozen=True)
-class FocusConfig:
-    """The fields that all models of the family have."""
+class FocusNetworks:
+    """Both 2D networks, and the sizes of what they see."""
 
     glance: Backbone2D = "mobilenetv2"  # f_G
     local: Backbone2D = "resnet50"  # f_L
     num_classes: int = 200
-    frames: int = 16  # T
     size: int = 224  # S, side of the frame that patches are cut from, pixels
     resize: int = 256  # short side before the test crop, pixels
     glance_size: int = 224  # G, side of the frame that f_G sees, pixels
     patch: int = 128  # P, side of a patch, pixels
-    policy_squeeze: int = 32  # channels of the policy's 1x1 convolution
-    policy_width: int = 1024  # of its GRU
     dropout: float = 0.5  # in front of the classifier
     pool: Literal["average", "max"] = "average"  # over space, of both networks' maps
     glance_width: float = 1.0  # multiplier of the channels
@@ -34,15 +43,7 @@ class FocusConfig:
     glance_strides: Strides = STRIDES  # of a ResNet's stages: smaller ones keep small things apart
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.glance_size) < 1:
-            sizes = f"patch {self.patch} and glance_size {self.glance_size}"
-            raise ValueError(f"{sizes} must be at least one pixel")
-        if self.patch > self.size:
-            raise ValueError(f"a patch of {self.patch} pixels does not fit into a frame of {self.size}")
-        if self.glance_size > self.size:
-            raise ValueError(f"the glance, {self.glance_size} pixels, is larger than the frame, {self.size}")
-        if self.resize < self.size:
-            raise ValueError(f"resize {self.resize} is smaller than the crop, size {self.size}")
+        check_sizes(self.size, self.resize, self.glance_size, self.patch)
 
     @property
     def room(self) -> int:
@@ -54,16 +55,10 @@ class FocusConfig:
         """Side of the glance's last map."""
         return map_side(self.glance_size, self.glance_stem, self.glance_strides)
 
-    def clip_spec(self, glance: FrameNet, short: ShortPolicy = "spread") -> ClipSpec:
+    def clip_spec(self, frames: int, glance: FrameNet, short: ShortPolicy = "spread") -> ClipSpec:
         """Frames of equal parts of the video, as both networks want them."""
-        return ClipSpec(
-            self.frames,
-            size=self.size,
-            resize=self.resize,
-            mean=glance.mean,
-            std=glance.std,
-            short=short,
-        )
+        size, resize = self.size, self.resize
+        return ClipSpec(frames, size=size, resize=resize, mean=glance.mean, std=glance.std, short=short)
 
     def networks(
         self, glance_slot: TemporalSlot = no_slot, local_slot: TemporalSlot = no_slot
@@ -74,3 +69,12 @@ class FocusConfig:
             build_backbone(self.glance, self.glance_width, self.glance_stem, glance_slot, strides=strides),
             build_backbone(self.local, self.local_width, self.local_stem, local_slot),
         )
+
+
+@dataclass(frozen=True)
+class FocusConfig(FocusNetworks):
+    """The fields of the models with one patch a frame, or one for the clip, of fixed size."""
+
+    frames: int = 16  # T
+    policy_squeeze: int = 32  # channels of the policy's 1x1 convolution
+    policy_width: int = 1024  # of its GRU

@@ -21,10 +21,11 @@ from foveate.layers.fold import fold_time
 from foveate.layers.patch import crop_patches, random_corners
 from foveate.layers.pool import pool_space
 from foveate.layers.shrink import shrink
-from foveate.models.adafocus.early_exit import check_exits, hold_first_sure
+from foveate.models.adafocus.early_exit import NEVER, check_exits, hold_first_sure
 from foveate.models.adafocus.portable import focus_pieces
-from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, joined
-from foveate.models.base import ModelOutput, VideoModel, rows_at_once, same_macs
+from foveate.models.adafocus.seen import FocusFeatures, FocusPass, FocusState, Glance, glance_in_turn
+from foveate.models.base import ModelOutput, VideoModel, rows_at_once
+from foveate.models.dials import CountDial, ExitDial
 from foveate.models.pieces import Pieces, not_portable
 
 Order = Literal["time", "coarse_to_fine"]
@@ -44,7 +45,7 @@ class FocusModel(VideoModel):
     """
 
     resizable = False  # the networks behind the glance are made for its maps
-    reports: tuple[str, ...] = ("step_logits", "steps", "boxes", "looked")
+    reports: tuple[str, ...] = ("step_logits", "steps", "step_macs", "boxes", "looked")
     glances_alone: bool = True  # f_G sees a frame without the others
     head_names: tuple[str, ...] = ("glance_head.", "local_head.", "classifier.linear.", "classifier.heads.")
     policy: Any  # None where the place of the patch is not learnt
@@ -74,17 +75,32 @@ class FocusModel(VideoModel):
         learnt = ["policy"] * (policy is not None) + ["skip_policy"] * (skip_policy is not None)
         answering = "classify" if classifier is None else "accumulate"
         self.parts = ("glance_at", *learnt, "local_features", answering)
-        self.dynamic = skip_policy is not None or bool(self.exits)
+        self.streams = self.glances_alone and config.order == "time"
+        self.stretch = config.frames
 
     @property
     def num_classes(self) -> int:
         return self.local_head.out_features
 
     @property
+    def dynamic(self) -> bool:  # type: ignore[override]
+        return self.skip_policy is not None or bool(self.exits)
+
+    @property
+    def dial(self) -> ExitDial | CountDial | None:
+        """Where reading stops; nothing to set where the glances at a clip need each other."""
+        frames = self.spec.frames
+        return ExitDial(frames, self.config.exit_group) if self.glances_alone and frames > 1 else None
+
+    @property
     def exits(self) -> tuple[float, ...]:
         """Probability of the best class at which reading stops, after each frame; empty: never."""
-        thresholds: tuple[float, ...] = self.config.exits
-        return thresholds
+        thresholds: tuple[float, ...] = self.config.exits if self.setting is None else self.setting
+        return thresholds if min(thresholds[:-1], default=NEVER) < NEVER else ()
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        return tuple(range(1, self.spec.frames + 1))
 
     def set_exits(self, exits: tuple[float, ...]) -> None:
         """Stop reading at these probabilities of the best class, one for each frame; none: read all.
@@ -92,7 +108,6 @@ class FocusModel(VideoModel):
         How many frames are read between two decisions is `exit_group` of the configuration.
         """
         self.config = replace(self.config, exits=exits)
-        self.dynamic = self.skip_policy is not None or bool(exits)
 
     def reset_head(self, num_classes: int) -> None:
         self.glance_head = nn.Linear(self.glance_head.in_features, num_classes)
@@ -163,14 +178,8 @@ class FocusModel(VideoModel):
 
     def glance_in_turn(self, clip: Tensor) -> Glance:
         """`glance_at`, some clips at a time, or some frames where the glances do not see each other."""
-        frames = clip.shape[2]
-        most = rows_at_once(clip, self.config.glance_size**2, self.training)  # frames
-        clips = clip.split(max(1, most // frames))
-        if most >= frames or not self.glances_alone:
-            return joined([self.glance_at(piece) for piece in clips], 0)
-        turns = -(-frames // most)
-        pieces = [[self.glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
-        return joined([joined(glances, 1) for glances in pieces], 0)
+        side, alone = self.config.glance_size, self.glances_alone
+        return glance_in_turn(self.glance_at, clip, side**2, alone, self.training)
 
     def cut(self, images: Tensor, corners: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) at corners (N, 2)."""
@@ -280,7 +289,8 @@ class FocusModel(VideoModel):
         step_logits = logits.new_zeros(batch, frames, logits.shape[-1])
         boxes = torch.zeros(batch, frames, 4)
         looked, read = torch.zeros(2, batch, frames, dtype=torch.bool)
-        steps, macs = torch.zeros(2, batch, dtype=torch.int64)
+        steps = torch.zeros(batch, dtype=torch.int64)
+        step_macs = torch.zeros(batch, frames, dtype=torch.int64)
         features = logits.new_zeros(batch, passes[0][1].features.shape[-1])
         done = 0
         for videos, seen in passes:
@@ -294,31 +304,35 @@ class FocusModel(VideoModel):
             looked[rows, places] = True if seen.looked is None else seen.looked.cpu()
             read[rows, places] = True
             features[videos] += seen.features.sum(1).to(features.dtype)
+            if not self.training:
+                step_macs[videos, done:] += self._macs_of(seen)[
+                    :, [*range(count), *[-1] * (frames - done - count)]
+                ]
             done += count
             steps[videos] = done
-            if not self.training:
-                macs[videos] += self._macs_of(seen)
         return ModelOutput(
             step_logits[:, -1],
             read,
-            None if self.training else macs,
+            None if self.training else step_macs[:, -1],
             features / steps.unsqueeze(1).to(features.device),
             step_logits=step_logits,
             steps=steps,
+            step_macs=None if self.training else step_macs,
             boxes=boxes,
             looked=looked,
         )
 
     def _macs_of(self, seen: FocusPass) -> Tensor:
-        """Multiply-adds that a pass took for each of its videos, (B,)."""
+        """Multiply-adds that a pass took for each of its B videos up to each of its T frames, (B, T)."""
         size, patch = self.config.size, self.config.patch
         maps, frames = seen.glance.maps[:1], seen.glance.maps.shape[1]
         macs = self.part_macs("glance_at", torch.empty(1, 3, frames, size, size))
         macs += sum(self.part_macs(part, maps) for part in ("policy", "skip_policy") if part in self.parts)
         macs += self.part_macs("classify", seen.glance.features[:1], seen.local[:1])
         look = self.part_macs("local_features", torch.empty(1, 3, patch, patch))
-        looks = frames if seen.looked is None else seen.looked.sum(1).cpu()
-        return same_macs(macs, len(seen.step_logits)) + look * looks
+        read = torch.arange(1, frames + 1)
+        looks = read if seen.looked is None else seen.looked.cumsum(1).cpu()
+        return (macs * read // frames + look * looks).expand(len(seen.step_logits), frames)
 
 
 class ClipFeatures:

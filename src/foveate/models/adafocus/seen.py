@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from foveate.models.base import rows_at_once
 
 
 class Glance(NamedTuple):
@@ -20,6 +22,24 @@ class Glance(NamedTuple):
 def joined(glances: Sequence[Glance], dim: int) -> Glance:
     """Glances at other clips (dim 0), or at later frames of the same ones (dim 1), in one."""
     return Glance(*(torch.cat(fields, dim) for fields in zip(*glances, strict=True)))
+
+
+def glance_in_turn(
+    glance_at: Callable[[Tensor], Glance], clip: Tensor, pixels: int, alone: bool, training: bool
+) -> Glance:
+    """`glance_at` of a clip (B, 3, T, S, S), as many images of `pixels` at a time as `rows_at_once` says.
+
+    alone: whether a frame is seen without the others of its clip, so that a clip may be taken apart.
+    """
+    frames = clip.shape[2]
+    images = clip[:, 0].flatten(0, 1)  # whose number and place count
+    most = rows_at_once(images, pixels, training)
+    clips = clip.split(max(1, most // frames))
+    if most >= frames or not alone:
+        return joined([glance_at(piece) for piece in clips], 0)
+    turns = -(-frames // most)
+    pieces = [[glance_at(piece) for piece in one.chunk(turns, 2)] for one in clips]
+    return joined([joined(glances, 1) for glances in pieces], 0)
 
 
 class FocusFeatures(Protocol):

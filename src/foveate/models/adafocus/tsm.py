@@ -20,7 +20,8 @@ from foveate.layers.patch import fraction_corners, random_corners
 from foveate.models.adafocus.config import FocusConfig
 from foveate.models.adafocus.parts import ClipFeatures, FocusModel, Where
 from foveate.models.adafocus.seen import FocusPass
-from foveate.models.base import ModelOutput, same_macs
+from foveate.models.base import ModelOutput, same_macs, spread_over
+from foveate.models.dials import CountDial
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class AdaFocusTSMConfig(FocusConfig):
         glance, local = self.networks(*slots)
         size = (glance.channels, self.glance_frames, self.glance_side, self.policy_squeeze, self.policy_width)
         policy = ClipPolicy(*size) if self.policy == "learned" else None
-        spec = self.clip_spec(glance)
+        spec = self.clip_spec(self.frames, glance)
         return AdaFocusTSM(glance, policy, local, None, None, spec, self)
 
 
@@ -113,6 +114,15 @@ class AdaFocusTSM(FocusModel):
     def exits(self) -> tuple[float, ...]:
         return ()
 
+    @property
+    def dial(self) -> CountDial:
+        """Frames that the local network sees."""
+        return CountDial("local_frames", self.config.local_frames)
+
+    @property
+    def answers_after(self) -> tuple[int, ...]:
+        return ()
+
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One corner (B, 1, 2) for all frames: the policy's mean, or the centre, or anywhere."""
         if self.policy is not None:
@@ -136,7 +146,8 @@ class AdaFocusTSM(FocusModel):
 
     def places(self, frames: int) -> tuple[list[int], list[int]]:
         """Of the frames that the glance and the local network see, in a clip of so many."""
-        return spread_over(frames, self.config.glance_frames), spread_over(frames, self.config.local_frames)
+        looked = self.config.local_frames if self.setting is None else int(self.setting[0])
+        return spread_over(frames, self.config.glance_frames), spread_over(frames, looked)
 
     def see(self, clip: Tensor) -> ClipFeatures:
         glanced, looked = self.places(clip.shape[2])
@@ -185,8 +196,3 @@ class AdaFocusTSM(FocusModel):
     def classify_instead(self, glance: Tensor, local: Tensor, *others: Tensor) -> list[Tensor]:
         """The answer (B, 1, classes) if f_L had found something else, (B, T', F)."""
         return [self.classify(glance, other)[0] for other in others]
-
-
-def spread_over(frames: int, wanted: int) -> list[int]:
-    """The middles of `wanted` equal parts of a clip of `frames` frames."""
-    return [int((i + 0.5) * frames / wanted) for i in range(wanted)]

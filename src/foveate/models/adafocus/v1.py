@@ -79,7 +79,7 @@ class AdaFocusConfig(FocusConfig):
             classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
         else:
             classifier = MeanClassifier(features, self.num_classes, self.dropout)
-        spec = self.clip_spec(glance, short="repeat_last")
+        spec = self.clip_spec(self.frames, glance, short="repeat_last")
         return AdaFocus(glance, policy, local, classifier, skip, spec, self)
 
 

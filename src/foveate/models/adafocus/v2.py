@@ -46,7 +46,7 @@ class AdaFocusV2Config(FocusConfig):
             classifier = RunningMaxClassifier(features, self.num_classes, self.frames, width, self.dropout)
         else:
             classifier = RecurrentClassifier(features, self.num_classes, width, self.dropout)
-        spec = self.clip_spec(glance, short="repeat_last")
+        spec = self.clip_spec(self.frames, glance, short="repeat_last")
         return AdaFocusV2(glance, policy, local, classifier, None, spec, self)
 
 

@@ -13,8 +13,18 @@ from foveate.train.recipes.arnet import ARNET
 from foveate.train.recipes.attention import ATTENTION
 from foveate.train.recipes.classifier import CLASSIFIER, SMALL_CLASSIFIER
 from foveate.train.recipes.recipe import Recipe, Stage
+from foveate.train.recipes.uni import (
+    SMALL_UNI,
+    UNI,
+    UNI_FCVID,
+    UNI_JESTER,
+    UNI_MINI_KINETICS,
+    UNI_TSM,
+    UNI_TSM_V1,
+    UNI_X3D,
+)
 
-__all__ = ["RECIPES", "SMALL", "Recipe", "Stage", "owner_of", "recipe_for", "with_plan"]
+__all__ = ["RECIPES", "VARIANTS", "Recipe", "Stage", "owner_of", "recipe_for", "with_plan"]
 
 RECIPES: dict[str, Recipe] = {
     "classifier": CLASSIFIER,
@@ -23,24 +33,30 @@ RECIPES: dict[str, Recipe] = {
     "adafocus_tsm": ADAFOCUS_TSM,
     "arnet": ARNET,
     "attention": ATTENTION,
+    "uni_adafocus": UNI,
+    "uni_adafocus_tsm": UNI_TSM,
+    "uni_adafocus_x3d": UNI_X3D,
 }
-SMALL: dict[str, Recipe] = {"classifier": SMALL_CLASSIFIER, "adafocus": SMALL_ADAFOCUS}
-"""The same stages with numbers for some hundred videos and a CPU: `--recipe small`."""
-ALSO: dict[str, tuple[str, ...]] = {"adafocus": ("attention",)}
-"""Recipes for models of another one that are set to suit: `--settings policy=attention`."""
+VARIANTS: dict[str, dict[str, Recipe]] = {
+    "classifier": {"small": SMALL_CLASSIFIER},
+    "adafocus": {"attention": ATTENTION, "small": SMALL_ADAFOCUS},
+    "uni_adafocus": {"fcvid": UNI_FCVID, "mini_kinetics": UNI_MINI_KINETICS, "small": SMALL_UNI},
+    "uni_adafocus_tsm": {"something_v1": UNI_TSM_V1, "jester": UNI_JESTER},
+}
+"""What `--recipe` may name in place of a model's own: small, with numbers for some hundred videos and a CPU;
+those of other data sets; attention, for a model that is set to suit, `--settings policy=attention`."""
 
 
 def recipe_for(model: str, wanted: str = "") -> Recipe:
     """The recipe of a model of the zoo, or `wanted` if it fits; UsageError if there is none such."""
     own = model_spec(model).recipe
+    variants = VARIANTS.get(own, {})
     if wanted in ("", own):
         return RECIPES[own]
-    if wanted == "small" and own in SMALL:
-        return SMALL[own]
-    if wanted in ALSO.get(own, ()):
-        return RECIPES[wanted]
-    known = (own, *ALSO.get(own, ()), *(("small",) if own in SMALL else ()))
-    if wanted in RECIPES or wanted == "small":
+    if wanted in variants:
+        return variants[wanted]
+    known = (own, *variants)
+    if wanted in RECIPES or any(wanted in others for others in VARIANTS.values()):
         raise UsageError(f"--recipe {wanted}", f"does not fit {model}", f"use {' or '.join(known)}")
     raise UsageError(f"--recipe {wanted}", "no recipe of this name", nearest(wanted, known))
 

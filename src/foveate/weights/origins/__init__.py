@@ -23,6 +23,9 @@ from foveate.weights.origins import (
     pytorchvideo,
     torchvision,
     tsm,
+    uni_adafocus,
+    uni_adafocus_tsm,
+    uni_adafocus_x3d,
 )
 from foveate.weights.origins.base import Origin
 
@@ -32,6 +35,9 @@ ORIGINS: tuple[Origin, ...] = (
     caffe2.ORIGIN,
     mmaction2.ORIGIN,
     efficientnet_lite.ORIGIN,
+    uni_adafocus_tsm.ORIGIN,
+    uni_adafocus_x3d.ORIGIN,
+    uni_adafocus.ORIGIN,
     adafocus_v2.ORIGIN,
     adafocus_tsm.ORIGIN,
     adafocus.ORIGIN,

@@ -13,7 +13,7 @@ from foveate.weights.rename import Renames
 
 PIXELS = {"antialias": False, "crop_up": True}  # of this code base, PyTorchVideo and the Caffe2 release
 
-_BLOCK = [
+BLOCK: Renames = [
     (r"\.branch1\.", ".downsample.0."),
     (r"\.branch1_bn\.", ".downsample.1."),
     (r"\.branch2\.se\.fc1\.", ".squeeze.squeeze."),
@@ -22,22 +22,27 @@ _BLOCK = [
     *((rf"\.branch2\.{theirs}_bn\.", f".bn{ours}.") for ours, theirs in enumerate("abc", 1)),
     (r"^head\.projection\.", "head.linear."),
 ]
-_X3D = [
-    (r"^s1\.pathway0_stem\.conv_xy\.", "backbone.stem.0."),
-    (r"^s1\.pathway0_stem\.conv\.", "backbone.stem.1."),
-    (r"^s1\.pathway0_stem\.bn\.", "backbone.stem.2."),
-    (r"^s(\d)\.pathway0_res(\d+)\.", r"backbone.res\1.\2."),
-    (r"^head\.conv_5\.", "backbone.last.0."),
-    (r"^head\.conv_5_bn\.", "backbone.last.1."),
-    (r"^head\.lin_5\.", "head.embed.0."),
-]
+
+
+def x3d(theirs: str, ours: str, head: str) -> Renames:
+    """Renames for an X3D network but for its blocks. theirs: pattern of the prefix; ours, head: of ours."""
+    return [
+        (rf"^{theirs}s1\.pathway0_stem\.conv_xy\.", f"{ours}stem.0."),
+        (rf"^{theirs}s1\.pathway0_stem\.conv\.", f"{ours}stem.1."),
+        (rf"^{theirs}s1\.pathway0_stem\.bn\.", f"{ours}stem.2."),
+        (rf"^{theirs}s(\d)\.pathway0_res(\d+)\.", rf"{ours}res\1.\2."),
+        (rf"^{theirs}head\.conv_5\.", f"{ours}last.0."),
+        (rf"^{theirs}head\.conv_5_bn\.", f"{ours}last.1."),
+        (rf"^{theirs}head\.lin_5\.", f"{head}embed.0."),
+        (rf"^{theirs}head\.projection\.", f"{head}linear."),
+    ]
 
 
 def _renames(keys: Collection[str]) -> Renames:
     """One pathway is our `net`, two are `slow` and `fast`."""
     prefix = (r"^(module|model)\.", "")
     if any("pathway0_stem.conv_xy" in key for key in keys):
-        return [prefix, *_X3D, *_BLOCK]
+        return [prefix, *x3d("", "backbone.", "head."), *BLOCK]
     return [prefix, *pathway_renames("slow" if any("pathway1" in key for key in keys) else "net")]
 
 
@@ -57,7 +62,7 @@ def pathway_renames(first: str) -> Renames:
         (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_phi\.", rf"{first}.res\1.\2.after.key."),
         (r"^s(\d)\.pathway0_nonlocal(\d+)\.conv_g\.", rf"{first}.res\1.\2.after.value."),
         *blocks,
-        *_BLOCK,
+        *BLOCK,
     ]
 
 
