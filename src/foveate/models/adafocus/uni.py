@@ -50,9 +50,7 @@ class Choice(NamedTuple):
 
     weights: Tensor  # (B, T), of the glances, which add up to 1
     frames: Tensor  # (B, K) int64, places among the N candidates, increasing
-    glance_boxes: (
-        Tensor  # (B, T, 4), or (B, 1, 4) if all frames share one: row, column, height, width in 0..1
-    )
+    glance_boxes: Tensor  # (B, T, 4), or (B, 1, 4) of all: row, column, height, width, in 0..1
     candidate_boxes: Tensor  # (B, N, 4)
 
     @property
