@@ -17,8 +17,9 @@ from foveate.models.adafocus.early_exit import exit_shares, solve_thresholds
 from foveate.models.adafocus.parts import FocusModel, coarse_to_fine, given
 from foveate.models.adafocus.tsm import AdaFocusTSM
 from foveate.models.adafocus.v1 import AdaFocus
+from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM
 from foveate.models.base import VideoModel
-from foveate.models.zoo import create_model
+from foveate.models.zoo import create_model, create_outline
 from foveate.train.config import Loss, TrainConfig
 from foveate.train.job import TrainJob
 from foveate.train.objective import loss_function
@@ -287,13 +288,16 @@ def test_v2_trains_everything_at_once_but_spares_the_glance_from_the_policy() ->
     assert taught(model) == {"policy"}
 
 
+TSM: dict[str, object] = {
+    "glance": "resnet10", "local": "resnet10", "glance_width": 0.25, "local_width": 0.25, "size": SIDE,
+    "resize": SIDE, "glance_size": 32, "frames": 6, "glance_frames": 2, "local_frames": 3,
+    "policy_squeeze": 4, "policy_width": 16, "patch": 16,
+}  # fmt: skip
+
+
 def small_tsm(**fields: object) -> AdaFocusTSM:
     torch.manual_seed(0)
-    model = create_model(
-        "adafocus_tsm_144", CLASSES, glance="resnet10", local="resnet10", glance_width=0.25, local_width=0.25,
-        size=SIDE, resize=SIDE, glance_size=32, frames=6, glance_frames=2, local_frames=3,
-        policy_squeeze=4, policy_width=16, **{"patch": 16, **fields},
-    )  # fmt: skip
+    model = create_model("adafocus_tsm_144", CLASSES, **{**TSM, **fields})
     assert isinstance(model, AdaFocusTSM)
     return model
 
@@ -339,6 +343,57 @@ def test_a_grid_of_positions_for_the_clip() -> None:
     assert after.mean() > before.mean()
     with pytest.raises(UsageError, match="a grid of 1 x 1 positions leaves nothing to choose"):
         small_tsm(grid=1)
+
+
+def small_v2_tsm(**fields: object) -> AdaFocusV2TSM:
+    torch.manual_seed(0)
+    model = create_model("adafocus_v2_tsm_144", CLASSES, **{**TSM, **fields})
+    assert isinstance(model, AdaFocusV2TSM)
+    return model
+
+
+def test_v2_on_tsm_trains_the_networks_by_their_own_heads_and_the_policy_through_the_patch() -> None:
+    model = small_v2_tsm().train()
+    model.output(torch.randn(3, 3, 6, SIDE, SIDE)).logits.sum().backward()
+    assert taught(model) == {"glance_head", "local_head"}
+    model.zero_grad()
+    parts = {"glance", "glance_head", "glance_aux", "local", "local_head", "local_aux", "policy"}
+    (stage,) = staged(model, "adafocus_v2_tsm_144")
+    assert {part for part, _ in stage.parts} == parts
+    stage.objective(model, batch())["loss"].backward()
+    assert taught(model) == parts
+    model.zero_grad()
+    model.policy(model.see(torch.randn(2, 3, 6, SIDE, SIDE)).glance().maps).sum().backward()
+    assert taught(model) == {"policy"}
+
+
+@torch.inference_mode()
+def test_v2_on_tsm_looks_at_one_place_between_the_pixels() -> None:
+    model = small_v2_tsm().eval()
+    videos = torch.randn(3, 3, 6, SIDE, SIDE)
+    found = model.policy(model.see(videos).glance().maps) * (SIDE - 16)
+    boxes = model.output(videos).boxes
+    assert torch.allclose(boxes[:, 0, :2], found.flip(-1)) and (boxes == boxes[:, :1]).all()
+    assert not torch.equal(found, found.round())
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "within"),
+    [
+        ("adafocus_v2_mnv2_r50_128", 26.96, 1e-3),  # counted in the release's code, as the specification says
+        ("adafocus_v2_r50_r50_96", 24.8, 3e-3),
+        ("adafocus_v2_r50_r50_128", 34.1, 3e-3),
+        ("adafocus_v2_r50_r50_160", 46.1, 3e-3),
+        ("adafocus_v2_tsm_128", 18.5, 5e-3),
+        ("adafocus_v2_tsm_144", 23.5, 5e-3),
+        ("adafocus_v2_tsm_160", 27.5, 5e-3),
+        ("adafocus_v2_tsm_176", 33.7, 5e-3),
+    ],
+)
+def test_costs_of_v2_are_the_published_ones(name: str, published: float, within: float) -> None:
+    model = create_outline(name).eval()
+    seen = torch.empty(1, 3, model.spec.frames, model.spec.size, model.spec.size, device="meta")
+    assert count_macs(model, seen).total / 1e9 == pytest.approx(published, rel=within)
 
 
 def test_the_tsm_form_without_a_policy_looks_where_it_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import torch
 from foveate import load_model
 from foveate.cli import main
 from foveate.errors import ModelFileError, UsageError
-from foveate.models.zoo import create_model
+from foveate.models.zoo import create_model, create_outline
 from foveate.weights import convert, load_official
 from foveate.weights.file import read_model
 from foveate.weights.origins import find_origin
 from foveate.weights.start import start_from, start_part
-from parity_cases import CASES, ParityCase
+from parity_cases import CASES, FOLDER, ParityCase
 
 
 def official(classes: int = 3) -> dict[str, torch.Tensor]:
@@ -51,6 +52,75 @@ def test_the_origin_is_told_by_the_keys(name: str) -> None:
     assert origin.name == case.how["origin"] or {origin.name, case.how["origin"]} == {"torchvision", "ibm"}
     ours = create_model(case.how["name"], case.how["num_classes"], **case.how.get("fields", {}))
     assert origin.rename(state, "x").keys() <= ours.state_dict().keys()
+
+
+def listed(case: str) -> dict[str, torch.Tensor]:
+    """The keys and shapes of a case's checkpoint, without values."""
+    kinds = {"int64": torch.int64, "float32": torch.float32}
+    info = json.loads((FOLDER / f"{case}.json").read_text())
+    return {
+        key: torch.empty(shape, dtype=kinds[kind], device="meta") for key, shape, kind in info["state_dict"]
+    }
+
+
+def fits(state: dict[str, torch.Tensor], origin: str, name: str) -> bool:
+    """Whether a checkpoint is told by its keys and has just those of the model, in their shapes."""
+    found = find_origin(state.keys(), Path("x"))
+    renamed = {key: value.shape for key, value in found.rename(state, "x").items()}
+    wanted = {key: value.shape for key, value in create_outline(name).state_dict().items()}
+    return found.name == origin and renamed == wanted
+
+
+def test_checkpoints_of_adafocus_v2_on_tsm_fit() -> None:
+    """Their networks and heads are named as those of Uni-AdaFocus on TSM; the policy has numbered layers."""
+    uni = listed("uni_adafocus/tsm_pipeline_p96_8and8")
+    state = {key: value for key, value in uni.items() if "_CNN." in key}
+    shapes = {"0": (64, 10240, 1, 1), "4": (1024, 3136), "7": (512, 1024), "10": (2, 512)}
+    for layer, shape in shapes.items():
+        state[f"module.policy_stn.{layer}.weight"] = torch.empty(shape, device="meta")
+        if layer != "0":
+            state[f"module.policy_stn.{layer}.bias"] = torch.empty(shape[0], device="meta")
+    for layer, width in (("1", 64), ("5", 1024), ("8", 512)):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            state[f"module.policy_stn.{layer}.{name}"] = torch.empty(width, device="meta")
+        state[f"module.policy_stn.{layer}.num_batches_tracked"] = torch.empty((), device="meta")
+    for side in (128, 144, 160, 176):
+        assert fits(state, "adafocus_v2_tsm", f"adafocus_v2_tsm_{side}")
+    assert fits(uni, "uni_adafocus_tsm", "uni_adafocus_tsm_96")
+
+
+def test_checkpoints_of_adafocus_v2_with_a_resnet_as_glance_fit() -> None:
+    """The glance has the keys of the local network; what reads its features and maps has other widths."""
+    state = listed("adafocus/v2_actnet_pipeline_p128")
+    prefix = "module." if next(iter(state)).startswith("module.") else ""
+    state = {key: value for key, value in state.items() if not key.startswith(f"{prefix}global_CNN.")}
+    state |= {
+        key.replace("local_CNN.", "global_CNN."): value
+        for key, value in state.items()
+        if key.startswith(f"{prefix}local_CNN.")
+    }
+    others = {
+        "global_CNN_fc.1.weight": (200, 2048),
+        "policy_stn.encoder.0.weight": (64, 2048, 1, 1),
+        "policy_stn.encoder.4.weight": (2048, 64 * 3 * 3),
+        "classifier.mlp.layers.0.weight": (4096, 4096),
+    }
+    for key, shape in others.items():
+        assert prefix + key in state
+        state[prefix + key] = torch.empty(shape, device="meta")
+    heads = {key for key in state if ".classifiers.7." in key}  # the case reads 8 frames, the release 16
+    for step in range(8, 16):
+        state |= {key.replace(".classifiers.7.", f".classifiers.{step}."): state[key] for key in heads}
+    for side in (96, 128, 160):
+        assert fits(state, "adafocus_v2", f"adafocus_v2_r50_r50_{side}")
+
+
+@torch.inference_mode()
+def test_a_converted_glance_is_shrunk_as_in_the_release() -> None:
+    """Corner onto corner: between the outermost pixels, a ramp stays a ramp of the same ends."""
+    ramp = torch.linspace(0, 1, 224).expand(1, 3, 224, 224)
+    kept = create_outline("adafocus_v2_r50_r50_128").shrink(ramp)
+    assert torch.allclose(kept[0, 0, 0], torch.linspace(0, 1, 96), atol=1e-5)
 
 
 def test_missing_left_over_and_misshapen_keys_are_named() -> None:

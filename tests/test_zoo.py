@@ -95,7 +95,9 @@ def apart(name: str, key: str) -> bool:
     """Whether a parameter learns from another loss than that of the logits (AdaFocus, AR-Net)."""
     if name.startswith("arnet"):
         return True  # which networks run is the policy's choice: test_arnet.py
-    if name.startswith("uni_"):  # its networks and policies learn from losses of their own: test_uni.py
+    if name.startswith(
+        ("uni_", "adafocus_v2_tsm")
+    ):  # its networks and policies learn from losses of their own: test_uni.py, test_focus.py
         answers = ("glance_head.", "local_head.", "local_classifier.", "glance_classifier.embed.")
         return not key.startswith(answers)
     if not name.startswith("adafocus"):

@@ -17,6 +17,7 @@ from foveate.models.adafocus.uni_clip import UniTSMConfig, UniX3DConfig
 from foveate.models.adafocus.uni_long import UniAdaFocusConfig
 from foveate.models.adafocus.v1 import AdaFocusConfig
 from foveate.models.adafocus.v2 import AdaFocusV2Config
+from foveate.models.adafocus.v2_tsm import AdaFocusV2TSMConfig
 from foveate.models.arnet import ARNetConfig
 from foveate.models.base import VideoModel
 from foveate.models.blvnet import BLVNetConfig
@@ -34,6 +35,7 @@ Config = (
     | IBMI3DConfig
     | AdaFocusConfig
     | AdaFocusV2Config
+    | AdaFocusV2TSMConfig
     | AdaFocusTSMConfig
     | UniAdaFocusConfig
     | UniTSMConfig
@@ -264,6 +266,42 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "adafocus_v2_small": ModelSpec(
         AdaFocusV2Config(**_SMALL, policy_width=256, classifier_width=256), OURS, recipe="adafocus_v2"
+    ),
+    "adafocus_v2_r50_r50_96": ModelSpec(
+        AdaFocusV2Config("resnet50", glance_size=96, shrink="corners", patch=96),
+        FOCUS_V2_PAPER,
+        "ActivityNet 77.5 mAP",
+        recipe="adafocus_v2",
+    ),
+    "adafocus_v2_r50_r50_128": ModelSpec(
+        AdaFocusV2Config("resnet50", glance_size=96, shrink="corners"),
+        FOCUS_V2_PAPER,
+        "ActivityNet 78.9 mAP, FCVID 84.5 mAP, Mini-Kinetics 74.0",
+        recipe="adafocus_v2",
+    ),
+    "adafocus_v2_r50_r50_160": ModelSpec(
+        AdaFocusV2Config("resnet50", glance_size=96, shrink="corners", patch=160),
+        FOCUS_V2_PAPER,
+        "ActivityNet 80.2 mAP",
+        recipe="adafocus_v2",
+    ),
+    "adafocus_v2_tsm_128": ModelSpec(
+        AdaFocusV2TSMConfig(patch=128),
+        FOCUS_V2_PAPER,
+        "SSv1 47.0, SSv2 59.6, Jester 96.6",
+        recipe="adafocus_v2_tsm",
+    ),
+    "adafocus_v2_tsm_144": ModelSpec(
+        AdaFocusV2TSMConfig(), FOCUS_V2_PAPER, "SSv1 48.2, SSv2 60.5", recipe="adafocus_v2_tsm"
+    ),
+    "adafocus_v2_tsm_160": ModelSpec(
+        AdaFocusV2TSMConfig(patch=160), FOCUS_V2_PAPER, "SSv1 48.6, SSv2 60.8", recipe="adafocus_v2_tsm"
+    ),
+    "adafocus_v2_tsm_176": ModelSpec(
+        AdaFocusV2TSMConfig(patch=176),
+        FOCUS_V2_PAPER,
+        "SSv1 49.6, SSv2 61.3, Jester 96.9",
+        recipe="adafocus_v2_tsm",
     ),
     "adafocus_tsm_144": ModelSpec(
         AdaFocusTSMConfig(), FOCUS_PAPER, "SSv1 47.0, SSv2 59.7", recipe="adafocus_tsm"

@@ -24,7 +24,7 @@ def check_sizes(size: int, resize: int, glance_size: int, patch: int) -> None:
 
 
 def check_grid(grid: int, room: int) -> None:
-    """ValueError for a grid of positions a side that a patch, which can move by `room` pixels, cannot have."""
+    """ValueError for a grid that a patch, which can move by `room` pixels, cannot have."""
     if grid < 2:
         raise ValueError(f"a grid of {grid} x {grid} positions leaves nothing to choose")
     if grid > room + 1 > 1:

@@ -142,10 +142,14 @@ class FocusModel(VideoModel):
 
     def glance_at(self, clip: Tensor) -> Glance:
         """Run f_G on all frames, shrunk to the glance size. clip: (B, 3, T, S, S)."""
-        frames = shrink(fold_time(clip), self.config.glance_size)  # (B*T, 3, G, G)
+        frames = self.shrink(fold_time(clip))
         maps = self.glance(frames, clip.shape[2])  # (B*T, C, h, w)
         split = (clip.shape[0], clip.shape[2])
         return Glance(maps.unflatten(0, split), self.pool(maps).unflatten(0, split))
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) as f_G sees them, (N, 3, G, G)."""
+        return shrink(images, self.config.glance_size)
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Corners of the patches by the policy, and its state; see `Place`."""

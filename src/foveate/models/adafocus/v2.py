@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.layers.anytime import RecurrentClassifier, RunningMaxClassifier, run_gru
 from foveate.layers.patch import sample_patches
+from foveate.layers.shrink import shrink_to_corners
 from foveate.models.adafocus.config import FocusConfig
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.adafocus.parts import FocusModel, Order
+from foveate.models.adafocus.seen import FocusPass
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class AdaFocusV2Config(FocusConfig):
     exit_group: int = 1  # frames read between two decisions; 1 as in the papers, 2 to 4 are quicker
     classifier: Literal["max", "gru"] = "max"  # f_C: running maximum with a head a step, or V1's GRU
     classifier_width: int = 4096  # of f_C
+    # how a glance smaller than the frame is made: averaged, or from single pixels, corner onto corner
+    shrink: Literal["average", "corners"] = "average"
     order: Order = "coarse_to_fine"  # in which frames are read
 
     def __post_init__(self) -> None:
@@ -79,6 +84,11 @@ class AdaFocusV2(FocusModel):
 
     config: AdaFocusV2Config
 
+    def shrink(self, images: Tensor) -> Tensor:
+        if self.config.shrink == "corners":
+            return shrink_to_corners(images, self.config.glance_size)
+        return super().shrink(images)
+
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Corners (B, T, 2) in real pixels; they carry the gradient of the patches to the policy."""
         fractions, state = self.policy(maps, state)
@@ -89,3 +99,9 @@ class AdaFocusV2(FocusModel):
 
     def random_corners(self, batch: int, frames: int) -> Tensor:
         return torch.rand(batch, frames, 2) * self.config.room
+
+    def auxiliary(self, seen: FocusPass) -> list[Tensor]:
+        """What each network alone answers to each frame, (B, T, classes), for the loss that supports it."""
+        share = self.config.dropout
+        glance, local = F.dropout(seen.glance.features, share), F.dropout(seen.local, share)
+        return [self.glance_head(glance), self.local_head(local)]

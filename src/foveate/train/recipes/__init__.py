@@ -8,7 +8,13 @@ from foveate.config import nearest
 from foveate.errors import UsageError
 from foveate.models.zoo import model_spec
 from foveate.train.job import TrainJob
-from foveate.train.recipes.adafocus import ADAFOCUS, ADAFOCUS_TSM, ADAFOCUS_V2, SMALL_ADAFOCUS
+from foveate.train.recipes.adafocus import (
+    ADAFOCUS,
+    ADAFOCUS_TSM,
+    ADAFOCUS_V2,
+    ADAFOCUS_V2_TSM,
+    SMALL_ADAFOCUS,
+)
 from foveate.train.recipes.arnet import ARNET
 from foveate.train.recipes.attention import ATTENTION
 from foveate.train.recipes.classifier import CLASSIFIER, SMALL_CLASSIFIER
@@ -30,6 +36,7 @@ RECIPES: dict[str, Recipe] = {
     "classifier": CLASSIFIER,
     "adafocus": ADAFOCUS,
     "adafocus_v2": ADAFOCUS_V2,
+    "adafocus_v2_tsm": ADAFOCUS_V2_TSM,
     "adafocus_tsm": ADAFOCUS_TSM,
     "arnet": ARNET,
     "attention": ATTENTION,

@@ -14,6 +14,7 @@ from foveate.errors import UsageError
 from foveate.models.adafocus.tsm import AdaFocusTSM
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
+from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
 from foveate.train.kept import Keep
@@ -62,6 +63,13 @@ class AdaFocusV2Plan:
     """AdaFocusV2 learns everything in one stage, at the rate and for the epochs of the loop."""
 
     exit_frames: float | None = None  # stage exits: mean frames to read before the answer. None: read all
+
+
+@dataclass(frozen=True)
+class AdaFocusV2TSMPlan:
+    """AdaFocusV2 on TSM learns everything in one stage, at the rate and for the epochs of the loop."""
+
+    policy_factor: float = 0.01  # the policy learns so many times as fast as the local network
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,16 @@ def stages_v2(model: AdaFocusV2, job: TrainJob, weights: Sequence[float] = ()) -
     return [Stage("together", job.train.epochs, job.train.rate, together, objective, judged=True)]
 
 
+def stages_v2_tsm(model: AdaFocusV2TSM, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
+    """The one stage of AdaFocusV2 on TSM."""
+    plan: AdaFocusV2TSMPlan = job.plan
+    loss = loss_function(job.train.loss, job.train.label_smoothing, weights)
+    parts = [(part, 0.5) for part in ("glance", "glance_head", "glance_aux")]
+    parts += [(part, 1.0) for part in ("local", "local_head", "local_aux")]
+    together, objective = (*parts, ("policy", plan.policy_factor)), objectives.EndToEndObjective(loss)
+    return [Stage("together", job.train.epochs, job.train.rate, together, objective, judged=True)]
+
+
 def stages_tsm(model: AdaFocusTSM, job: TrainJob, weights: Sequence[float] = ()) -> list[Stage]:
     """The intended recipe; the released schedule left nearly all of it at a rate of zero."""
     plan: AdaFocusTSMPlan = job.plan
@@ -174,6 +192,21 @@ ADAFOCUS = Recipe("adafocus", "the paper's, on ActivityNet", stages_v1, AdaFocus
 ADAFOCUS_V2 = Recipe("adafocus_v2", "the paper's, in one stage", stages_v2, AdaFocusV2Plan())
 ADAFOCUS_TSM = Recipe(
     "adafocus_tsm", "the paper's, on Something-Something", stages_tsm, AdaFocusTSMPlan(), own_rates=OWN_RATES
+)
+ADAFOCUS_V2_TSM = Recipe(
+    "adafocus_v2_tsm",
+    "the release's, on Something-Something and Jester",
+    stages_v2_tsm,
+    AdaFocusV2TSMPlan(),
+    TrainConfig(
+        rate=0.01,
+        batch=32,
+        reference_batch=32,
+        weight_decay=5e-4,
+        schedule_every="epoch",
+        clip_norm=20,
+    ),
+    Augment(flip=False),
 )
 SMALL_TRAIN = TrainConfig(
     optimizer="adamw",

@@ -25,6 +25,7 @@ from foveate.models.adafocus.parts import FocusModel, given
 from foveate.models.adafocus.seen import FocusFeatures, FocusPass, Glance
 from foveate.models.adafocus.v1 import AdaFocus
 from foveate.models.adafocus.v2 import AdaFocusV2
+from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM
 from foveate.models.base import VideoModel, rows_at_once
 from foveate.train.kept import KeptBatch
 from foveate.train.objective import ClipBatch, LossFunction, clip_of
@@ -171,7 +172,7 @@ class PatchTraining:
 
 @dataclass(frozen=True)
 class EndToEndObjective:
-    """AdaFocusV2's single stage: all networks, auxiliary heads, random patches beside the chosen ones.
+    """The single stage of AdaFocusV2: all networks, auxiliary heads, random patches beside the chosen ones.
 
     auxiliary, diverse: whether the first two tricks are on; the third, a policy that reads detached glances,
     is part of the policy.
@@ -181,7 +182,7 @@ class EndToEndObjective:
     auxiliary: bool = True
     diverse: bool = True
 
-    def __call__(self, model: AdaFocusV2, batch: ClipBatch) -> dict[str, Tensor]:
+    def __call__(self, model: AdaFocusV2 | AdaFocusV2TSM, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
         features = model.see(clip)
         loss = self._loss(model, model.focus(features), labels)
@@ -190,12 +191,10 @@ class EndToEndObjective:
             loss = (loss + self._loss(model, anywhere, labels)) / 2
         return {"loss": loss}
 
-    def _loss(self, model: AdaFocusV2, seen: FocusPass, labels: Tensor) -> Tensor:
+    def _loss(self, model: AdaFocusV2 | AdaFocusV2TSM, seen: FocusPass, labels: Tensor) -> Tensor:
         answers = [seen.step_logits]
         if self.auxiliary:
-            share = model.config.dropout
-            answers += [model.glance_head(F.dropout(seen.glance.features, share))]
-            answers += [model.local_head(F.dropout(seen.local, share))]
+            answers += model.auxiliary(seen)
         return torch.stack([loss_of_steps(self.loss, answer, labels) for answer in answers]).sum()
 
 
