@@ -316,6 +316,31 @@ def test_clip_policy_of_the_tsm_form() -> None:
     assert taught(model) == {"local", "local_head"}
 
 
+def test_a_grid_of_positions_for_the_clip() -> None:
+    """The likeliest cell is looked at; stage 2 plays by the odds of all n x n, and teaches them."""
+    model, videos = small_tsm(grid=3).eval(), torch.randn(3, 3, 6, SIDE, SIDE)
+    model.policy.actor.bias.data[5] = 100.0  # the second row's last
+    assert torch.equal(model.output(videos).boxes, torch.tensor([32.0, 16, 48, 32]).expand(3, 6, 4))
+    model.policy.actor.bias.data[5] = 0.0
+    learn_only(model, (model.policy, 1.0))
+    learn_mode(model)
+    with torch.no_grad():
+        rollout = focus.PlaceRollout("random", PPOConfig())(model, live(model, videos))
+        odds = model.policy(rollout.maps)[0].log_softmax(-1)
+    assert rollout.actions.shape == (3, 1) and rollout.actions.max() < 9
+    assert torch.allclose(rollout.log_probs, odds.gather(1, rollout.actions), atol=1e-6)
+    before = odds.gather(1, rollout.actions)
+    paid = replace(rollout, returns=torch.ones(3, 1))
+    rate = torch.optim.SGD(model.policy.parameters(), 0.1)
+    focus.PolicyObjective(PPOConfig())(model, paid)["loss"].backward()
+    assert taught(model) == {"policy"}
+    rate.step()
+    after = model.policy(rollout.maps)[0].log_softmax(-1).gather(1, rollout.actions)
+    assert after.mean() > before.mean()
+    with pytest.raises(UsageError, match="a grid of 1 x 1 positions leaves nothing to choose"):
+        small_tsm(grid=1)
+
+
 def test_the_tsm_form_without_a_policy_looks_where_it_is_told() -> None:
     videos = torch.randn(3, 3, 6, SIDE, SIDE)
     boxes = small_tsm(policy="centre").eval().output(videos).boxes

@@ -202,7 +202,7 @@ def run_focus_tsm(case: ParityCase) -> dict[str, torch.Tensor]:
     seen = model.focus(ClipFeatures(model, *clips))
     assert torch.equal(seen.corners[:, 0], case.expected("coordinates").long())
     return {
-        "action": model.policy(seen.glance.maps)[0],
+        "action": model.policy(seen.glance.maps)[0].sigmoid(),
         "glance_logits": model.glance_head(seen.glance.features),
         "local_logits": model.local_head(seen.local),
         "logits": seen.step_logits[:, 0],

@@ -115,6 +115,21 @@ def test_adafocus_tsm_finds_its_policy_beside_the_model(tmp_path: Path) -> None:
     assert torch.equal(model.policy.actor.weight, state["policy.actor.0.weight"])
 
 
+@torch.inference_mode()
+def test_an_adafocus_tsm_file_of_a_policy_with_a_grid(tmp_path: Path) -> None:
+    """Its actor has an output for each of n x n positions, of which the largest is taken, row by row."""
+    state = ParityCase("adafocus/tsm_pipeline_p144").state_dict()
+    state["policy.actor.0.weight"] = torch.zeros(25, 1024)
+    state["policy.actor.0.bias"] = torch.eye(25)[13]
+    torch.save(state, tmp_path / "m.pth")
+    model = load_official(tmp_path / "m.pth", "adafocus_tsm_144_grid", grid=5)
+    assert torch.equal(model.policy.actor.bias, state["policy.actor.0.bias"])
+    corners, _ = model.choose_place(torch.randn(1, 8, 1280, 7, 7))
+    assert corners.tolist() == [[[2 * 80 // 4, 3 * 80 // 4]]]
+    with pytest.raises(ModelFileError, match=r"policy\.actor"):
+        load_official(tmp_path / "m.pth", "adafocus_tsm_144_grid")
+
+
 def test_an_adafocus_tsm_file_of_stage_1_has_no_policy(tmp_path: Path) -> None:
     state = ParityCase("adafocus/tsm_pipeline_p144").state_dict()
     rest = {key: value for key, value in state.items() if not key.startswith("policy.")}

@@ -274,6 +274,7 @@ MODELS: dict[str, ModelSpec] = {
     "adafocus_tsm_176": ModelSpec(
         AdaFocusTSMConfig(patch=176), FOCUS_PAPER, "SSv1 48.1, SSv2 60.7", recipe="adafocus_tsm"
     ),
+    "adafocus_tsm_144_grid": ModelSpec(AdaFocusTSMConfig(grid=7), FOCUS_PAPER, recipe="adafocus_tsm"),
     "uni_adafocus_mnv2_r50_96": ModelSpec(
         UniAdaFocusConfig(patch=96),
         UNI_PAPER,

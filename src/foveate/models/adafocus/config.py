@@ -23,6 +23,14 @@ def check_sizes(size: int, resize: int, glance_size: int, patch: int) -> None:
         raise ValueError(f"resize {resize} is smaller than the crop, size {size}")
 
 
+def check_grid(grid: int, room: int) -> None:
+    """ValueError for a grid of positions a side that a patch, which can move by `room` pixels, cannot have."""
+    if grid < 2:
+        raise ValueError(f"a grid of {grid} x {grid} positions leaves nothing to choose")
+    if grid > room + 1 > 1:
+        raise ValueError(f"a grid of {grid} does not fit: a patch can move by {room} pixels only")
+
+
 @dataclass(frozen=True)
 class FocusNetworks:
     """Both 2D networks, and the sizes of what they see."""

@@ -1,8 +1,9 @@
 """AdaFocus-TSM: where motion matters, both networks shift features over time and one patch serves the clip.
 
-A TSM-MobileNetV2 glances at 8 frames, a policy reads all its maps at once and gives one continuous position
-for the video, a TSM-ResNet-50 looks at that patch in 12 frames, and the mean logits of both are added (Wang
-et al., ICCV 2021, section 3.5 and appendix). Where this code differs: both frame sets come out of one clip.
+A TSM-MobileNetV2 glances at 8 frames, a policy reads all its maps at once and gives one position for the
+video, a TSM-ResNet-50 looks at that patch in 12 frames, and the mean logits of both are added (Wang et al.,
+ICCV 2021, section 3.5 and appendix). The position is continuous, or one of a grid, as the release has it too.
+Where this code differs: both frame sets come out of one clip.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, Normal
 
 from foveate.backbones.slots import Temporal, temporal_slot
 from foveate.layers.aggregate import TAM, AggregationConfig
-from foveate.layers.patch import fraction_corners, random_corners
-from foveate.models.adafocus.config import FocusConfig
+from foveate.layers.patch import fraction_corners, grid_corners, random_corners
+from foveate.models.adafocus.config import FocusConfig, check_grid
 from foveate.models.adafocus.parts import ClipFeatures, FocusModel, Where
 from foveate.models.adafocus.seen import FocusPass
 from foveate.models.base import ModelOutput, same_macs, spread_over
@@ -31,6 +32,7 @@ class AdaFocusTSMConfig(FocusConfig):
     glance_frames: int = 8
     local_frames: int = 12
     patch: int = 144
+    grid: int | None = None  # n, the policy chooses among n x n positions; none: any position
     policy: Where = "learned"  # the others are what it must beat; a random patch differs at every call
     temporal: Temporal = "shift"  # what lets the frames of both networks see each other
     shift_div: int = 8  # one channel in `shift_div` moves each way
@@ -42,6 +44,8 @@ class AdaFocusTSMConfig(FocusConfig):
         super().__post_init__()
         if max(self.glance_frames, self.local_frames) > self.frames:
             raise ValueError(f"a clip of {self.frames} frames is shorter than the frames looked at")
+        if self.grid is not None:
+            check_grid(self.grid, self.room)
 
     def build(self) -> AdaFocusTSM:
         """The untrained model."""
@@ -51,7 +55,8 @@ class AdaFocusTSMConfig(FocusConfig):
         ]
         glance, local = self.networks(*slots)
         size = (glance.channels, self.glance_frames, self.glance_side, self.policy_squeeze, self.policy_width)
-        policy = ClipPolicy(*size) if self.policy == "learned" else None
+        outputs = 2 if self.grid is None else self.grid**2
+        policy = ClipPolicy(*size, outputs=outputs) if self.policy == "learned" else None
         spec = self.clip_spec(self.frames, glance)
         return AdaFocusTSM(glance, policy, local, None, None, spec, self)
 
@@ -74,10 +79,13 @@ class PositionsAround(Independent):
 class ClipPolicy(nn.Module):
     """The policy of AdaFocus-TSM: one position for a clip, from the glance maps of all its frames together.
 
-    The position is the mean of a normal distribution of fixed standard deviation; training samples from it.
+    outputs: n x n, the log-odds of the positions of a grid; or 2, the logits of row and column, each the mean
+    of a normal distribution.
     """
 
-    def __init__(self, channels: int, frames: int, side: int, squeeze: int = 64, width: int = 1024) -> None:
+    def __init__(
+        self, channels: int, frames: int, side: int, squeeze: int = 64, width: int = 1024, *, outputs: int
+    ) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(channels * frames, squeeze, 1, bias=False),
@@ -89,14 +97,14 @@ class ClipPolicy(nn.Module):
             nn.ReLU(),
         )
         self.gru = nn.GRU(width, width, batch_first=True)
-        self.actor = nn.Linear(width, 2)
+        self.actor = nn.Linear(width, outputs)
         self.critic = nn.Linear(width, 1)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """maps: (B, T, C, h, w), detached inside. Returns mean positions (B, 2) in [0, 1] and values (B,)."""
+        """maps: (B, T, C, h, w), detached inside. Returns the actor's outputs (B, n) and values (B,)."""
         encoded = self.encoder(maps.detach().flatten(1, 2)).unsqueeze(1)  # (B, 1, width)
         hidden = self.gru(encoded)[0].squeeze(1)
-        return torch.sigmoid(self.actor(hidden)), self.critic(hidden).squeeze(-1)
+        return self.actor(hidden), self.critic(hidden).squeeze(-1)
 
 
 class AdaFocusTSM(FocusModel):
@@ -124,9 +132,10 @@ class AdaFocusTSM(FocusModel):
         return ()
 
     def choose_place(self, maps: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """One corner (B, 1, 2) for all frames: the policy's mean, or the centre, or anywhere."""
+        """One corner (B, 1, 2) for all frames: the policy's likeliest, or the centre, or anywhere."""
         if self.policy is not None:
-            return self.corners_of(self.policy(maps)[0].unsqueeze(1)), None
+            found = self.policy(maps)[0].unsqueeze(1)
+            return self.corners_of(found.sigmoid() if self.config.grid is None else found.argmax(-1)), None
         if self.config.policy == "centre":
             return torch.full((len(maps), 1, 2), self.config.room // 2, device=maps.device), None
         return self.random_corners(len(maps), 1).to(maps.device), None
@@ -185,13 +194,23 @@ class AdaFocusTSM(FocusModel):
     # ---- what reinforcement learning asks for
 
     def place_choice(self, maps: Tensor) -> tuple[Distribution, Tensor]:
-        """The distribution of positions (B, 1, 2) to try, in [0, 1], and the expected return, (B, 1)."""
-        mean, value = self.policy(maps)
-        return PositionsAround(mean.unsqueeze(1), self.config.spread), value.unsqueeze(1)
+        """The distribution of actions to try, and the expected return, (B, 1).
+
+        An action is a position (B, 1, 2) in [0, 1], or the number of one of the grid's, (B, 1).
+        """
+        found, value = self.policy(maps)
+        choice: Distribution
+        if self.config.grid is None:
+            choice = PositionsAround(found.sigmoid().unsqueeze(1), self.config.spread)
+        else:
+            choice = Categorical(logits=found.unsqueeze(1))
+        return choice, value.unsqueeze(1)
 
     def corners_of(self, actions: Tensor) -> Tensor:
-        """Corners (B, 1, 2) of positions (B, 1, 2) in [0, 1]."""
-        return fraction_corners(actions, self.config.room)
+        """Corners (B, 1, 2) of actions, see `place_choice`."""
+        if self.config.grid is None:
+            return fraction_corners(actions, self.config.room)
+        return grid_corners(actions, self.config.grid, self.config.room)
 
     def classify_instead(self, glance: Tensor, local: Tensor, *others: Tensor) -> list[Tensor]:
         """The answer (B, 1, classes) if f_L had found something else, (B, T', F)."""

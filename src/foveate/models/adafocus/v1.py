@@ -22,7 +22,7 @@ from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.anytime import MeanClassifier, RecurrentClassifier, run_gru
 from foveate.layers.patch import grid_corners
 from foveate.models.adafocus.attention import AttentionPolicy
-from foveate.models.adafocus.config import FocusConfig
+from foveate.models.adafocus.config import FocusConfig, check_grid
 from foveate.models.adafocus.early_exit import check_exits
 from foveate.models.adafocus.parts import FocusModel, Order
 from foveate.models.adafocus.seen import FocusState
@@ -48,11 +48,7 @@ class AdaFocusConfig(FocusConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_exits(self.exits, self.frames, self.exit_group)
-        if self.grid < 2:
-            raise ValueError(f"a grid of {self.grid} x {self.grid} positions leaves nothing to choose")
-        if self.grid > self.room + 1 > 1:
-            room = self.room
-            raise ValueError(f"a grid of {self.grid} does not fit: a patch can move by {room} pixels only")
+        check_grid(self.grid, self.room)
         if self.glance_temporal != "none" and (self.exits or self.order != "time"):
             raise ValueError(
                 "glances that see each other need all frames in the order of time, without exits"
