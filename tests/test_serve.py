@@ -6,12 +6,14 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,9 +84,8 @@ class Running:
 
 
 @contextmanager
-def running(tmp_path: Path, token: str = "", **settings: Any) -> Iterator[Running]:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
+def running(token: str = "", **settings: Any) -> Iterator[Running]:
+    folder = Path(tempfile.mkdtemp())  # sockets of child processes lie in it, whose paths must be short
     command = [sys.executable, Path(__file__).parent / "server_child.py", json.dumps(QUICK | settings), token]
     process = subprocess.Popen(
         [*map(str, command)],
@@ -103,11 +104,12 @@ def running(tmp_path: Path, token: str = "", **settings: Any) -> Iterator[Runnin
             process.kill()
             process.wait()
             process.stdout.close()
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("server")) as started:
+def server() -> Iterator[Running]:
+    with running() as started:
         yield started
 
 
@@ -377,10 +379,9 @@ def test_slow_uploads_do_not_keep_others_waiting(server: Running, video: bytes) 
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def strict() -> Iterator[Running]:
     """A server with a token, and room for little."""
-    folder = tmp_path_factory.mktemp("strict")
-    with running(folder, "sesame", workers=1, queue=1, lives=1, connections=40) as started:
+    with running("sesame", workers=1, queue=1, lives=1, connections=40) as started:
         yield started
 
 
@@ -433,9 +434,9 @@ def test_a_full_disk_is_an_answer(strict: Running, video: bytes) -> None:
     assert strict.predict(video, **SESAME)[0] == 200
 
 
-def test_a_signal_lets_answers_end(tmp_path: Path) -> None:
+def test_a_signal_lets_answers_end() -> None:
     body = (EXAMPLES / "several.mp4").read_bytes()
-    with running(tmp_path) as server, ThreadPoolExecutor(1) as client:
+    with running() as server, ThreadPoolExecutor(1) as client:
         begun = client.submit(server.predict, body, "?window=1")
         while not server.gauge("places"):
             time.sleep(0.01)
