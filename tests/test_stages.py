@@ -259,7 +259,7 @@ def test_documented_commands_are_the_recipes_of_the_papers(monkeypatch: pytest.M
         last = list(stages.values())[-1]
         rates.append(last.rate * replace(job_.train, rate=last.rate).scale)
     assert rates[:3] == [5e-3, 0.002, 1e-3]  # at 64, 32 and 64 clips
-    assert [getattr(job_.plan, "exit_frames", None) for job_ in jobs] == [None] * 4 + [8.0]
+    assert [getattr(job_.plan, "exit_frames", None) for job_ in jobs] == [None] * 5 + [8.0]
 
 
 def test_v2_trains_in_one_stage(videos: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,15 @@ def test_a_server_that_hangs_up_ten_times(folder: Path, monkeypatch: pytest.Monk
     assert (np.diff([each["time_s"] for each in labels]) > 0).all()
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """A job in the background of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_the_summary(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int, code: int
