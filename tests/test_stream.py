@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -156,6 +159,8 @@ def test_a_signal_ends_it_with_the_summary(
         with pipe.open("wb") as writer:  # which stays open: more may come
             writer.write((folder / "film.ts").read_bytes())
             writer.flush()
+            while struct.unpack("i", fcntl.ioctl(writer, termios.FIONREAD, bytes(4)))[0]:
+                ended.wait(0.1)  # it is read once the model is there
             ended.wait(1.5)
             os.kill(os.getpid(), number)
             ended.wait(10)
