@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from benchmarks.child import in_child
 from benchmarks.engines import made
@@ -21,6 +22,7 @@ from foveate.export.drivers.run import Exported
 from foveate.export.write import export_model
 from foveate.infer.choice import a_clip, relative_error
 from foveate.infer.engine import EagerEngine
+from foveate.models.pieces import normalised
 
 MODELS = (
     "tsn_r50_8",
@@ -73,6 +75,8 @@ def rows_of(name: str) -> list[dict[str, Value]]:
     """The rows of one model: each form."""
     model, threads = made(name), torch.get_num_threads()
     engine, clips = EagerEngine(model), a_clip(model, CLIPS)
+    if "sizes" in model.reports:
+        _choose_all(model, clips)
     wanted = torch.cat([engine.run(clip.unsqueeze(0)).logits for clip in clips])
     one = clips[:1].numpy()
     calls: dict[str, Callable[[], Any]] = {"eager": partial(engine.run, clips[:1])}
@@ -94,6 +98,24 @@ def rows_of(name: str) -> list[dict[str, Value]]:
         row["ms"] = Spread.of([1000 * took for took in own])
         row["times"] = ratio(times["eager"], own)
     return rows
+
+
+@torch.no_grad()
+def _choose_all(model: Any, clips: Tensor) -> None:
+    """Let an untrained AR-Net, which skips all frames, choose each action in turn.
+
+    That of the nearest of some states of its LSTM.
+    """
+    images = normalised(clips[0], model.spec)
+    states, state = [], None
+    for features in model.glance_features(model.at_size(images, len(model.nets))):
+        state = model.policy.rnn(features.unsqueeze(0), state)
+        states.append(state[0][0])
+    actions = model.policy.actions
+    count = len(actions.bias)
+    chosen = torch.stack([states[len(states) * number // count] for number in range(count)])
+    actions.weight.copy_(2 * chosen)
+    actions.bias.copy_(-chosen.square().sum(1))
 
 
 def processor_seconds(call: Callable[[], object]) -> float:

@@ -143,6 +143,7 @@ def test_ranks_of_torchrun_give_the_same_rows(folder: Path, done: Path, tmp_path
     assert rows_in(tmp_path / "out") == rows_in(done)
 
 
+@pytest.mark.stress
 def test_ray_gives_the_same_rows(folder: Path, done: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.data", reason="the extra ray is not installed")
     words = command(folder, "--out", tmp_path / "out", "--window", 2, "--ray", "local")
@@ -188,7 +189,7 @@ def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.stress)])
 def test_a_reader_that_dies_or_hangs_costs_one_row_at_most(
     sent: signal.Signals, folder: Path, done: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_int8_answers_nearly_the_same_and_is_found_again(
     assert not torch.equal(exact.run(frames).logits, engine.run(frames).logits)
 
 
+@pytest.mark.stress
 def test_a_part_that_gains_nothing_or_is_small_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_missing_package_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
         demand_nncf()
 
 
+@pytest.mark.stress
 def test_the_command_line_calibrates_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

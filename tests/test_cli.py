@@ -716,6 +716,9 @@ class TestData:
         assert json.loads(said.out)["videos"] == 1
 
 
+SIGNALS = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.stress)]
+
+
 class TestProcess:
     """What only a process of its own can show."""
 
@@ -728,7 +731,7 @@ class TestProcess:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("signum", SIGNALS)
     def test_a_training_that_is_told_to_stop_can_go_on(self, run: Path, tmp_path: Path, signum: int) -> None:
         out = tmp_path / "run"
         program = self.start("train", "--config", run / "config.yaml", "--out", out, "--epochs", 100000)
@@ -741,7 +744,7 @@ class TestProcess:
         assert "everything is saved (continue with --resume)" in err.decode().splitlines()[-1]
         assert (out / "last.ckpt").exists()
 
-    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("signum", SIGNALS)
     def test_a_prediction_that_is_told_to_stop(self, model: Path, tmp_path: Path, signum: int) -> None:
         video = tmp_path / "0.mp4"
         video.write_bytes(encode_h264(np.zeros((8, 32, 32, 3), np.uint8), 8, 18))

@@ -120,6 +120,7 @@ def draw(chance: random.Random, kills: int) -> list[tuple[int, int]]:
     return [(step, chance.randrange(PROCESSES)) for step in sorted(chance.sample(range(1, STEPS - 2), kills))]
 
 
+@pytest.mark.stress
 def test_a_killed_rank_changes_no_bit(lists: dict[str, Path], whole: Path, tmp_path: Path) -> None:
     gaps = killed_at(lists, tmp_path / "run", [(3, 0), (9, 1)])
     assert digest(tmp_path / "run") == digest(whole)

@@ -150,10 +150,12 @@ def test_a_dropped_video_gets_its_answer_and_the_boxes_in_step(page: Page, addre
     assert page.text("#spent").startswith(f"{cost['gmacs']:.3g} GMACs")
     assert f"{cost['frames_used']} of {cost['frames_decoded']} decoded" in page.text("#spent")
     assert re.search("in all: decode .*, transform .*, model ", page.text("#parts"))
+    page.wait("!document.getElementById('player').paused")  # it plays by itself
     page.js("document.getElementById('player').pause()")
     for box in (truth["boxes"][0], truth["boxes"][-1]):
         page.js(f"document.getElementById('player').currentTime = {box['time_s']}")
-        page.wait(f"Math.abs(document.getElementById('marks').dataset.time - {box['time_s']}) < 0.1")
+        page.wait("!document.getElementById('player').seeking")
+        page.wait(f"Math.abs(document.getElementById('marks').dataset.time - {box['time_s']}) < 0.05")
         assert edges_of(page, box["box"], truth["width"]) == [True] * 4
 
 

@@ -40,8 +40,8 @@ def serve(
     SIGTERM ends it when the answers that have begun are sent.
 
     Args:
-        models: Model files, or names with published weights; the first is the default. None: as for
-            `foveate predict`.
+        models: Model files, or names with published weights; the first is the default. Without any, as
+            `foveate predict` chooses.
         weights: Of the names: what they were trained on, such as kinetics400; downloaded once.
         host: Address to listen on; 0.0.0.0 for all of this machine's, which wants a token.
         port: Port to listen on; 0 takes a free one.

@@ -254,7 +254,7 @@ class FullVideo(VideoModel):
         """The early part. frames: (k, 3, H, W) float or (k, H, W, 3) uint8. Returns maps (k, C, h, w)."""
         maps = self.backbone.stem(self._normalised(frames))
         for stage in self.backbone.stages[: self.config.after]:
-            maps = stage(maps, len(maps))
+            maps = stage(maps, maps.shape[0])
         return maps
 
     def late(self, maps: Tensor, num_frames: int) -> Tensor:

@@ -70,7 +70,7 @@ def onnx_program(
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            dynamic_shapes=(({0: torch.export.Dim.AUTO},) * len(doubled),),
+            dynamic_shapes=(({0: torch.export.Dim.DYNAMIC},) * len(doubled),),
             input_names=inputs or None,
             output_names=outputs or None,
         )

@@ -27,4 +27,4 @@ def exported(graph: nn.Module, examples: Sequence[Tensor]) -> Any:
     doubled = tuple(torch.cat([example, example]) for example in examples)  # 1 would become a constant
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")
-        return export(graph.eval(), doubled, dynamic_shapes=(({0: Dim.AUTO},) * len(doubled),))
+        return export(graph.eval(), doubled, dynamic_shapes=(({0: Dim.DYNAMIC},) * len(doubled),))

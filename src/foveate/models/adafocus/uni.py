@@ -40,6 +40,7 @@ from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import Frames, LateFrames, ModelOutput, Stops, VideoModel, rows_at_once
 from foveate.models.dials import ExitDial
+from foveate.models.pieces import Pieces, not_portable
 
 Memory = tuple[Tensor, ...]
 """What the answers after close looks need of the glances and of the looks before, each (B, ...)."""
@@ -79,6 +80,12 @@ class UniModel(VideoModel):
         self.box_aux = nn.Linear(channels, config.num_classes)
         self.span, self.map_side = span, side
         self.spec, self.config = spec, config
+
+    def pieces(self) -> Pieces:
+        """UsageError: nothing outside this package chooses frames and boxes as it does yet."""
+        raise not_portable(
+            self.name, "it chooses frames and sides of boxes, for which there is no driver yet"
+        )
 
     # ---- what a model of its own says
 

@@ -26,8 +26,6 @@ class UniChoices:
         if max(self.glance_frames, self.local_frames) > self.candidates:
             least = max(self.glance_frames, self.local_frames)
             raise ValueError(f"of {self.candidates} candidates {least} different frames cannot be chosen")
-        if not 0 < self.least_box <= 1:
-            raise ValueError(
-                f"least_box is {self.least_box}; it is a share of the frame, above 0 and up to 1"
-            )
+        if not 0 < self.least_box < 1:
+            raise ValueError(f"least_box is {self.least_box}; it is a share of the frame, within 0 and 1")
         check_exits(self.exits, exits, group)
