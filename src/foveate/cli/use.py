@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options do
     from foveate.infer.output import Prediction
     from foveate.models.base import VideoModel
     from foveate.report.results import ClassRow
+    from foveate.train.evaluation import Evaluation
 
 MANY = 20  # frames to name in a line; JSON names them all
 
@@ -205,6 +206,9 @@ def evaluate(
     split: str | None = None,
     engine: EngineOptions = AUTO,
     predictions: Path | None = None,
+    scores: Path | None = None,
+    join: tuple[Path, ...] = (),
+    join_weights: tuple[float, ...] = (),
     per_class: bool = False,
     report: Path | None = None,
     budget: str | None = None,
@@ -231,6 +235,10 @@ def evaluate(
         template: Names of extracted frames, such as img_{:05d}.jpg.
         split: Which part, of a format that has several.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
+        scores: Write an .npz file with the probabilities of every video, for --join of another evaluation.
+        join: Files of --scores, or evaluation.npz of runs, on the same list: their probabilities are added to
+            those of the model, such as those of optical flow to those of RGB. All measures are of the sum.
+        join_weights: How much each of them counts, where the model counts 1; by default 1 each.
         per_class: Say of every class how many videos it has, the share that is right (average precision with
             several labels a video), and what it is taken for.
         report: Write an .html file that shows what it got right and wrong, and predictions.csv beside it.
@@ -239,14 +247,17 @@ def evaluate(
         json: Print one JSON object.
     """
     from foveate.report.results import by_class, write_predictions
+    from foveate.train.evaluation import joined
     from foveate.train.job import evaluate_list
     from foveate.train.run import command_line
     from foveate.weights.load import trained_model
 
     demand(1, clips=clips, crops=crops, batch=batch)
     demand(0, workers=workers)
-    if predictions:
-        demand_writable(predictions, videos)
+    others = _weighed(join, join_weights)
+    for out in (predictions, scores):
+        if out:
+            demand_writable(out, videos)
     if report:
         check_page(report)
     net = trained_model(model, weights)
@@ -257,10 +268,17 @@ def evaluate(
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
     )
-    scores = evaluation.measures
+    if others:
+        evaluation = joined(evaluation, others)
+    found = evaluation.measures
     result: dict[str, object] = {"videos": str(videos), "model": str(model), "views": evaluation.views}
-    result |= {"protocol": "whole video", **readable(scores)}
-    result |= {"gmacs_per_video": scores["gmacs_per_view"] * clips * crops}
+    result |= {"protocol": "whole video", **readable(found)}
+    result |= {"gmacs_per_video": found["gmacs_per_view"] * clips * crops}
+    if others:
+        result["joined"] = [{"scores": str(path), "weight": weight} for path, _, weight in others]
+    if scores:
+        evaluation.save(scores)
+        result["scores"] = str(scores)
     if predictions:
         write_predictions(evaluation, predictions)
         result["predictions"] = str(predictions)
@@ -272,7 +290,20 @@ def evaluate(
         result["report"] = str(report)
         result.setdefault("predictions", str(report.with_name("predictions.csv")))  # written beside it
     _print_evaluation(result, by_class(evaluation) if per_class else [], listed.multi_label, json)
-    return DataError.exit_code if scores["n_ok"] < scores["n_total"] else 0
+    return DataError.exit_code if found["n_ok"] < found["n_total"] else 0
+
+
+def _weighed(join: Sequence[Path], weights: Sequence[float]) -> list[tuple[Path, Evaluation, float]]:
+    """Each file of --join, read, and its weight; UsageError for wrong weights, DataError for a wrong file."""
+    from foveate.train.evaluation import load_evaluation
+
+    if weights and len(weights) != len(join):
+        cause = f"has {len(weights)} numbers for {len(join)} files"
+        raise UsageError("--join-weights", cause, "give one for each file of --join")
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise UsageError("--join-weights", f"is {list(weights)}", "weights are above 0")
+    counted = zip(join, weights or [1.0] * len(join), strict=True)
+    return [(path, load_evaluation(path), weight) for path, weight in counted]
 
 
 def _print_evaluation(

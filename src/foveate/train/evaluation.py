@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from foveate.choices import Average
 from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
+from foveate.data.dataset import BadFile
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.errors import DataError, FoveateError
 from foveate.io import atomic_write
@@ -95,6 +97,57 @@ def load_evaluation(path: Path) -> Evaluation:
         raise
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, FoveateError) as error:
         raise DataError(path, f"cannot be read as an evaluation: {error}", "evaluate anew") from error
+
+
+def joined(first: Evaluation, others: Sequence[tuple[Path, Evaluation, float]]) -> Evaluation:
+    """An evaluation with the probabilities of others added to its own; its measures anew.
+
+    others: each the file that it is kept in, itself, and how much it counts, where the first counts 1. Videos
+    are told by their entries in the list, whose paths may start elsewhere, but have the same names. The
+    multiply-adds of a view are those of all. DataError for other classes, videos or labels.
+    """
+    total = first.probabilities.astype(np.float64)
+    macs, whole = first.macs.copy(), 1.0
+    for path, other, weight in others:
+        if other.classes != first.classes or other.multi_label != first.multi_label:
+            raise DataError(path, "has other classes than the list", "evaluate both on one list")
+        rows = _same_videos(first, other, path)
+        if not np.array_equal(other.labels[rows], first.labels):
+            raise DataError(path, "has other labels than the list", "evaluate both on one list")
+        total += weight * other.probabilities[rows]
+        macs += other.macs[rows]
+        whole += weight
+    scores = (total / whole).astype(np.float32)
+    unread = [BadFile(*file, labels) for file, labels in zip(first.bad, first.bad_labels, strict=True)]
+    places = torch.arange(len(scores))
+    scored = Scored(
+        torch.from_numpy(scores),
+        torch.from_numpy(first.labels),
+        places,
+        tuple(unread),
+        torch.from_numpy(macs),
+    )
+    found = measures(scored, len(first.classes), first.multi_label)
+    return dataclasses.replace(first, measures=found, probabilities=scores, macs=macs, details={})
+
+
+def _same_videos(first: Evaluation, other: Evaluation, path: Path) -> list[int]:
+    """Rows of the other's videos in the order of the first's. path: the other's, for errors."""
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, entry in enumerate(other.entries):
+        rows.setdefault(_which(entry), []).append(row)
+    order = []
+    for entry in reversed(first.entries):  # a video that a list has twice: each its own row, the last first
+        found = rows.get(_which(entry))
+        if not found:
+            raise DataError(path, f"has no scores of {entry.path}", "evaluate both on one list")
+        order.append(found.pop())
+    return order[::-1]
+
+
+def _which(entry: VideoEntry) -> tuple[Any, ...]:
+    """What tells a video of a list from the others, wherever its files lie."""
+    return Path(entry.path).name, entry.start, entry.end, entry.start_s, entry.end_s, entry.labels
 
 
 def to_evaluation(
