@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,26 @@ def test_nobody_reads_any_more(folder: Path) -> None:
     child.stdout.readline()
     child.stdout.close()
     assert child.wait(timeout=30) == 0 and child.stderr.read() == ""
+
+
+def test_an_mp4_with_its_index_at_the_end_cannot_come_bit_by_bit(
+    clips: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    words = ("--model", folder / "online.safetensors")
+    data, pipe = clips["bikes.mp4"].read_bytes(), tmp_path / "pipe"
+    assert data.index(b"moov") > data.index(b"mdat")
+    found, said, remarks = run(capsys, clips["bikes.mp4"], *words, "--follow", "--idle", 0.2)
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), pipe.open("wb") as writer:
+            writer.write(data)
+
+    threading.Thread(target=write, daemon=True).start()
+    again, said_again, remarks_again = run(capsys, pipe, *words)
+    for code, out, error in ((found, said, remarks), (again, said_again, remarks_again)):
+        assert (code, out) == (3, "")
+        assert "an MP4 with its index at the end" in error and "give the file itself" in error
 
 
 def test_standard_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import tyro
 from foveate.cli.inputs import demand, demand_writable
 from foveate.cli.options import AUTO, MEASURE_FROM, EngineOptions
 from foveate.cli.show import plain, print_json, print_line, say
-from foveate.errors import UsageError
+from foveate.errors import FoveateError, UsageError
 
 if TYPE_CHECKING:  # the list of a verb's options does not wait for PyTorch
     from foveate.infer.live import Live
@@ -113,8 +113,9 @@ def _show(
                 kept.add(label.picture, label.answer)
     except BrokenPipeError:  # nobody reads a summary
         raise
-    except BaseException:
-        _end(tally.summary(feed), kept, out, json)
+    except BaseException as error:
+        if feed.frames or not isinstance(error, FoveateError):  # it was a video
+            _end(tally.summary(feed), kept, out, json)
         raise
     _end(tally.summary(feed), kept, out, json)
 

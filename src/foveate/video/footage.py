@@ -13,6 +13,7 @@ import re
 import select
 import stat
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -123,10 +124,8 @@ class Address(Footage):
         parts = urlsplit(url)
         opening = Opening(PROTOCOLS[parts.scheme.lower()], options=AT_ONCE, timeout_s=TIMEOUT_S)
         if parts.scheme.lower().startswith("rtsp"):
-            in_order = {
-                "rtsp_transport": "tcp",
-                **AT_ONCE,
-            }  # UDP loses packets, each of which is seen until a key frame
+            # UDP loses packets, each of which is seen until a key frame
+            in_order = {"rtsp_transport": "tcp", **AT_ONCE}
             opening = replace(opening, formats=("rtsp", "sdp", "rtp"), format="rtsp", options=in_order)
         elif parts.path.lower().endswith(".m3u8"):
             protocols = f"{opening.protocols},crypto"
@@ -159,7 +158,7 @@ class Camera(Footage):
         return cause, hint if cause.startswith("nothing came") else "is it a camera, and free?"
 
 
-class Pouring(Footage):
+class Pouring(Footage, ABC):
     """Bytes that come bit by bit and cannot be read again; its first ones are kept to say what it is."""
 
     def __init__(self, name: str) -> None:
@@ -174,6 +173,12 @@ class Pouring(Footage):
     def for_ffmpeg(self) -> Any:
         return self  # `read` is all that it uses
 
+    def explain(self, error: Exception) -> tuple[str, str]:
+        if isinstance(error, av.error.InvalidDataError) and self._head[4:8] == b"ftyp":
+            hint = "give the file itself once it is complete, or write MPEG-TS, Matroska or fragmented MP4"
+            return "an MP4 with its index at the end, which cannot be read as it comes", hint
+        return explain(None, error)
+
     def read(self, count: int) -> bytes:
         """Up to `count` bytes, as soon as there are any; none at the end."""
         piece = b"" if self._stopped.is_set() else self._next(count)
@@ -184,8 +189,9 @@ class Pouring(Footage):
     def stop(self) -> None:
         self._stopped.set()
 
+    @abstractmethod
     def _next(self, count: int) -> bytes:
-        raise NotImplementedError
+        """Up to `count` bytes, once there are any."""
 
 
 class Pipe(Pouring):
