@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from foveate.cli import VERBS, main
-from foveate.cli.options import EngineChoice, ViewChoice
+from foveate.cli.options import EngineChoice, ListChoice, ViewChoice
 from foveate.data.synthetic import make_move4mnist
 from foveate.data.synthetic.encode import encode_h264
 from foveate.models.zoo import create_model, list_models
@@ -43,7 +43,7 @@ TINY = [
 ]
 
 
-GROUPS = ("EngineOptions", "ViewOptions")  # options that several verbs have
+GROUPS = ("EngineOptions", "ListOptions", "ViewOptions")  # options that several verbs have
 
 
 class Said(NamedTuple):
@@ -159,9 +159,11 @@ class TestHelp:
         assert explained == [each.name for each in parameters if each.annotation not in GROUPS]
 
     def test_every_option_of_several_verbs_is_explained(self, call: Call) -> None:
-        said = call("predict", "--help").out
-        for field in (*fields(EngineChoice), *fields(ViewChoice)):
-            assert re.search(rf"--{field.name} .*\n?.*[a-z]{{2,}} [a-z]+", said), field.name
+        groups = {"predict": (EngineChoice, ViewChoice), "eval": (EngineChoice, ListChoice)}
+        for verb, classes in groups.items():
+            said = call(verb, "--help").out
+            for field in (field for each in classes for field in fields(each)):
+                assert re.search(rf"--{field.name} .*(\n.*)?\n?.*[a-z]{{2,}} [a-z]+", said), field.name
 
     def test_every_option_of_training_is_explained(self, call: Call) -> None:
         text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", call("train", "--help").out).split())

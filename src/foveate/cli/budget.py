@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from foveate.choices import ListFormat
 from foveate.cli.inputs import demand, demand_writable
-from foveate.cli.options import AUTO, EngineOptions
+from foveate.cli.options import AS_IT_LOOKS, AUTO, EngineOptions, ListOptions
 from foveate.cli.show import print_json, print_line, print_table, progress_bar
-from foveate.cli.use import list_for
 from foveate.errors import UsageError
 
 if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
@@ -30,10 +28,7 @@ def budget(
     weights: str | None = None,
     batch: int = 16,
     workers: int = 2,
-    format: ListFormat = "auto",
-    root: Path | None = None,
-    template: str | None = None,
-    split: str | None = None,
+    reading: ListOptions = AS_IT_LOOKS,
     engine: EngineOptions = AUTO,
     json: bool = False,
 ) -> int:
@@ -50,10 +45,6 @@ def budget(
         weights: Of a name: what it was trained on, such as kinetics400; downloaded once.
         batch: Videos at once.
         workers: Processes that decode.
-        format: Of the list; auto looks.
-        root: Folder that its paths start from; that of the list if not given.
-        template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Which part, of a format that has several.
         json: Print one JSON object.
     """
     from foveate.data.dataset import make_loader
@@ -76,8 +67,8 @@ def budget(
         raise UsageError(place, "does not end in .safetensors", "it is written as a model file")
     demand_writable(place)
     training = {} if named else read_card(own).training
-    listed = list_for(net, videos, format, root, template, split)
-    runner = engine.open(net, len(listed.entries), template)
+    listed = reading.read(videos, net)
+    runner = engine.open(net, len(listed.entries), reading.template)
     data = test_data(listed, net, 1, 1)
 
     with progress_bar("measuring") as report:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from foveate.choices import Precision
+from foveate.choices import ListFormat, Precision
 from foveate.cli.inputs import calibrate_on, demand, device_named, resize_input
 from foveate.cli.show import say
+from foveate.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from foveate.data.lists import VideoList
     from foveate.infer.engine import Engine
     from foveate.models.base import VideoModel
 
@@ -87,7 +89,48 @@ class ViewChoice:
         resize_input(model, self.size, self.resize)
 
 
+@dataclass(frozen=True)
+class ListChoice:
+    """How a list of labelled videos is read."""
+
+    format: ListFormat = "auto"
+    """Format of the list; auto looks at it."""
+    root: Path | None = None
+    """Folder that its paths start from; that of the list if not given."""
+    template: str | None = None
+    """Names of extracted frames, such as img_{:05d}.jpg."""
+    split: str | None = None
+    """Which part, of a format that has several."""
+
+    def read(self, path: Path, model: VideoModel) -> VideoList:
+        """The list, its labels understood as the model's; UsageError where its classes are others."""
+        from foveate.data.lists import read_list
+        from foveate.train.job import check_labels
+
+        wanted = f"the model's classes ({_few(model.labels)})"
+        hint = "was the model trained for them?"
+        rest = self.template, self.split
+        try:
+            listed = read_list(path, self.format, self.root, model.labels or None, *rest)
+        except DataError as error:
+            read_list(path, self.format, self.root, None, *rest)  # raises where the list alone is at fault
+            raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
+        for note in listed.notes:
+            say(note)
+        check_labels(listed, path)
+        if listed.num_classes != model.num_classes:
+            raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
+        return listed
+
+
+def _few(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
+    return f"{len(names)}: {shown}" if names else "without names"
+
+
 ViewOptions = Annotated[ViewChoice, tyro.conf.OmitArgPrefixes]
 ITS_OWN = ViewChoice()
 EngineOptions = Annotated[EngineChoice, tyro.conf.OmitArgPrefixes]
 AUTO = EngineChoice()
+ListOptions = Annotated[ListChoice, tyro.conf.OmitArgPrefixes]
+AS_IT_LOOKS = ListChoice()

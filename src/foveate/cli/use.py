@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from foveate.choices import Average, Ensemble, ListFormat
+from foveate.choices import Average, Ensemble
 from foveate.cli.inputs import (
     check_page,
     cluster_places,
@@ -21,7 +21,7 @@ from foveate.cli.inputs import (
     source_of,
     videos_of,
 )
-from foveate.cli.options import AUTO, ITS_OWN, EngineOptions, ViewOptions
+from foveate.cli.options import AS_IT_LOOKS, AUTO, ITS_OWN, EngineOptions, ListOptions, ViewOptions
 from foveate.cli.show import (
     plain,
     print_csv,
@@ -35,9 +35,7 @@ from foveate.cli.show import (
 from foveate.errors import DataError, UsageError
 
 if TYPE_CHECKING:  # a verb imports what it uses, so that its list of options does not wait for PyTorch
-    from foveate.data.lists import VideoList
     from foveate.infer.output import Prediction
-    from foveate.models.base import VideoModel
     from foveate.report.results import ClassRow
     from foveate.train.evaluation import Evaluation
 
@@ -200,10 +198,7 @@ def evaluate(
     ensemble: Ensemble = "mean",
     batch: int = 16,
     workers: int = 2,
-    format: ListFormat = "auto",
-    root: Path | None = None,
-    template: str | None = None,
-    split: str | None = None,
+    reading: ListOptions = AS_IT_LOOKS,
     engine: EngineOptions = AUTO,
     predictions: Path | None = None,
     scores: Path | None = None,
@@ -230,10 +225,6 @@ def evaluate(
         ensemble: How they are joined; max is SlowFast's for several labels.
         batch: Videos at once.
         workers: Processes that decode.
-        format: Of the list; auto looks.
-        root: Folder that its paths start from; that of the list if not given.
-        template: Names of extracted frames, such as img_{:05d}.jpg.
-        split: Which part, of a format that has several.
         predictions: Write a .csv file with a line a video: true label, predicted label, their scores.
         scores: Write an .npz file with the probabilities of every video, for --join of another evaluation.
         join: Files of --scores, or evaluation.npz of runs, on the same list: their probabilities are added to
@@ -262,8 +253,8 @@ def evaluate(
         check_page(report)
     net = trained_model(model, weights)
     resize_input(net, size, resize)
-    listed = list_for(net, videos, format, root, template, split)
-    runner = engine.open(net, len(listed.entries), template, budget)
+    listed = reading.read(videos, net)
+    runner = engine.open(net, len(listed.entries), reading.template, budget)
     start = time.perf_counter()
     evaluation = evaluate_list(
         runner, listed, clips, crops, batch, workers, average=average, ensemble=ensemble
@@ -321,38 +312,6 @@ def _print_evaluation(
 
 def _class_cells(row: ClassRow) -> tuple[str, int, str, str]:
     return row.name, row.videos, f"{row.share:.1%}" if row.videos else "-", row.taken_for
-
-
-def list_for(
-    model: VideoModel,
-    path: Path,
-    format: ListFormat,
-    root: Path | None,
-    template: str | None,
-    split: str | None,
-) -> VideoList:
-    """A list whose labels are understood as the model's; UsageError where its classes are others."""
-    from foveate.data.lists import read_list
-    from foveate.train.job import check_labels
-
-    wanted = f"the model's classes ({_few(model.labels)})"
-    hint = "was the model trained for them?"
-    try:
-        listed = read_list(path, format, root, model.labels or None, template, split)
-    except DataError as error:
-        read_list(path, format, root, None, template, split)  # raises where the list alone is at fault
-        raise UsageError(path, f"does not fit {wanted}: {error.cause}", hint) from error
-    for note in listed.notes:
-        say(note)
-    check_labels(listed, path)
-    if listed.num_classes != model.num_classes:
-        raise UsageError(path, f"has other classes ({_few(listed.class_names)}) than {wanted}", hint)
-    return listed
-
-
-def _few(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
-    return f"{len(names)}: {shown}" if names else "without names"
 
 
 def _printer(top: int, csv: bool, json: bool, choices: bool) -> Callable[[Prediction], None]:
