@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from foveate.infer.engine import Engine
 
 TOKEN = "FOVEATE_TOKEN"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXTRA = "pip install 'foveate[serve]'"
 
 
@@ -58,7 +57,7 @@ def serve(
     except ImportError as error:
         raise UsageError("serve", f"{error.name} is not installed", EXTRA) from error
     from foveate.serve.service import Service
-    from foveate.serve.settings import MB, Settings
+    from foveate.serve.settings import LOOPBACK, MB, Settings
 
     demand(1, workers=workers, max_mb=max_mb)
     demand(0, queue=queue, port=port)

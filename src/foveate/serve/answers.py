@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from foveate.errors import DataError
 from foveate.infer.output import Prediction
-from foveate.serve.desk import Desk, copy_part, source_of
+from foveate.serve.desk import Desk, copy_part, no_disk, source_of
 from foveate.serve.guard import Refusal, unexpected
 from foveate.serve.service import Asked, Told
 from foveate.serve.tar import members
@@ -145,17 +145,27 @@ async def _rows(
     """The answer to each file of an archive, in order; `status` is refused for one that cannot be used."""
     async with held:
         for name, start, length in files:
-            with tempfile.TemporaryFile() as part:
-                await asyncio.to_thread(copy_part, archive, start, length, part)
-                each = replace(asked, name=name[:MOST_NAME], source=source_of(part), gone=threading.Event())
-                try:
-                    yield await answered(desk, each, length)
-                except Refusal as refusal:
-                    row = {"video": each.name, "status": "refused", **refusal.error, "code": refusal.status}
-                    yield {key: value for key, value in row.items() if key != "subject"}
-                    if desk.draining:
-                        return
+            each = replace(asked, name=name[:MOST_NAME], gone=threading.Event())
+            try:
+                with tempfile.TemporaryFile() as part:
+                    await asyncio.to_thread(copy_part, archive, start, length, part)
+                    row = await answered(desk, replace(each, source=source_of(part)), length)
+            except Refusal as refusal:
+                row = _refused(each.name, refusal)
+            except OSError as error:
+                row = _refused(each.name, no_disk(error))
+            except Exception as error:  # the others have lines all the same
+                row = _refused(each.name, unexpected(each.name, error))
+            yield row
+            if desk.draining:
+                return
         desk.metrics.answered("/v1/batch", 200)
+
+
+def _refused(name: str, refusal: Refusal) -> dict[str, Any]:
+    """The line of a file that has no answer."""
+    said = {key: refusal.error[key] for key in ("cause", "hint")}
+    return {"video": name, "status": "refused", **said, "code": refusal.status}
 
 
 async def answered(desk: Desk, asked: Asked, length: int, told: Told | None = None) -> dict[str, Any]:

@@ -50,9 +50,7 @@ class Desk:
         Refusal where there is no room: 429, 503 while the server is being stopped.
         """
         try:
-            self._check_room()
-            if self.uploads >= self.settings.uploads:
-                raise self._full("uploads are being received")
+            await self._room()
         except Refusal:
             await drop_body(request.receive, self.settings)
             raise
@@ -72,9 +70,7 @@ class Desk:
             length = await receive_body(request.receive, request.headers, file, self.settings)
             file.flush()
         except OSError as error:
-            raise Refusal(
-                507, "disk", (error.strerror or str(error)).lower(), "tell who runs this"
-            ) from error
+            raise no_disk(error) from error
         if length == 0:
             raise Refusal(
                 400, "body", "is empty", "send the bytes of a video, as curl --data-binary @FILE does"
@@ -136,6 +132,20 @@ class Desk:
         self.service.stopping.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _room(self) -> None:
+        """Wait a moment for room, so that who comes again at once costs little; Refusal if there is none."""
+        until = time.monotonic() + self.settings.full_s
+        while True:
+            try:
+                self._check_room()
+                if self.uploads >= self.settings.uploads:
+                    raise self._full("uploads are being received")
+                return
+            except Refusal:
+                if self.draining or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(self.settings.full_s / 5)
+
     def _check_room(self) -> None:
         if self.draining:
             raise self._stopping()
@@ -149,6 +159,11 @@ class Desk:
 
     def _stopping(self) -> Refusal:
         return Refusal(503, "server", "is being stopped", "try again a little later", 10.0)
+
+
+def no_disk(error: OSError) -> Refusal:
+    """A video that could not be written down, as on a full disk."""
+    return Refusal(507, "disk", (error.strerror or str(error)).lower(), "tell who runs this")
 
 
 def source_of(file: BinaryIO) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from foveate.video import Limits
 
 MB = 1 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # what only this machine reaches
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Settings:
     answer_s: float = 60.0  # from the start of a video's reading to its answer
     workers: int = 2  # videos that are read at a time; the model runs on one of them
     queue: int = 8  # videos that wait for a worker
+    full_s: float = 0.5  # that a request is held before it is told that there is no room
     uploads: int = 32  # bodies that are received at a time
     lives: int = 4  # cameras
     batch: int = 100  # videos in an archive
