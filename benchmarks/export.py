@@ -76,7 +76,7 @@ def rows_of(name: str) -> list[dict[str, Value]]:
     model, threads = made(name), torch.get_num_threads()
     engine, clips = EagerEngine(model), a_clip(model, CLIPS)
     if "sizes" in model.reports:
-        _choose_all(model, clips)
+        choose_all(model, clips)
     wanted = torch.cat([engine.run(clip.unsqueeze(0)).logits for clip in clips])
     one = clips[:1].numpy()
     calls: dict[str, Callable[[], Any]] = {"eager": partial(engine.run, clips[:1])}
@@ -101,7 +101,7 @@ def rows_of(name: str) -> list[dict[str, Value]]:
 
 
 @torch.no_grad()
-def _choose_all(model: Any, clips: Tensor) -> None:
+def choose_all(model: Any, clips: Tensor) -> None:
     """Let an untrained AR-Net, which skips all frames, choose each action in turn.
 
     That of the nearest of some states of its LSTM.

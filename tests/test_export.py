@@ -16,6 +16,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from benchmarks.export import choose_all
 from torch import Tensor
 
 from foveate.choices import ExportTarget
@@ -34,7 +35,6 @@ from foveate.infer.choice import a_clip, relative_error
 from foveate.layers.cluster import TemporalClustering
 from foveate.layers.patch import crop_patches, sample_patches
 from foveate.models.base import VideoModel
-from foveate.models.pieces import normalised
 from foveate.models.zoo import create_model, list_models
 from test_compiled import Unusual
 from test_engine import SMALL, frames_of, model_of
@@ -69,22 +69,6 @@ def error_of(model: VideoModel, card: Path, *batches: Tensor) -> float:
     found = [torch.from_numpy(exported(frames.numpy())) for frames in batches]
     assert all(bool(logits.any()) for logits in wanted)  # not those of a clip whose frames are all skipped
     return max(map(relative_error, found, wanted))
-
-
-@torch.no_grad()
-def choose_all(model: Any, frames: Tensor) -> None:
-    """Let an untrained AR-Net choose each action in turn: that of the nearest of some states of its LSTM."""
-    images = normalised(frames[0], model.spec)
-    states: list[Tensor] = []
-    state = None
-    for features in model.glance_features(model.at_size(images, len(model.nets))):
-        state = model.policy.rnn(features.unsqueeze(0), state)
-        states.append(state[0][0])
-    actions = model.policy.actions
-    count = len(actions.bias)
-    chosen = torch.stack([states[len(states) * number // count] for number in range(count)])
-    actions.weight.copy_(2 * chosen)
-    actions.bias.copy_(-chosen.square().sum(1))
 
 
 @pytest.mark.parametrize(
