@@ -134,7 +134,6 @@ def test_a_place_on_the_curve() -> None:
     assert CURVE.at(0.25, dial) == (0.0, 0.0)
     assert CURVE.at(0.375, dial) == pytest.approx((0.4, 0.0))
     assert CURVE.at(1.0, dial) == dial.full
-    assert CURVE.expected(0.375) == pytest.approx(0.6)
     for budget, least in ((Budget(0.2), "0.25"), (Budget(0.5, "G"), "1G"), (Budget(1.0, "ms"), "10ms")):
         with pytest.raises(UsageError, match=f"below the model's least, {least}"):
             CURVE.share_of(budget, (10.0, 20.0, 40.0))

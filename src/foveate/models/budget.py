@@ -132,14 +132,6 @@ class Curve:
                 return dial.between(low.setting, high.setting, part)
         return self.points[-1].setting
 
-    def expected(self, share: float) -> float:
-        """The accuracy at a share of the full cost, on a straight line between two points."""
-        for low, high in pairwise(self.points):
-            if share <= high.share:
-                part = max(0.0, (share - low.share) / (high.share - low.share))
-                return low.accuracy + part * (high.accuracy - low.accuracy)
-        return self.points[-1].accuracy
-
     def _within(self, amount: float, milliseconds: Sequence[float]) -> float:
         """The dearest share that takes at most `amount`; times need not rise with the share."""
         timed = list(zip(self.points, milliseconds, strict=True))
