@@ -20,8 +20,9 @@ export function soFar([best]) {
 /** A result, and the model that gave it. */
 export function shows(result, model) {
   const [best] = result.predictions;
-  headline("The answer", best.label, `${sentence(sureness(best.score))}: ${percent(best.score)}`);
   const order = inOrder(result.segments);
+  const said = order ? "Over the whole video" : "The answer";
+  headline(said, best.label, `${sentence(sureness(best.score))}: ${percent(best.score)}`);
   if (order) at("answer").append(make("p", { textContent: order }));
   if (result.status === "partial") at("answer").append(make("p", { className: "notice", textContent: damage(result) }));
   at("top").replaceChildren(...result.predictions.map(bar));
