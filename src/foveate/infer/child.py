@@ -27,6 +27,7 @@ from foveate.infer.read import Chunks, ClipReader, Window, name_of
 
 MOST_SAID = 1 << 27  # bytes of one message in JSON, which names every frame of a window
 START_S = 120.0  # for a child to start
+SERVER_S = 30.0  # for the process that starts children, where it was killed, to be replaced
 ENDING_S = 10.0  # for a child to end that has closed its connection
 # 255: the process that starts children has died, and how this one ended is not known
 FROM_OUTSIDE = (0, 255, -signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
@@ -52,16 +53,35 @@ class Child:
         self._start()
 
     def _start(self) -> None:
+        until = time.monotonic() + SERVER_S
+        while not self._started():
+            if time.monotonic() > until:
+                cause = "a process for reading cannot start: the process that starts them ends again and again"
+                raise UsageError("workers", cause, "use fewer --workers")
+            time.sleep(0.01)
+        self.waited = 0.0
+
+    def _started(self) -> bool:
+        """Whether a process could be started; not where the one that starts them was killed a moment ago.
+
+        Python sees that one as alive until the system has taken it off its list, and would start another
+        after that.
+        """
+        self.connection, theirs = multiprocessing.Pipe()
+        arguments = theirs, self.seconds, self.memory
+        self.process = context().Process(target=serve, args=arguments, daemon=True)
         try:
-            self.connection, theirs = multiprocessing.Pipe()
-            arguments = theirs, self.seconds, self.memory
-            self.process = context().Process(target=serve, args=arguments, daemon=True)
             self.process.start()
+            return True
+        except (ConnectionError, EOFError):
+            self.connection.close()
+            return False
         except OSError as error:  # of the machine, such as too many open files: no video is to blame
+            self.connection.close()
             cause = f"a process for reading cannot start: {(error.strerror or str(error)).lower()}"
             raise UsageError("workers", cause, "use fewer --workers") from error
-        theirs.close()
-        self.waited = 0.0
+        finally:
+            theirs.close()
 
     def wait_until_ready(self) -> None:
         """Wait for the first sign of life, so that a failure to start is not blamed on a file."""
@@ -127,8 +147,9 @@ class Child:
         self.stop()
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
+        if self.process.pid is not None:  # it has started
+            self.process.kill()
+            self.process.join()
         self.connection.close()
 
 
