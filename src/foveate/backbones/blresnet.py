@@ -68,10 +68,10 @@ class BigLittleBlock(nn.Module):
 class BigLittleStem(nn.Module):
     """A 7x7 convolution with stride 2, shared by both branches, and a first, shallow pair of branches."""
 
-    def __init__(self, width: int, alpha: int) -> None:
+    def __init__(self, width: int, alpha: int, inputs: int = 3) -> None:
         super().__init__()
         thin = width // alpha
-        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.b_conv0 = nn.Conv2d(width, width, 3, 2, 1, bias=False)
         self.bn_b0 = nn.BatchNorm2d(width)
@@ -86,7 +86,7 @@ class BigLittleStem(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def shared(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, width, H/2, W/2)."""
+        """(N, inputs, H, W) to (N, width, H/2, W/2)."""
         x: Tensor = self.relu(self.bn1(self.conv1(images)))
         return x
 
@@ -100,7 +100,7 @@ class BigLittleStem(nn.Module):
         return x
 
     def forward(self, images: Tensor) -> Tensor:
-        """Both branches on every image: (N, 3, H, W) to (N, width, H/4, W/4)."""
+        """Both branches on every image: (N, inputs, H, W) to (N, width, H/4, W/4)."""
         x = self.shared(images)
         return self.merge(x, x)
 
@@ -153,20 +153,26 @@ class BLResNet(nn.Module):
 
     depth: 26, 50, 101 or 152. alpha, beta: divisors of the little branch's channels and depth. width:
     channels of the stem (64 in the paper). slot: builds the temporal module in front of stages 1 to 3 and of
-    each block of stage 4; see `TemporalSlot`.
+    each block of stage 4; see `TemporalSlot`. inputs: channels of an image.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
     def __init__(
-        self, depth: int, alpha: int = 2, beta: int = 4, width: int = 64, slot: TemporalSlot = no_slot
+        self,
+        depth: int,
+        alpha: int = 2,
+        beta: int = 4,
+        width: int = 64,
+        slot: TemporalSlot = no_slot,
+        inputs: int = 3,
     ) -> None:
         super().__init__()
         if min(alpha, beta) < 1 or width < 1 or width % alpha:
             raise ValueError(f"alpha {alpha} does not divide a width of {width} channels, or beta is below 1")
         blocks, widths = BLOCKS[depth], (width, 4 * width, 8 * width, 16 * width, 32 * width)
         self.channels = widths[4]
-        self.stem = BigLittleStem(width, alpha)
+        self.stem = BigLittleStem(width, alpha, inputs)
         merging = [
             BigLittleStage(
                 widths[i], widths[i + 1], blocks[i], stride, alpha, beta, slot(i + 1, 0, widths[i])
@@ -190,7 +196,7 @@ class BLResNet(nn.Module):
         return (self.layer1, self.layer2, self.layer3, self.layer4)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*T, 3, H, W). Returns maps (B*T, channels, H/32, W/32)."""
+        """images: (B*T, inputs, H, W). Returns maps (B*T, channels, H/32, W/32)."""
         x: Tensor = self.stem(images)
         for stage in self.stages:
             x = stage(x, num_frames, memory)
@@ -205,13 +211,19 @@ class PairBLResNet(BLResNet):
     """
 
     def __init__(
-        self, depth: int, alpha: int = 2, beta: int = 4, width: int = 64, slot: TemporalSlot = no_slot
+        self,
+        depth: int,
+        alpha: int = 2,
+        beta: int = 4,
+        width: int = 64,
+        slot: TemporalSlot = no_slot,
+        inputs: int = 3,
     ) -> None:
-        super().__init__(depth, alpha, beta, width, slot)
+        super().__init__(depth, alpha, beta, width, slot, inputs)
         self.temporal = slot(0, 0, width)
 
     def forward(self, images: Tensor, num_frames: int = 2, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*2K, 3, H, W). Returns maps (B*K, channels, H/32, W/32). UsageError if odd or none."""
+        """images: (B*2K, inputs, H, W). Returns maps (B*K, channels, H/32, W/32). UsageError if not even."""
         if num_frames % 2 or not num_frames:
             raise UsageError(
                 "bLVNet", f"{num_frames} frames do not form pairs", "give an even number of frames"

@@ -29,7 +29,7 @@ STRIDES: Strides = (1, 2, 2, 2)
 class FrameNet(Protocol):
     """Interface of a 2D backbone on frames folded into the batch.
 
-    (B*T, 3, H, W) to maps (B*T', channels, h, w); T' is below T in networks that pool time. mean,
+    (B*T, inputs, H, W) to maps (B*T', channels, h, w); T' is below T in networks that pool time. mean,
     std: by which its public weights want RGB values in [0, 1] normalised.
     """
 
@@ -55,12 +55,13 @@ def build_backbone(
     pool_time: Literal["max", "average"] = "max",
     alpha: int = 2,
     beta: int = 4,
+    inputs: int = 3,
 ) -> StagedNet:
     """Build an untrained backbone. ValueError for an option that this backbone does not have.
 
     width: multiplier of the channels (not for EfficientNet-Lite). slot: builds temporal modules inside the
-    network. alpha, beta: divisors of the little branch's channels and depth (bLResNets only). stem,
-    shift_shortcut, pool_after, strides, pool_time: see `ResNet2D` (ResNets only).
+    network. alpha, beta: divisors of the little branch's channels and depth (bLResNets only). inputs:
+    channels of an image. stem, shift_shortcut, pool_after, strides, pool_time: see `ResNet2D` (ResNets only).
     """
     if (alpha, beta) != (2, 4) and not name.startswith("blresnet"):
         raise ValueError(f"alpha and beta are for bLResNets, not {name}")
@@ -69,18 +70,19 @@ def build_backbone(
     if name.startswith("resnet"):
         depth = int(name.removeprefix("resnet"))
         channels = max(1, round(64 * width))
-        return ResNet2D(depth, channels, stem, slot, shift_shortcut, pool_after, strides, pool_time)
+        return ResNet2D(depth, channels, stem, slot, shift_shortcut, pool_after, strides, pool_time, inputs)
     if stem != "large" or shift_shortcut or pool_after or strides != STRIDES:
         raise ValueError(
             f"stem, strides, temporal pool and a shift on the shortcut are for ResNets, not {name}"
         )
     if name == "mobilenetv2":
-        return MobileNetV2(width, slot)
+        return MobileNetV2(width, slot, inputs)
     if name.startswith("blresnet"):
-        return BLResNet(int(name.removeprefix("blresnet")), alpha, beta, max(1, round(64 * width)), slot)
+        depth = int(name.removeprefix("blresnet"))
+        return BLResNet(depth, alpha, beta, max(1, round(64 * width)), slot, inputs)
     if width != 1:
         raise ValueError("EfficientNet-Lite sets its own width: choose another size instead")
-    return EfficientNetLite(int(name[-1]), slot)
+    return EfficientNetLite(int(name[-1]), slot, inputs)
 
 
 def map_side(image: int, stem: Stem = "large", strides: Strides = STRIDES) -> int:

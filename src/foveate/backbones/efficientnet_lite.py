@@ -32,14 +32,14 @@ class EfficientNetLite(InvertedResidualNet):
 
     mean, std = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)  # (pixel - 127) / 128
 
-    def __init__(self, size: int = 0, slot: TemporalSlot = no_slot) -> None:
+    def __init__(self, size: int = 0, slot: TemporalSlot = no_slot, inputs: int = 3) -> None:
         width, depth = SCALES[size]
         deepened = range(1, len(STAGES) - 1)
         stages = []
         for stage, (expansion, base, count, stride, kernel) in enumerate(STAGES):
             blocks = math.ceil(count * depth) if stage in deepened else count
             stages.append((expansion, rounded(base * width), blocks, stride, kernel))
-        super().__init__(32, stages, 1280, slot, partial(ConvNorm, same=True, norm=_norm))
+        super().__init__(32, stages, 1280, slot, partial(ConvNorm, same=True, norm=_norm), inputs)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -55,14 +55,20 @@ class InvertedResidualNet(nn.Module):
     """A stem, stages of inverted residual blocks and a last 1x1, on frames folded into the batch.
 
     first, last: channels of the stem and of the last 1x1. slot: builds temporal modules. conv: builds each
-    convolution with its norm and activation.
+    convolution with its norm and activation. inputs: channels of an image.
     """
 
     def __init__(
-        self, first: int, stages: Sequence[StageRow], last: int, slot: TemporalSlot, conv: Conv = ConvNorm
+        self,
+        first: int,
+        stages: Sequence[StageRow],
+        last: int,
+        slot: TemporalSlot,
+        conv: Conv = ConvNorm,
+        inputs: int = 3,
     ) -> None:
         super().__init__()
-        self.stem = conv(3, first, 3, 2)
+        self.stem = conv(inputs, first, 3, 2)
         channels = first
         built: list[Stage] = []
         for number, (expansion, out_channels, count, stride, kernel) in enumerate(stages, start=1):
@@ -81,7 +87,7 @@ class InvertedResidualNet(nn.Module):
         init_convolutions(self)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*T, 3, H, W). Returns maps (B*T, channels, ceil(H/32), ceil(W/32))."""
+        """images: (B*T, inputs, H, W). Returns maps (B*T, channels, ceil(H/32), ceil(W/32))."""
         x = self.stem(images)
         for stage in self.stages:
             x = stage(x, num_frames, memory)
@@ -96,6 +102,6 @@ class MobileNetV2(InvertedResidualNet):
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
 
-    def __init__(self, width: float = 1.0, slot: TemporalSlot = no_slot) -> None:
+    def __init__(self, width: float = 1.0, slot: TemporalSlot = no_slot, inputs: int = 3) -> None:
         stages = [(row[0], rounded(row[1] * width), *row[2:]) for row in STAGES]
-        super().__init__(rounded(32 * width), stages, rounded(1280 * max(1.0, width)), slot)
+        super().__init__(rounded(32 * width), stages, rounded(1280 * max(1.0, width)), slot, inputs=inputs)

@@ -127,7 +127,8 @@ class ResNet2D(nn.Module):
     slot: builds the temporal module of each block; see `TemporalSlot`.
     shift_shortcut: temporal modules feed the shortcut of their block as well as its residual branch.
     pool_after: stages (1 to 4) after which a temporal pool halves the frames. pool_time: its method.
-    strides: of the four stages; smaller ones keep more resolution for small images.
+    strides: of the four stages; smaller ones keep more resolution for small images. inputs: channels of an
+    image.
     """
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -142,10 +143,11 @@ class ResNet2D(nn.Module):
         pool_after: Collection[int] = (),
         strides: Strides = (1, 2, 2, 2),
         pool_time: Literal["max", "average"] = "max",
+        inputs: int = 3,
     ) -> None:
         super().__init__()
         kernel = 7 if stem == "large" else 3
-        self.conv1 = nn.Conv2d(3, width, kernel, 2, kernel // 2, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, kernel, 2, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "large" else nn.Identity()
@@ -180,7 +182,7 @@ class ResNet2D(nn.Module):
         return Stage(blocks)
 
     def stem(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, width, H/4, W/4); H/2, W/2 with the small stem."""
+        """(N, inputs, H, W) to (N, width, H/4, W/4); H/2, W/2 with the small stem."""
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     @property
@@ -189,7 +191,7 @@ class ResNet2D(nn.Module):
         return (self.layer1, self.layer2, self.layer3, self.layer4)
 
     def forward(self, images: Tensor, num_frames: int = 1, memory: StreamMemory | None = None) -> Tensor:
-        """images: (B*T, 3, H, W). Returns maps (B*T', channels, h, w); T' < T after a temporal pool."""
+        """images: (B*T, inputs, H, W). Returns maps (B*T', channels, h, w); T' < T after a temporal pool."""
         x = self.stem(images)
         for number, stage in enumerate(self.stages, start=1):
             x = stage(x, num_frames, memory)

@@ -81,10 +81,12 @@ def is_list(path: Path) -> bool:
 
 
 def _below(folder: Path) -> list[str]:
-    """The videos below a folder, or the folder itself where it holds pictures alone."""
-    from foveate.data.lists.folder import find_videos, has_suffix
-    from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
+    """The videos below a folder, or the folder itself where it holds pictures, or flow, alone."""
+    from foveate.data.lists.folder import find_videos, has_suffix, is_flow
+    from foveate.video.numbered import SUFFIXES as IMAGE_SUFFIXES
 
+    if is_flow(folder):
+        return [str(folder)]
     try:
         return find_videos(folder)
     except DataError:

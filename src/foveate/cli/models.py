@@ -47,7 +47,7 @@ def catalogue_row(name: str) -> dict[str, object]:
 def _count(model: VideoModel) -> int:
     """Multiply-adds of one clip; a model that must see a clip to run gets a black one."""
     spec = model.spec
-    shape = (1, 3, spec.frames, spec.size, spec.size)
+    shape = (1, spec.channels, spec.frames, spec.size, spec.size)
     try:
         return count_macs(model, torch.empty(shape, device="meta")).total
     except RuntimeError:
@@ -81,7 +81,7 @@ def profile(
         torch.set_num_threads(threads)
     net = _named_or_read(model).to(device_named(device)).eval()
     resize_input(net, size, None)
-    shape = (batch, 3, frames or net.spec.frames, net.spec.size, net.spec.size)
+    shape = (batch, net.spec.channels, frames or net.spec.frames, net.spec.size, net.spec.size)
     report = {"model": model} | _measure(net, shape, repeats, device)
     if json:
         print_json(report)

@@ -125,6 +125,8 @@ class CacheSettings:
 
     def _write(self, entry: VideoEntry, target: Path, origin: dict[str, Any]) -> Copy:
         with open_video(entry.path, entry.template) as video:
+            if video.span > 1:
+                raise DataError(entry.path, "is optical flow, of which no copy is made", "train from it")
             start, total = frame_range(entry, video)
             wanted = every(total, self.max_frames)
             step = wanted[1] - wanted[0] if len(wanted) > 1 else 1

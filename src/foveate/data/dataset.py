@@ -87,6 +87,8 @@ class VideoDataset(Dataset[Sample]):
             raise UsageError("clips", f"{clips} clips x {crops} crops in training", "training takes one view")
         if augment is None:
             _check_views(spec, clips, crops)
+        elif augment.colour and spec.modality == "flow":
+            raise UsageError("--colour", "optical flow has no colours", "leave it at 0")
         for entry in entries:
             _check_labels(entry, num_classes, multi_label)
         self.entries = entries
@@ -118,7 +120,7 @@ class VideoDataset(Dataset[Sample]):
     def _frames(self, entry: VideoEntry, item: Item) -> torch.Tensor:
         """(V, T, S, S, C), each chunk cut to size as it is decoded."""
         rng = np.random.default_rng((self.seed, *item))
-        with open_video(entry.path, entry.template) as video:
+        with open_video(entry.path, entry.template, modality=self.spec.modality) as video:
             first, total = frame_range(entry, video)
             clips = self._clips(total, video.info.fps, rng)
             places = [first + frame for frame in chain.from_iterable(clips)]
@@ -149,7 +151,7 @@ class VideoDataset(Dataset[Sample]):
         """A shape without memory behind it."""
         size = self.spec.size
         zero = torch.zeros((), dtype=torch.uint8)
-        return zero.expand(self.clips * self.crops, self.spec.frames, size, size, 3)
+        return zero.expand(self.clips * self.crops, self.spec.frames, size, size, self.spec.channels)
 
 
 def read_cut(
@@ -280,7 +282,8 @@ def make_loader(
 
 def _check_views(spec: ClipSpec, clips: int, crops: int) -> None:
     """Try them on a picture of nothing: an error here is clearer than one out of a worker process."""
-    blank = torch.zeros(1, 1, 1, 3, dtype=torch.uint8).expand(1, spec.resize, spec.resize, 3)
+    blank = torch.zeros(1, 1, 1, spec.channels, dtype=torch.uint8)
+    blank = blank.expand(1, spec.resize, spec.resize, -1)
     views(spec.frames, spec, clips)
     test_transform(blank, spec, crops)
 

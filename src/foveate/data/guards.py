@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from foveate.clip import Modality
 from foveate.data.lists import VideoEntry, VideoList
 from foveate.errors import DataError
 from foveate.video import open_video
@@ -98,15 +99,19 @@ def shared_videos(train: VideoList, val: VideoList) -> list[VideoEntry]:
     return shared
 
 
-def check_openable(videos: VideoList, subject: object, allowed: int) -> None:
+def check_openable(
+    videos: VideoList, subject: object, allowed: int, modality: Modality | None = None
+) -> None:
     """Open the videos of a list, or some hundred of a long one, before anything is begun.
+
+    modality: what the model reads of a folder, as of `open_video`.
 
     DataError, which names the first bad one and its cause, if more than `allowed` of the list cannot be
     opened, by what these show, or none can.
     """
     step = len(videos) // OPENED + 1
     opened = videos.entries[::step]
-    bad = [(entry, cause) for entry in opened if (cause := _fault(entry))]
+    bad = [(entry, cause) for entry in opened if (cause := _fault(entry, modality))]
     sure = step == 1 or len(bad) > 2  # one or two of some may be all that there are
     if bad and sure and (len(bad) == len(opened) or len(bad) * step > allowed):
         entry, cause = bad[0]
@@ -115,9 +120,9 @@ def check_openable(videos: VideoList, subject: object, allowed: int) -> None:
         raise DataError(subject, what[:200], hint)
 
 
-def _fault(entry: VideoEntry) -> str:
+def _fault(entry: VideoEntry, modality: Modality | None) -> str:
     try:
-        open_video(entry.path, entry.template).close()
+        open_video(entry.path, entry.template, modality=modality).close()
     except DataError as error:
         return error.cause
     return ""

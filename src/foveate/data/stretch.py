@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from foveate.data.lists import VideoEntry
@@ -13,10 +15,14 @@ def frame_range(entry: VideoEntry, video: Video, cut_short: bool = False) -> tup
     """First frame and number of frames of an entry: its stretch if it has one, else as many as it counts.
 
     A stretch in seconds goes from the frame shown at `start_s` to the last one that begins before `end_s`,
-    and ends with the video at the latest. Raises DataError where no frame is left, and where the video has
-    not the frames that the entry counts or asks for. cut_short: a damaged video may lack them at its end.
+    and ends with the video at the latest. Of optical flow, entries count flows, or the frames of which there
+    is one more, and the result stacks that lie within the stretch. Raises DataError where no frame is left,
+    and where the video has not the frames that the entry counts or asks for. cut_short: a damaged video may
+    lack them at its end.
     """
-    there = video.info.frames
+    beyond = video.span - 1  # pictures that the last frame shows beside its own
+    there = video.info.frames + beyond
+    entry = _of_flow(entry, there) if beyond else entry
     if entry.frames is not None and entry.frames > there:
         hint = "count again, or write a list by `foveate data check --usable`"
         raise DataError(entry.path, f"the list says {entry.frames} frames, it has {there}", hint)
@@ -29,13 +35,22 @@ def frame_range(entry: VideoEntry, video: Video, cut_short: bool = False) -> tup
         end = min(end, there)
     if end > there:
         raise DataError(entry.path, f"frames {start} to {end} are requested, and it has {there}")
-    if end <= start:
-        raise DataError(entry.path, f"no frame in the range from {start} to {end}")
-    return start, end - start
+    if end - beyond <= start:
+        what = f"fewer than {video.span} optical flows" if beyond else "no frame"
+        raise DataError(entry.path, f"{what} in the range from {start} to {end}")
+    return start, end - beyond - start
+
+
+def _of_flow(entry: VideoEntry, flows: int) -> VideoEntry:
+    """An entry that counts the frames between which there are so many flows, as one that counts these."""
+    frames, end = (flows if count == flows + 1 else count for count in (entry.frames, entry.end))
+    return replace(entry, frames=frames, end=end)
 
 
 def _range_of_seconds(start_s: float | None, end_s: float | None, video: Video) -> tuple[int, int]:
     times = video.times
+    if video.span > 1:  # and those of the pictures that begin no frame
+        times = np.concatenate([times, times[-1] + np.arange(1, video.span) / video.info.fps])
     start = 0 if start_s is None else int(np.searchsorted(times, start_s, side="right")) - 1
     if start_s is not None and start_s >= video.info.duration_s:
         start = len(times)  # nothing is shown then, not even the last frame

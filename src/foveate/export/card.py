@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from foveate import __version__
-from foveate.clip import ClipSpec
+from foveate.clip import FLOW_PAIRS, FLOW_STILL, ClipSpec, Modality
 from foveate.models.base import VideoModel
 from foveate.models.pieces import Piece, Pieces
 
@@ -23,6 +23,10 @@ FRAMES = {
         "max(0, n - span) // 2 to span - 1 later, both included, limited to 0 .. n - 1, rounded down"
     ),
     "all": "every frame",
+}
+LAYOUT: dict[Modality, str] = {
+    "rgb": "RGB",
+    "flow": f"x and y of {FLOW_PAIRS} successive optical flows, {FLOW_STILL} for none",
 }
 SHORT = {
     "spread": "the same rule, which repeats frames",
@@ -58,8 +62,8 @@ def _input(spec: ClipSpec) -> dict[str, Any]:
     )
     return {
         "name": "frames",
-        "layout": "batch, frames, rows, columns, RGB",
-        "shape": ["B", "T" if spec.sampling == "all" else spec.frames, spec.size, spec.size, 3],
+        "layout": f"batch, frames, rows, columns, {LAYOUT[spec.modality]}",
+        "shape": ["B", "T" if spec.sampling == "all" else spec.frames, spec.size, spec.size, spec.channels],
         "dtype": "uint8",
         "clip": asdict(spec),
         "how": {
@@ -68,7 +72,7 @@ def _input(spec: ClipSpec) -> dict[str, Any]:
             "resize": f"short side to {spec.resize} pixels, long side rounded down, bilinear, pixel centres "
             f"at halves, {filtered}, rounded to whole levels 0 to 255{clamped}",
             "crop": f"the middle {spec.size} x {spec.size}, first row and column at {rounding}",
-            "normalise": "not needed: done inside, (level / 255 - mean) / std for each of R, G, B",
+            "normalise": "not needed: done inside, (level / 255 - mean) / std for each channel",
         },
     }
 

@@ -56,7 +56,9 @@ class Child:
         until = time.monotonic() + SERVER_S
         while not self._started():
             if time.monotonic() > until:
-                cause = "a process for reading cannot start: the process that starts them ends again and again"
+                cause = (
+                    "a process for reading cannot start: the process that starts them ends again and again"
+                )
                 raise UsageError("workers", cause, "use fewer --workers")
             time.sleep(0.01)
         self.waited = 0.0

@@ -157,10 +157,10 @@ def relative_error(logits: Tensor, reference: Tensor) -> float:
 
 
 def a_clip(model: VideoModel, views: int = 1) -> Tensor:
-    """uint8 clips (views, T, S, S, 3) of smooth noise, always the same."""
-    views, frames, side, _, _ = clip_shape(model, views)
+    """uint8 clips (views, T, S, S, C) of smooth noise, always the same."""
+    views, frames, side, _, channels = clip_shape(model, views)
     numbers = torch.Generator().manual_seed(0)
-    coarse = torch.randint(0, 256, (views * frames, 3, 8, 8), generator=numbers).float()
+    coarse = torch.randint(0, 256, (views * frames, channels, 8, 8), generator=numbers).float()
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
     return smooth.permute(0, 2, 3, 1).to(torch.uint8).unflatten(0, (views, frames))
 

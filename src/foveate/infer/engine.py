@@ -130,10 +130,10 @@ def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | N
 
 
 def clip_shape(model: VideoModel, views: int) -> tuple[int, ...]:
-    """Shape (views, T, S, S, 3) of a batch to try a model with."""
+    """Shape (views, T, S, S, C) of a batch to try a model with."""
     spec = model.spec
     frames = min(spec.frames, MAX_WARMUP_FRAMES) if spec.sampling == "all" else spec.frames
-    return views, frames, spec.size, spec.size, 3
+    return views, frames, spec.size, spec.size, spec.channels
 
 
 def with_parts(model: VideoModel, parts: Mapping[str, Callable[..., Any]]) -> VideoModel:

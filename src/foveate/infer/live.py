@@ -131,6 +131,9 @@ class Live(ABC):
     def __init__(
         self, engine: Engine, every: float | None, top: int, window: float | None, smooth: float
     ) -> None:
+        if engine.model.spec.modality == "flow":
+            hint = "it answers of folders of flow: foveate predict"
+            raise UsageError(engine.model.name, "reads optical flow, which no stream has", hint)
         self.engine = engine
         self.spec = engine.model.spec
         self.top = top

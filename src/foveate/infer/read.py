@@ -175,7 +175,9 @@ class ClipReader:
             raise UsageError("crops", cause, "ask for one: it is read chunk by chunk")
         views(self.spec.frames, self.spec, self.clips)
         side = self.spec.resize
-        test_transform(torch.zeros(1, side, side, 3, dtype=torch.uint8), self.spec, self.crops)
+        test_transform(
+            torch.zeros(1, side, side, self.spec.channels, dtype=torch.uint8), self.spec, self.crops
+        )
 
     @property
     def ahead(self) -> int:
@@ -189,11 +191,15 @@ class ClipReader:
         watch: measures the time for "decode" and "transform". DataError for a source that cannot be read.
         """
         watch = watch or Stopwatch("decode", "transform")
+        modality = self.spec.modality
         with watch("decode"):
             if isinstance(source, VideoEntry):
-                entry, video = source, open_video(source.path, source.template, self.limits)
+                entry, video = (
+                    source,
+                    open_video(source.path, source.template, self.limits, modality=modality),
+                )
             else:
-                video = open_video(source, limits=self.limits, fps=fps)
+                video = open_video(source, limits=self.limits, fps=fps, modality=modality)
                 entry = VideoEntry(video.info.name)
         return OpenedVideo(self, entry, video, watch)
 

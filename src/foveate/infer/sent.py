@@ -12,14 +12,15 @@ MOST_SHOWN = 2000  # characters of a cause
 
 
 def plausible(shape: list[int], reader: ClipReader, chunk: bool) -> bool:
-    """Whether `reader` can have cut clips of this shape: (clips x crops, T, S, S, 3), or (k, S, S, 3)."""
+    """Whether `reader` can have cut clips of this shape: (clips x crops, T, S, S, C), or (k, S, S, C)."""
     spec = reader.spec
+    picture = [spec.size, spec.size, spec.channels]
     views, most = reader.clips * reader.crops, spec.frames
     if chunk:
-        return 1 <= shape[0] <= CHUNK and shape[1:] == [spec.size, spec.size, 3]
+        return 1 <= shape[0] <= CHUNK and shape[1:] == picture
     kept = len(reader.needed(most)) if reader.needed else most
     frames = range(1, most + 1) if spec.sampling == "all" else (kept,)
-    return shape[0] == views and shape[1] in frames and shape[2:] == [spec.size, spec.size, 3]
+    return shape[0] == views and shape[1] in frames and shape[2:] == picture
 
 
 def window_sent(sent: dict[str, Any]) -> Window:

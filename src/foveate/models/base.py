@@ -40,8 +40,9 @@ class LateFrames:
 
 
 Frames = Tensor | Sequence[Tensor] | Iterable[Tensor] | LateFrames
-"""uint8 RGB frames of clips: (B, T, S, S, 3); a sequence of (T, S, S, 3) of different lengths; one long clip
-as an iterable of chunks (k, S, S, 3) that can be iterated over several times; or one that is decoded late."""
+"""uint8 frames of clips, RGB or flow: (B, T, S, S, C); a sequence of (T, S, S, 3) of different lengths; one
+long clip as an iterable of chunks (k, S, S, 3) that can be iterated over several times; or one that is
+decoded late."""
 Stops = Callable[[int], tuple[list[int], int]]
 """Picklable: frames of a clip -> places that a model reads first, and how many more it then chooses."""
 
@@ -187,7 +188,7 @@ class VideoModel(nn.Module):
         self.turned["setting"] = setting
 
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
-        """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, 3, T, S, S).
+        """Convert uint8 frames to the input of `output` and `forward`: a normalised clip (B, C, T, S, S).
 
         UsageError for clips of different lengths, which only full-video models take.
         """
@@ -200,7 +201,7 @@ class VideoModel(nn.Module):
         return to_clip(frames, self.spec, device)
 
     def forward(self, clip: Any) -> Tensor:
-        """clip: (B, 3, T, H, W) float, normalised, as `prepare` makes it. Returns logits (B, classes)."""
+        """clip: (B, C, T, H, W) float, normalised, as `prepare` makes it. Returns logits (B, classes)."""
         return self.output(clip).logits
 
     def output(self, clip: Any) -> ModelOutput:
@@ -256,7 +257,7 @@ class VideoModel(nn.Module):
 
 
 def _answer_frames(model: VideoModel, frames: Tensor) -> Tensor:
-    """Logits (B, classes) of uint8 frames (B, T, S, S, 3)."""
+    """Logits (B, classes) of uint8 frames (B, T, S, S, C)."""
     logits: Tensor = model(normalised(frames, model.spec))
     return logits
 

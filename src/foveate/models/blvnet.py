@@ -15,7 +15,7 @@ from typing import Literal
 
 from foveate.backbones.blresnet import PairBLResNet
 from foveate.backbones.slots import temporal_slot
-from foveate.clip import ClipSpec
+from foveate.clip import CHANNELS, ClipSpec, Modality, levels_of
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.models.tsn import TSN, ConsensusHead
 
@@ -29,6 +29,7 @@ class BLVNetConfig:
     frames: int = 16  # N, two for each pair; the paper's 8x2
     size: int = 224  # side of the crop, pixels
     resize: int = 256  # short side to which frames are resized before the test crop, pixels
+    modality: Modality = "rgb"  # flow: each of the N frames is a stack of optical flow
     alpha: int = 2  # divides the channels of the little branch
     beta: int = 4  # divides the depth of the little branch
     temporal: Literal["none", "aggregation"] = "aggregation"
@@ -44,7 +45,11 @@ class BLVNetConfig:
     def build(self) -> TSN:
         """Build the untrained model."""
         slot = temporal_slot(self.temporal, aggregation=self.aggregation)
-        net = PairBLResNet(self.depth, self.alpha, self.beta, round(64 * self.width), slot)
+        inputs = CHANNELS[self.modality]
+        net = PairBLResNet(self.depth, self.alpha, self.beta, round(64 * self.width), slot, inputs)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
-        spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
+        mean, std = levels_of(self.modality, net.mean, net.std)
+        spec = ClipSpec(
+            self.frames, size=self.size, resize=self.resize, mean=mean, std=std, modality=self.modality
+        )
         return TSN(net, head, spec, self, frames_a_map=2)

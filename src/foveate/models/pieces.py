@@ -34,10 +34,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Pieces:
-    """A model in pieces. All frames are uint8 (n, S, S, 3), RGB, and normalised inside.
+    """A model in pieces. All frames are uint8 (n, S, S, C), RGB or flow, and normalised inside.
 
     graphs: by name. driver: of the module that calls them; empty for a model that is one graph, from "frames"
-    (B, T, S, S, 3) to "logits". decisions: what the driver reads, as plain data.
+    (B, T, S, S, C) to "logits". decisions: what the driver reads, as plain data.
     """
 
     graphs: Mapping[str, Piece]
@@ -46,13 +46,13 @@ class Pieces:
 
 
 def some_frames(spec: ClipSpec, frames: int | None = None) -> Tensor:
-    """An example of a clip, uint8 (1, T, S, S, 3), or of so many `frames`, (n, S, S, 3)."""
-    shape = (spec.size, spec.size, 3)
+    """An example of a clip, uint8 (1, T, S, S, C), or of so many `frames`, (n, S, S, C)."""
+    shape = (spec.size, spec.size, spec.channels)
     return torch.zeros((1, spec.frames, *shape) if frames is None else (frames, *shape), dtype=torch.uint8)
 
 
 def normalised(frames: Tensor, spec: ClipSpec) -> Tensor:
-    """Frames (B, T, S, S, 3) or (n, S, S, 3), levels 0 to 255, as floats (B, 3, T, S, S) or (n, 3, S, S).
+    """Frames (B, T, S, S, C) or (n, S, S, C), levels 0 to 255, as floats (B, C, T, S, S) or (n, C, S, S).
 
     As `layers/normalise.py`, in operations that every form of file has.
     """

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from foveate.backbones.build import Backbone2D, FrameNet, Stem, build_backbone
 from foveate.backbones.resnet2d import ResNet2D, add_nonlocal
 from foveate.backbones.slots import Temporal, temporal_slot
-from foveate.clip import ClipSpec
+from foveate.clip import CHANNELS, ClipSpec, Modality, levels_of
 from foveate.layers.aggregate import TAM, AggregationConfig
 from foveate.layers.fold import fold_time
 from foveate.layers.pool import Pooling
@@ -39,6 +39,7 @@ class TSNConfig:
     frames: int = 8  # T, one from each segment
     size: int = 224  # side of the crop, pixels
     resize: int = 256  # short side to which frames are resized before the test crop, pixels
+    modality: Modality = "rgb"  # flow: each of the T frames is a stack of optical flow
     temporal: Temporal = (
         "none"  # none: TSN | shift: TSM | past: one-sided TSM, for streams | aggregation: TAM
     )
@@ -77,12 +78,16 @@ class TSNConfig:
             pool_time=self.pool_time,
             alpha=self.alpha,
             beta=self.beta,
+            inputs=CHANNELS[self.modality],
         )
         if isinstance(net, ResNet2D) and self.non_local:
             add_nonlocal(net)
         head = ConsensusHead(net.channels, self.num_classes, self.dropout, self.pool)
-        spec = ClipSpec(frames=self.frames, size=self.size, resize=self.resize, mean=net.mean, std=net.std)
-        return TSN(net, head, spec, self, streams=self.temporal == "past")
+        mean, std = levels_of(self.modality, net.mean, net.std)
+        spec = ClipSpec(
+            self.frames, size=self.size, resize=self.resize, mean=mean, std=std, modality=self.modality
+        )
+        return TSN(net, head, spec, self, streams=self.temporal == "past" and self.modality == "rgb")
 
 
 class ConsensusHead(nn.Module):
@@ -147,7 +152,7 @@ class TSN(VideoModel):
         self.streams = streams
 
     def forward(self, clip: Tensor) -> Tensor:
-        """clip: (B, 3, T, H, W), any T. Returns logits (B, classes)."""
+        """clip: (B, C, T, H, W), any T, C of the modality. Returns logits (B, classes)."""
         return self.classify(self.frame_features(self._chosen(clip))).mean(1)
 
     @property
@@ -161,12 +166,12 @@ class TSN(VideoModel):
         return every_frame if self.setting is None else partial(_spread, int(self.setting[0]))
 
     def _chosen(self, clip: Tensor) -> Tensor:
-        """The frames that a budget leaves of a clip (B, 3, T, H, W)."""
+        """The frames that a budget leaves of a clip (B, C, T, H, W)."""
         places = self.frames_needed(clip.shape[2])
         return clip if len(places) == clip.shape[2] else clip[:, :, places]
 
     def frame_features(self, clip: Tensor) -> Tensor:
-        """The classifier's input for every frame, (B, T', C). clip: (B, 3, T, H, W)."""
+        """The classifier's input for every frame, (B, T', C). clip: as in `forward`."""
         maps = self.backbone(fold_time(clip), clip.shape[2])  # (B*T', C, h, w)
         return self.head.features(maps).unflatten(0, (clip.shape[0], -1))
 
@@ -175,7 +180,7 @@ class TSN(VideoModel):
         return self.head.classify(features)
 
     def output(self, clip: Tensor) -> ModelOutput:
-        """The mean logits and those of every frame. clip: (B, 3, T, H, W)."""
+        """The mean logits and those of every frame. clip: as in `forward`."""
         read = torch.zeros(clip.shape[0], clip.shape[2], dtype=torch.bool)
         read[:, self.frames_needed(clip.shape[2])] = True
         clip = self._chosen(clip)

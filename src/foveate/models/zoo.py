@@ -487,6 +487,9 @@ def create_model(name: str, num_classes: int | None = None, **fields: Any) -> Vi
     UsageError for an unknown name or field or an invalid value.
     """
     config = model_spec(name).config
+    if "modality" in fields and not hasattr(config, "modality"):
+        hint = "TSN, TSM, TAM and bLVNet read optical flow as well"
+        raise UsageError(f"model {name}", "reads RGB alone: it has no modality", hint)
     if num_classes is not None:
         fields["num_classes"] = num_classes
     changed = from_dict(type(config), to_dict(config) | fields, f"model {name}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from foveate.clip import FLOW_PAIRS
 from foveate.measure.cost import count_parameters
 from foveate.models.base import VideoModel
 from foveate.weights.file import ModelCard, read_model
@@ -63,6 +64,7 @@ def _facts(path: Path, model: VideoModel, card: ModelCard) -> dict[str, Any]:
     spec = card.spec
     rate = f" at {spec.fps:g} frames/s" if spec.fps else ""
     clip = f"{spec.frames} frames" if spec.sampling != "all" else "all frames"
+    clip += f", each {FLOW_PAIRS} successive optical flows," if spec.modality == "flow" else ""
     facts = {
         "model": card.name,
         "trained on": card.trained_on or "not said in the file",
@@ -83,7 +85,7 @@ def _cost(model: VideoModel) -> str:
     spec = model.spec
     if spec.sampling == "all":
         return "depends on the length of the video"
-    black = torch.zeros(1, spec.frames, spec.size, spec.size, 3, dtype=torch.uint8)
+    black = torch.zeros(1, spec.frames, spec.size, spec.size, spec.channels, dtype=torch.uint8)
     with torch.inference_mode():
         macs = model.output(model.prepare(black)).macs
     assert macs is not None  # in eval mode

@@ -38,6 +38,7 @@ from foveate.report.sheet import (
     write_sheet_file,
 )
 from foveate.video import Video, VideoInfo, open_video
+from foveate.video.flow import as_pictures
 
 WIDEST, TALLEST = 1280, 720  # pixels of the picture in an overlay
 NARROWEST = 480  # pixels of an overlay's width, for the writing in it
@@ -206,7 +207,7 @@ def _nearest(frames: Sequence[int], number: int) -> int:
 
 def drawn(rgb: NDArray[np.uint8], mark: Mark, text: str, width: int, height: int) -> Image.Image:
     """A frame with its mark, `width` x `height` pixels, and the text in its corner if there is one."""
-    picture = Image.fromarray(rgb)
+    picture = Image.fromarray(as_pictures(rgb))
     scale = width / picture.width
     if mark.side:  # as coarse as the network saw it
         short = mark.side / min(picture.size)

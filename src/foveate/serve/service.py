@@ -161,6 +161,9 @@ class Service:
 def _served(engine: Engine, settings: Settings) -> Served:
     """A model, run once so that the first video is not slower than others."""
     model = engine.model
+    if model.spec.modality == "flow":
+        hint = "it answers of folders of flow: foveate predict"
+        raise UsageError(model.name, "reads optical flow, which no video has that is sent", hint)
     reader = ClipReader(
         model.spec, needed=model.frames_needed, in_chunks=model.takes_chunks, limits=settings.reading()
     )

@@ -24,6 +24,7 @@ from foveate.clip import ClipSpec
 from foveate.config import from_dict, to_dict
 from foveate.data.dataset import BadFile
 from foveate.data.lists import VideoEntry, VideoList
+from foveate.data.lists.folder import video_name
 from foveate.errors import DataError, FoveateError
 from foveate.io import atomic_write
 from foveate.models.base import VideoModel
@@ -146,8 +147,8 @@ def _same_videos(first: Evaluation, other: Evaluation, path: Path) -> list[int]:
 
 
 def _which(entry: VideoEntry) -> tuple[Any, ...]:
-    """What tells a video of a list from the others, wherever its files lie."""
-    return Path(entry.path).name, entry.start, entry.end, entry.start_s, entry.end_s, entry.labels
+    """What tells a video of a list from the others, wherever its files or its flow lie."""
+    return video_name(entry.path), entry.start, entry.end, entry.start_s, entry.end_s, entry.labels
 
 
 def to_evaluation(

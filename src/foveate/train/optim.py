@@ -39,23 +39,39 @@ STYLES: dict[GroupStyle, dict[str, tuple[float, float]]] = {
     "plain": {},
     "no_norm_decay": {"norm": (1, 0)},  # SlowFast
     "no_norm_bias_decay": {"norm": (1, 0), "bias": (1, 0), "head bias": (1, 0)},  # usual with AdamW
-    "tsm": {"norm": (1, 0), "bias": (2, 0), "head weight": (5, 1), "head bias": (10, 0)},
+    "tsm": {
+        "norm": (1, 0),
+        "bias": (2, 0),
+        "head weight": (5, 1),
+        "head bias": (10, 0),
+        "flow weight": (5, 1),
+    },
 }
 
 
 def make_groups(
     model: nn.Module, style: GroupStyle = "plain", head: nn.Module | None = None
 ) -> tuple[ParamGroup, ...]:
-    """The learning parameters of a model by kind: weight, bias, norm, head weight, head bias.
+    """The learning parameters of a model by kind: weight, bias, norm, head weight, head bias, flow weight.
 
+    The last is that of the first convolution of a model of optical flow.
     `head` is the classifier, `model.head` if not given. Frozen parameters are left out, empty groups too.
     """
     head = head or getattr(model, "head", None)
     kinds: dict[str, list[nn.Parameter]] = {}
+    flow = first_of_flow(model)
     for param, kind in _kinds(model, set(head.parameters()) if head else set()):
-        kinds.setdefault(kind, []).append(param)
+        kinds.setdefault("flow weight" if param is flow else kind, []).append(param)
     factors = STYLES[style]
     return tuple(ParamGroup(kind, tuple(of), *factors.get(kind, (1, 1))) for kind, of in kinds.items())
+
+
+def first_of_flow(model: nn.Module) -> torch.Tensor | None:
+    """The kernel by which a model reads optical flow; None for a model of RGB."""
+    spec = getattr(model, "spec", None)
+    if spec is None or spec.modality != "flow":
+        return None
+    return next(module.weight for module in model.modules() if isinstance(module, nn.Conv2d))
 
 
 def learn_only(model: nn.Module, *parts: tuple[nn.Module, float]) -> list[ParamGroup]:

@@ -79,9 +79,9 @@ def train_model(job: TrainJob, after_epoch: Callable[[], None] | None = None) ->
     job, recipe = with_plan(replace(job, resume=job.resume or job.extend))
     lists = prepare(job)
     job, sides = without_flip(job, lists[0])
-    for videos, path in zip(lists, (job.videos, job.val or job.videos), strict=False):
-        check_openable(videos, path, job.train.bad_files_allowed(len(videos)))
     model = named_model(job, lists[0])
+    for videos, path in zip(lists, (job.videos, job.val or job.videos), strict=False):
+        check_openable(videos, path, job.train.bad_files_allowed(len(videos)), model.spec.modality)
     weighed = job.train.class_weights == "balanced"
     stages = recipe.stages(model, job, balanced_weights(class_counts(lists[0])) if weighed else ())
     _check_own_numbers(recipe, job)

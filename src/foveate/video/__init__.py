@@ -21,11 +21,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.clip import Modality
 from foveate.errors import UsageError
 from foveate.video.base import DEFAULT_FPS, DecodeError, Limits, Scan, Video, VideoInfo
 from foveate.video.container import ContainerVideo
+from foveate.video.flow import LAYOUT, FlowVideo
 from foveate.video.frames import is_array, open_array, open_frames, open_npy
 from foveate.video.images import ImageVideo
+from foveate.video.numbered import holds_flow_alone
 from foveate.video.source import (
     URL,
     BytesInMemory,
@@ -36,6 +39,7 @@ from foveate.video.source import (
     read_all,
     refuse_live,
     sidecar_fps,
+    without_secrets,
 )
 
 __all__ = ["DecodeError", "Limits", "Scan", "Source", "Video", "VideoInfo", "open_video", "scan"]
@@ -52,6 +56,7 @@ def open_video(
     limits: Limits = DEFAULTS,
     fps: float | None = None,
     quick: bool = False,
+    modality: Modality | None = None,
 ) -> Video:
     """Open a video from any source.
 
@@ -62,8 +67,9 @@ def open_video(
     pattern of the names of images in a folder, such as `img_{:05d}.jpg`; None finds them by itself. fps:
     frame rate of frames in memory (default 25), of images or of a `.npy` array; not for video files, which
     have their own. quick: go by packets, and names of images, where otherwise all frames would be decoded: to
-    count those of some files, and in `scan`. The result can be pickled, so that another process can read from
-    it.
+    count those of some files, and in `scan`. modality: what a model reads of a folder: frames, or stacks of
+    optical flow (flow.py), which is in no other source; None: flow where there is nothing else. The result
+    can be pickled, so that another process can read from it.
 
     Raises DecodeError for anything that is not a readable video, UsageError for an impossible rate or
     template or a missing package.
@@ -71,9 +77,12 @@ def open_video(
     rate = checked_fps(fps)
     if isinstance(source, str | os.PathLike | int):
         refuse_live(source)
-    if isinstance(source, str | os.PathLike):
-        if not (isinstance(source, str) and URL.match(source)):
-            return _open_path(Path(source), template, limits, rate, quick)
+    url = isinstance(source, str) and bool(URL.match(source))
+    if isinstance(source, str | os.PathLike) and not url:
+        return _open_path(Path(source), template, limits, rate, quick, modality)
+    if modality == "flow":
+        raise _no_flow(without_secrets(source) if isinstance(source, str) else "source")
+    if isinstance(source, str):
         return _open_bytes(fetch(source, limits), limits, rate, quick)
     if isinstance(source, bytes | bytearray | memoryview):
         return _open_bytes(BytesInMemory(bytes(source), "<bytes>"), limits, rate, quick)
@@ -103,9 +112,20 @@ def scan(
         return Scan("refused", error.cause)
 
 
-def _open_path(path: Path, template: str | None, limits: Limits, fps: float | None, quick: bool) -> Video:
+def _open_path(
+    path: Path,
+    template: str | None,
+    limits: Limits,
+    fps: float | None,
+    quick: bool,
+    modality: Modality | None,
+) -> Video:
     if stat.S_ISDIR(file_status(path).st_mode):
-        return ImageVideo(path, template, fps or sidecar_fps(path.absolute()), limits, quick)
+        flow = modality == "flow" or (modality is None and holds_flow_alone(path, template))
+        pictures = FlowVideo if flow else ImageVideo
+        return pictures(path, template, fps or sidecar_fps(path.absolute()), limits, quick)
+    if modality == "flow":
+        raise _no_flow(path)
     if path.suffix.lower() == ".npy":
         return open_npy(path, fps or sidecar_fps(path.absolute()), limits)
     _refuse_fps(str(path), fps)
@@ -121,6 +141,11 @@ def _open_bytes(file: BytesInMemory, limits: Limits, fps: float | None, quick: b
         return open_array(array, fps or DEFAULT_FPS, limits)
     _refuse_fps(file.name, fps)
     return ContainerVideo(file, limits, quick)
+
+
+def _no_flow(name: object) -> DecodeError:
+    hint = f"give a folder of its pictures, and {LAYOUT}"
+    return DecodeError(name, "not a folder of optical flow, which the model reads", hint)
 
 
 def _refuse_fps(name: str, fps: float | None) -> None:

@@ -41,7 +41,7 @@ class VideoInfo:
     """Properties of a video, known without decoding more than its first frame."""
 
     name: str  # the path or URL, or <bytes>, <file> or <frames>
-    frames: int
+    frames: int  # that can be read; of optical flow, its stacks
     width: int  # in pixels, after rotation to upright; non-square pixels are not rescaled
     height: int
     fps: float  # average frames per second
@@ -63,7 +63,7 @@ class Scan:
 
 
 def stacked(frames: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    """Frames (H, W, 3) as chunks (k, H, W, 3): 16 at a time, fewer of large ones."""
+    """Frames (H, W, C) as chunks (k, H, W, C): 16 at a time, fewer of large ones."""
     for first in frames:
         size = min(CHUNK, max(1, CHUNK_BYTES // first.nbytes))
         yield np.stack([first, *islice(frames, size - 1)])
@@ -75,6 +75,8 @@ class Video(ABC):
     info: VideoInfo
     damage: list[str]  # damage found so far while opening and reading, one line each
     frames_decoded: int = 0  # in all reads so far, including frames decoded to reach the requested ones
+    channels: int = 3  # C of a frame: RGB, or 10 of a stack of optical flow
+    span: int = 1  # successive pictures of the video that one frame shows: 5 for a stack of optical flow
     tick_s: float = 0.0  # seconds per clock tick, to which the container rounds times; 0 without a container
 
     @property
@@ -92,26 +94,26 @@ class Video(ABC):
 
     @abstractmethod
     def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Read frames by index, in any order and with repeats: uint8 RGB (N, H, W, 3).
+        """Read frames by index, in any order and with repeats: uint8 (N, H, W, C).
 
         Raises DecodeError if one of them cannot be read; it is never replaced by another frame.
         """
 
     def iterate(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames at increasing indices one by one, uint8 RGB (H, W, 3), in constant memory."""
+        """Yield the frames at increasing indices one by one, uint8 (H, W, C), in constant memory."""
         for index in indices:
             yield self.read([index])[0]
 
     @abstractmethod
     def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield (seconds, uint8 RGB (H, W, 3)) for every frame in order, in constant memory."""
+        """Yield (seconds, uint8 (H, W, C)) for every frame in order, in constant memory."""
 
     @abstractmethod
     def scan(self) -> Scan:
         """Decode the whole video and report its state."""
 
     def at(self, seconds: Sequence[float] | NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Read the frame shown at each time, in seconds after the first frame: uint8 RGB (N, H, W, 3).
+        """Read the frame shown at each time, in seconds after the first frame: uint8 (N, H, W, C).
 
         Raises DecodeError for a time before the first frame or after the end of the last one.
         """

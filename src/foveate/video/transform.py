@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from foveate.clip import LUMA, ClipSpec
+from foveate.clip import LUMA, ClipSpec, Modality
 from foveate.errors import UsageError
 from foveate.video.sample import Jitter
 
 SCALES = (1.0, 0.875, 0.75, 0.66)  # crop sides of TSN, as parts of the short side of the frame
+FLOW_SCALES = SCALES[:3]  # TSN's for optical flow
 MAX_ASPECT = 8  # longer frames are cropped to this aspect ratio, to bound the memory after resizing
 
 
@@ -131,9 +132,12 @@ def crop_offsets(spare_height: int, spare_width: int) -> list[tuple[int, int]]:
     return grid + [(i * down, j * right) for i in (1, 3) for j in (1, 3)]
 
 
-def flip(frames: torch.Tensor) -> torch.Tensor:
-    """Mirror (..., W, C) horizontally."""
-    return frames.flip(-2)
+def flip(frames: torch.Tensor, modality: Modality = "rgb") -> torch.Tensor:
+    """Mirror uint8 (..., W, C) horizontally. Of flow, the horizontal part changes its sign: 255 - level."""
+    mirrored = frames.flip(-2)
+    if modality == "flow":
+        mirrored[..., ::2] = 255 - mirrored[..., ::2]
+    return mirrored
 
 
 def colour_jitter(frames: torch.Tensor, rng: np.random.Generator, strength: float) -> torch.Tensor:
@@ -156,7 +160,7 @@ def train_transform(
     """Random training transform of uint8 frames (T, H, W, C) to (T, S, S, C), the same for all T frames."""
     out = _train_crop(frames, spec, augment, rng)
     if augment.flip and rng.random() < 0.5:
-        out = flip(out)
+        out = flip(out, spec.modality)
     if augment.colour > 0:
         out = colour_jitter(out, rng, augment.colour)
     return out.contiguous()
@@ -178,7 +182,8 @@ def _train_crop(
     frames: torch.Tensor, spec: ClipSpec, augment: Augment, rng: np.random.Generator
 ) -> torch.Tensor:
     if augment.crop == "multiscale":
-        return multi_scale_crop(frames, spec.size, rng, antialias=spec.antialias)
+        scales = FLOW_SCALES if spec.modality == "flow" else SCALES
+        return multi_scale_crop(frames, spec.size, rng, scales, spec.antialias)
     if augment.crop == "center":
         return center_crop(resize_short(frames, spec.resize, spec.antialias), spec.size, spec.crop_up)
     # SlowFast's rule: 256 to 320 pixels where the test resizes to 256

@@ -127,6 +127,8 @@ def _check_sizes(header: dict[str, Any], card: ModelCard, path: Path) -> None:
         why = str(error)[:200]
         cause = f"of version {card.version}, its configuration does not fit version {__version__}: {why}"
         raise ModelFileError(path, cause) from error
+    if card.spec.modality != outline.spec.modality:
+        raise ModelFileError(path, f"its clips are of {card.spec.modality}, which its configuration is not")
     if card.labels and len(card.labels) != outline.num_classes:
         raise ModelFileError(path, f"names {len(card.labels)} classes and answers for {outline.num_classes}")
     try:

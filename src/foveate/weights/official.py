@@ -18,6 +18,7 @@ from foveate.weights.addresses import class_names
 from foveate.weights.checkpoint_file import open_checkpoint
 from foveate.weights.origins import ORIGINS, Origin, find_origin, get_origin
 from foveate.weights.rename import demand_fit, load_strictly
+from foveate.weights.start import modalities_of
 from foveate.weights.state_dict import state_dict_of
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,15 @@ def convert(
 ) -> VideoModel:
     """Convert an official state dict, with the keys of its release, to the model `name` in eval mode.
 
-    origin: the code base that wrote it (weights/origins/). fields: configuration fields to change. The
-    model's ClipSpec resizes and crops as the authors did, and it has class names if all models of the origin
-    have the same classes (ImageNet). ModelFileError for a missing or left-over key or a wrong shape, with the
-    first five.
+    origin: the code base that wrote it (weights/origins/). fields: configuration fields to change; the
+    modality is that of the weights. The model's ClipSpec resizes and crops as the authors did, and it has
+    class names if all models of the origin have the same classes (ImageNet). ModelFileError for a missing or
+    left-over key or a wrong shape, with the first five.
     """
     source = get_origin(origin)
-    fields = _fields(source, name, num_classes, fields)
     state, subject = source.rename(state_dict, name), f"{name} from {origin}"
-    _demand_fit(create_outline(name, **fields), state, subject)
+    outline, fields = _outline(name, state, _fields(source, name, num_classes, fields))
+    _demand_fit(outline, state, subject)
     model = create_model(name, **fields)
     load_strictly(model, state, subject)
     model.spec = replace(model.spec, **source.pixels)
@@ -52,6 +53,28 @@ def _fields(source: Origin, name: str, num_classes: int | None, fields: dict[str
     needed = {field: value for field, value in source.fields.items() if hasattr(config, field)}
     classes = {} if num_classes is None else {"num_classes": num_classes}
     return needed | classes | fields
+
+
+def _outline(
+    name: str, state: Mapping[str, Tensor], fields: dict[str, Any]
+) -> tuple[VideoModel, dict[str, Any]]:
+    """The model without values, and its fields: of optical flow where the weights read it.
+
+    ModelFileError for weights of RGB where flow is asked for, and for weights of flow where that cannot be.
+    """
+    outline = create_outline(name, **fields)
+    wanted = outline.state_dict()
+    found = {modalities_of(state[key], kernel) for key, kernel in wanted.items() if key in state}
+    if ("rgb", "flow") in found:
+        hint = "leave modality=flow out; a training of flow starts from the converted file by --weights"
+        raise ModelFileError(name, "the checkpoint reads RGB, not optical flow", hint)
+    if ("flow", "rgb") not in found:
+        return outline, fields
+    if not hasattr(outline.config, "modality") or "modality" in fields:
+        raise ModelFileError(name, "the checkpoint reads optical flow, and this model RGB")
+    log.info("%s: the checkpoint reads optical flow (modality=flow)", name)
+    fields = fields | {"modality": "flow"}
+    return create_outline(name, **fields), fields
 
 
 def _demand_fit(outline: VideoModel, state: Mapping[str, Tensor], subject: str) -> None:
@@ -90,8 +113,9 @@ def load_official(
         state = source.state_dict(file.content, state)
         num_classes = num_classes or _count_classes(state, source, path)
         try:
-            outline = create_outline(name, **_fields(source, name, num_classes, fields))
-            _demand_fit(outline, source.rename(state, name), f"{name} from {source.name}")
+            renamed = source.rename(state, name)
+            outline, _ = _outline(name, renamed, _fields(source, name, num_classes, fields))
+            _demand_fit(outline, renamed, f"{name} from {source.name}")
             return convert(file.read(state), source.name, name, num_classes, **fields)
         except ModelFileError as error:
             found = find_origin(state.keys(), path).name

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from foveate.clip import CHANNELS, Modality
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
 from foveate.weights.rename import Renames, rename
@@ -21,12 +22,16 @@ TO_PATHWAY: Renames = [  # from a 2D ResNet to a 3D ResNet of one pathway
 def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str] = ()) -> None:
     """Copy the weights of another model of the same architecture; classifiers only if the class names agree.
 
-    2D kernels are inflated where this model has 3D ones (`inflate`). new_parts: submodules that training will
+    2D kernels are inflated where this model has 3D ones (`inflate`), and the one that reads RGB becomes one
+    of optical flow where this model reads that (`for_flow`). new_parts: submodules that training will
     initialise, which the source may lack. Temporal modules that the source lacks keep their weights; a policy
-    that this model lacks is ignored. ModelFileError with the first five of any other differences.
+    that this model lacks is ignored. ModelFileError for a model of flow where this one reads RGB, and with
+    the first five of any other differences.
     """
+    if source.spec.modality == "flow" and model.spec.modality == "rgb":
+        raise ModelFileError("start", "it reads optical flow, and this model RGB", "add modality=flow")
     ours = model.state_dict()
-    theirs = inflate(source.state_dict(), ours)
+    theirs = for_flow(inflate(source.state_dict(), ours), ours)
     theirs = {k: v for k, v in theirs.items() if k in ours or not k.startswith(("policy.", "skip_policy."))}
     if not model.labels or model.labels != source.labels:
         ours, theirs = (
@@ -72,6 +77,31 @@ def inflate(images: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
     if "net.stem.conv.weight" in wanted:
         images = rename(images, TO_PATHWAY, "start")
     return {key: _over_time(value, wanted.get(key)) for key, value in images.items()}
+
+
+def for_flow(images: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn kernels that read RGB into kernels of optical flow where `wanted` has those.
+
+    A kernel (O, 3, h, w) becomes (O, 10, h, w): the mean over its channels, for each of them (Wang et al.,
+    "Temporal Segment Networks", ECCV 2016, section 3.2); other weights are kept.
+    """
+    return {key: _over_channels(value, wanted.get(key)) for key, value in images.items()}
+
+
+def _over_channels(kernel: Tensor, wanted: Tensor | None) -> Tensor:
+    if wanted is None or modalities_of(kernel, wanted) != ("rgb", "flow"):
+        return kernel
+    return kernel.mean(1, keepdim=True).expand_as(wanted).contiguous()
+
+
+def modalities_of(*kernels: Tensor) -> tuple[Modality, ...] | None:
+    """What kernels (O, C, h, w) read, by their channels, if they differ in nothing else; else None."""
+    names: dict[int, Modality] = {channels: name for name, channels in CHANNELS.items()}
+    if any(kernel.dim() != 4 or kernel.shape[1] not in names for kernel in kernels):
+        return None
+    if len({(kernel.shape[0], *kernel.shape[2:]) for kernel in kernels}) > 1:
+        return None
+    return tuple(names[kernel.shape[1]] for kernel in kernels)
 
 
 def _over_time(kernel: Tensor, wanted: Tensor | None) -> Tensor:

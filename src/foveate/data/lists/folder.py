@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError, UsageError
-from foveate.video.images import SUFFIXES as IMAGE_SUFFIXES
+from foveate.video.numbered import SUFFIXES as IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 COMPANION = "._"  # begins the file that macOS writes beside another on a disk or in a zip of another system
 SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+FLOW_FOLDERS = (["x", "y"], ["u", "v"], ["flow_x", "flow_y"])
 SPLITS = ("train", "val", "validation", "test")
 
 
@@ -52,6 +53,12 @@ def find_videos(folder: Path) -> list[str]:
 def videos_below(folder: Path) -> list[str]:
     """Paths of all videos below `folder`, relative to it; none where there is no such folder."""
     return sorted(_Walk(folder).videos()) if folder.is_dir() else []
+
+
+def video_name(path: str) -> str:
+    """The last part of a path, without the suffix of a video file: that of a.mp4 and of a folder a is a."""
+    name = Path(path).name
+    return Path(name).stem if has_suffix(name, VIDEO_SUFFIXES) else name
 
 
 def is_companion(path: str) -> bool:
@@ -142,8 +149,24 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
     return Path(item).is_dir() if item.is_symlink() else item.is_dir()  # a looping link is no folder
 
 
-def _is_clip(items: Iterable[os.DirEntry[str]]) -> bool:
-    """Whether a folder is one video: images, and neither videos nor folders among them."""
+def is_flow(folder: Path) -> bool:
+    """Whether a folder holds two sub-folders of pictures, of the x and of the y of optical flow."""
+    return _is_flow(_items(folder))
+
+
+def _is_flow(items: Iterable[os.DirEntry[str]]) -> bool:
+    folders = {item.name: item for item in items if _is_folder(item)}
+    return sorted(folders) in FLOW_FOLDERS and all(
+        _holds_images(_items(Path(each))) for each in folders.values()
+    )
+
+
+def _is_clip(items: Sequence[os.DirEntry[str]]) -> bool:
+    """Whether a folder is one video: images, and neither videos nor folders among them, or flow."""
+    return _holds_images(items) or _is_flow(items)
+
+
+def _holds_images(items: Iterable[os.DirEntry[str]]) -> bool:
     images = False
     for item in items:
         if item.name.startswith(COMPANION):
