@@ -13,6 +13,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from foveate.data.pool import Lost, map_as_they_come
 from foveate.data.stretch import frame_range
 from foveate.errors import DataError, UsageError
 from foveate.video import Scan, Video, open_video
+from foveate.video.numbered import FLOW_FOLDERS
 
 if TYPE_CHECKING:
     from foveate.data.manifest import KeptRows
@@ -227,5 +229,6 @@ def fingerprint(path: Path) -> str | None:
 def _files(path: Path) -> list[Path]:
     """The regular files of a video: opening anything else could wait for ever."""
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        below = chain.from_iterable((path / name).glob("*") for name in chain.from_iterable(FLOW_FOLDERS))
+        return sorted(file for file in (*path.iterdir(), *below) if file.is_file())
     return [path] if path.is_file() else []

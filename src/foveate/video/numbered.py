@@ -24,6 +24,7 @@ NUMBER_FIELD = re.compile(r"\{\d?(?::0?(\d*)d?)?\}|%0?(\d*)d")
 AXIS = re.compile(r"(?<![A-Za-z0-9])[xyuv](?![A-Za-z0-9])")  # a letter that stands alone in a name
 AXIS_FIELD = "{}"  # of a template of flow: stands for the letter
 PAIRS = ("xy", "uv")  # the letters of the horizontal and of the vertical flow
+FLOW_FOLDERS = (("x", "y"), ("u", "v"), ("flow_x", "flow_y"))  # by themselves a video
 FLOW_TEMPLATE = "flow_{}_{:05d}.jpg"
 
 Series = dict[int, str]  # the name of each number

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from foveate.data.lists.rows import ListSource, ParsedList, Row
 from foveate.errors import DataError, UsageError
+from foveate.video.numbered import FLOW_FOLDERS
 from foveate.video.numbered import SUFFIXES as IMAGE_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 COMPANION = "._"  # begins the file that macOS writes beside another on a disk or in a zip of another system
 SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-FLOW_FOLDERS = (["x", "y"], ["u", "v"], ["flow_x", "flow_y"])
 SPLITS = ("train", "val", "validation", "test")
 
 
@@ -156,7 +156,7 @@ def is_flow(folder: Path) -> bool:
 
 def _is_flow(items: Iterable[os.DirEntry[str]]) -> bool:
     folders = {item.name: item for item in items if _is_folder(item)}
-    return sorted(folders) in FLOW_FOLDERS and all(
+    return tuple(sorted(folders)) in FLOW_FOLDERS and all(
         _holds_images(_items(Path(each))) for each in folders.values()
     )
 
