@@ -39,13 +39,19 @@ def drawn(folder: Path, draw: Callable[[int], Arrays], count: int) -> dict[str, 
     Two processes draw at the first call. The folder appears whole or not at all.
     """
     if not folder.exists():
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            items = pool.map(draw, range(count), chunksize=16)
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        for name in items[0]:
-            np.save(part / f"{name}.npy", np.stack([item[name] for item in items]))
+        kept: Arrays = {}
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            for index, item in enumerate(pool.imap(draw, range(count), chunksize=16)):
+                for name, array in item.items():
+                    if not index:
+                        path, shape = part / f"{name}.npy", (count, *array.shape)
+                        kept[name] = np.lib.format.open_memmap(path, "w+", array.dtype, shape)
+                    kept[name][index] = array
+        for array in kept.values():
+            array.flush()
         part.replace(folder)
     return {path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in folder.glob("*.npy")}
 
