@@ -32,6 +32,8 @@ from foveate.infer.read import ClipReader
 from foveate.layers.normalise import to_clip
 from foveate.models.zoo import create_model, create_outline
 from foveate.report.overlay import write_overlay
+from foveate.serve.service import Service
+from foveate.serve.settings import Settings
 from foveate.train.evaluation import load_evaluation
 from foveate.train.optim import make_groups
 from foveate.video import DecodeError, open_video, scan
@@ -340,11 +342,13 @@ class TestModel:
         with pytest.raises(UsageError, match=f"{name}: reads RGB alone: it has no modality .TSN, TSM"):
             create_model(name, modality="flow")
 
-    def test_a_stream_has_none(self) -> None:
+    def test_a_stream_and_a_server_have_none(self) -> None:
         model = create_model("tsm_r10_8", 2, modality="flow", temporal="past", **TINY).eval()
         assert not model.streams
         with pytest.raises(UsageError, match="reads optical flow, which no stream has"):
             open_live(EagerEngine(model))
+        with pytest.raises(UsageError, match="reads optical flow, which no video has that is sent"):
+            Service({"flow": EagerEngine(model)}, Settings())
 
     def test_its_first_layer_learns_five_times_as_fast_as_in_the_release(self) -> None:
         model = create_model("tsm_r10_8", 2, modality="flow", **TINY)
