@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class SlimConv2d(nn.Conv2d):
-    """A convolution without bias that gives as large a share of its channels as it is given of its input's."""
+    """A convolution without bias that gives the share of its channels that it is given of its input's."""
 
     def forward(self, input: Tensor, channels: int | None = None) -> Tensor:
         """channels: how many to give; by default the share of the input's."""

@@ -190,9 +190,9 @@ def frontier(points: Sequence[Point], most: int) -> list[Point]:
     if len(best) == 1:
         best.append(points[-1])
     shares = [point.share for point in best]
-    budgets = (shares[0] + (shares[-1] - shares[0]) * place / (most - 1) for place in range(most))
+    budgets = (shares[0] + (shares[-1] - shares[0]) * place / (most - 1) for place in range(most - 1))
     kept = {bisect_right(shares, budget) - 1 for budget in budgets}
-    return [best[place] for place in sorted({*kept, len(best) - 1})]
+    return [best[place] for place in sorted(kept | {len(best) - 1})]
 
 
 def _points(dial: Dial, measured: list[Measured]) -> list[Point]:
