@@ -150,6 +150,16 @@ def test_every_setting_is_a_narrower_model_and_costs_as_much() -> None:
     assert len(costs) == 6
 
 
+def test_fewer_looks_cost_what_a_model_for_so_many_costs() -> None:
+    """But for the answer after the glances, where one may stop."""
+    model, alone, seen = small(), plain(patch=16, local_width=0.125, local_frames=2), clip(1)
+    model.turn((0.5, 16, NEVER, NEVER, 0.0, 0.0))
+    with torch.inference_mode():
+        ours, theirs = model.output(seen).macs, alone.output(seen).macs
+    assert ours is not None and theirs is not None
+    assert int(ours - theirs) == model.config.classifier_width * model.num_classes
+
+
 def test_so_many_looks_for_everybody() -> None:
     """Their answer and cost are those on the way to all looks; the first ones lie over the whole video."""
     model, seen = small(), clip()
