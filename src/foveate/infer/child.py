@@ -53,35 +53,33 @@ class Child:
         self._start()
 
     def _start(self) -> None:
+        """Start the process; again where the one that starts them was killed a moment ago.
+
+        Python sees that one as alive until the system has taken it off its list, and replaces it after that.
+        """
         until = time.monotonic() + SERVER_S
-        while not self._started():
-            if time.monotonic() > until:
-                cause = "a process for reading cannot start: the process that starts them ends again and again"
-                raise UsageError("workers", cause, "use fewer --workers")
-            time.sleep(0.01)
+        try:
+            while not self._started():
+                if time.monotonic() > until:
+                    raise ConnectionError("what starts it has ended")
+                time.sleep(0.01)
+        except OSError as error:  # of the machine, such as too many open files: no video is to blame
+            cause = f"a process for reading cannot start: {(error.strerror or str(error)).lower()}"
+            raise UsageError("workers", cause, "use fewer --workers") from error
         self.waited = 0.0
 
     def _started(self) -> bool:
-        """Whether a process could be started; not where the one that starts them was killed a moment ago.
-
-        Python sees that one as alive until the system has taken it off its list, and would start another
-        after that.
-        """
         self.connection, theirs = multiprocessing.Pipe()
         arguments = theirs, self.seconds, self.memory
         self.process = context().Process(target=serve, args=arguments, daemon=True)
         try:
             self.process.start()
-            return True
         except (ConnectionError, EOFError):
             self.connection.close()
             return False
-        except OSError as error:  # of the machine, such as too many open files: no video is to blame
-            self.connection.close()
-            cause = f"a process for reading cannot start: {(error.strerror or str(error)).lower()}"
-            raise UsageError("workers", cause, "use fewer --workers") from error
         finally:
             theirs.close()
+        return True
 
     def wait_until_ready(self) -> None:
         """Wait for the first sign of life, so that a failure to start is not blamed on a file."""
