@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import blvnet, bursts, finetune, focus, fullvideo, looking, slowfast, systems
+from experiments import blvnet, bursts, finetune, focus, fullvideo, looking, signals, slowfast, systems
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
@@ -16,6 +16,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "focus": focus.EXPERIMENT,
     "fullvideo": fullvideo.EXPERIMENT,
     "looking": looking.EXPERIMENT,
+    "signals": signals.EXPERIMENT,
     "slowfast": slowfast.EXPERIMENT,
     "systems": systems.EXPERIMENT,
 }

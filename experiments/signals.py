@@ -7,9 +7,10 @@ ImageNet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from functools import cache, partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,29 @@ from torch import Tensor, nn
 
 from experiments import focus
 from experiments.clips import Split, in_order
-from experiments.signals_data import CLASSES, FRAMES, SEEN, SIDE, Signals, Stills, places, sized, stills
+from experiments.focus_data import covered
+from experiments.runner import Column, Experiment, Numbers
+from experiments.signals_data import (
+    CLASSES,
+    CONFIG,
+    COUNTS,
+    FRAMES,
+    SEEN,
+    SHOWN,
+    SIDE,
+    STILLS,
+    WORK,
+    Signals,
+    Stills,
+    moments,
+    places,
+    sized,
+    stills,
+)
 from foveate.backbones.build import build_backbone
 from foveate.clip import ClipSpec
 from foveate.layers.normalise import to_clip
+from foveate.measure.cost import count_macs
 from foveate.models.adafocus.uni import UniModel
 from foveate.models.adafocus.uni_clip import UniTSM, UniTSMConfig
 from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM, AdaFocusV2TSMConfig
@@ -31,9 +51,11 @@ from foveate.train.optim import learn_only
 from foveate.train.recipes.focus_objectives import EndToEndObjective
 from foveate.train.recipes.uni import UniObjective
 
+Weights = dict[str, Tensor]
 Fields = dict[str, Any]
 
-BATCH = 16
+TRAINED = 1024  # clips
+BATCH, EPOCHS = 8, 3
 GLANCES = 12  # of the 24 frames
 RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}
 NET: Fields = {"width": 0.25, "stem": "large", "pool": "max", "dropout": 0.3}
@@ -75,32 +97,28 @@ def learn(name: str, seed: int, model: Any, batches: Any, objective: Any, parts:
     focus.train(f"signals_{name}", seed, model, batches, objective, parts, epochs=epochs, **RECIPE)
 
 
-def sharp(seed: int) -> nn.Module:
+def sharp(seed: int) -> Weights:
     """What all systems but the glances start from: it saw parts of frames at every scale that they read."""
-    torch.manual_seed(seed)
-    model = OfFrames(NET["width"], (1, 2, 2, 2), 96)
-    batches = Stills(stills(), 96, (96, 192), 64, seed)
-    learn("sharp", seed, model, batches, Classification(), learn_only(model, (model, 1)), 12)
-    return model.net
+    return seen_stills("sharp", seed, OfFrames(NET["width"], (1, 2, 2, 2), 96), (96, 192), 12)
 
 
-def small(seed: int) -> nn.Module:
+def small(seed: int) -> Weights:
     """What the glances start from: it saw small whole frames."""
-    torch.manual_seed(seed)
-    size = FOCUS["glance_size"]
-    model = OfFrames(FOCUS["glance_width"], FOCUS["glance_strides"], size)
-    batches = Stills(stills(), size, (SIDE, SIDE), 64, seed)
-    learn("small", seed, model, batches, Classification(), learn_only(model, (model, 1)), 10)
-    return model.net
+    model = OfFrames(FOCUS["glance_width"], FOCUS["glance_strides"], FOCUS["glance_size"])
+    return seen_stills("small", seed, model, (SIDE, SIDE), 10)
 
 
-def judge(model: VideoModel, split: Split) -> float:
-    said = []
-    for batch in in_order(split, 16):
-        frames = batch.frames[:, 0][:, torch.from_numpy(places(model.spec.frames))]
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            said.append(model(to_clip(frames, model.spec)).float().argmax(1))
-    return float((torch.cat(said) == split.labels).float().mean())
+def seen_stills(name: str, seed: int, model: OfFrames, cut: tuple[int, int], epochs: int) -> Weights:
+    """Weights of a network that has learnt what single frames show."""
+    path = WORK / "starts" / f"{name}-seed{seed}.pt"
+    if not path.exists():
+        batches = Stills(stills(), model.spec.size, cut, 64, seed)
+        learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), epochs)
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")  # several cells may begin at once
+        torch.save(model.net.state_dict(), part)
+        part.replace(path)
+    return torch.load(path)
 
 
 # ---- systems
@@ -156,26 +174,127 @@ class FixedBoxes(nn.Module):
         return torch.cat([corner, torch.zeros_like(corner)], -1)
 
 
-def begin(seed: int, net: nn.Module, start: Callable[[int], nn.Module]) -> None:
-    """Give a network the weights of one that has seen single frames."""
-    net.load_state_dict(start(seed).state_dict())
-
-
-def train_whole(name: str, epochs: int, make: Callable[[], VideoModel], seed: int) -> VideoModel:
+def train_whole(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
     """A network that sees whole frames."""
     torch.manual_seed(seed)
     model: Any = make()
-    begin(seed, model.backbone, sharp)
-    batches = Signals(sized("train", model.spec.size), model.spec.frames, BATCH, seed)
-    learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), epochs)
+    model.backbone.load_state_dict(sharp(seed))
+    batches = Signals(training(model.spec.size), model.spec.frames, BATCH, seed)
+    learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), EPOCHS)
     return model
 
 
-def train_focus(name: str, epochs: int, make: Callable[[], VideoModel], objective: Any, seed: int) -> VideoModel:
+def train_focus(objective: Any, make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """A member of the AdaFocus family, all of it in one stage."""
     torch.manual_seed(seed)
     model: Any = make()
-    begin(seed, model.glance, small)
-    begin(seed, model.local, sharp)
-    batches = Signals(sized("train", SIDE), FRAMES, BATCH, seed)
-    learn(name, seed, model, batches, objective, learn_only(model, (model, 1)), epochs)
+    model.glance.load_state_dict(small(seed))
+    model.local.load_state_dict(sharp(seed))
+    batches = Signals(training(SIDE), FRAMES, BATCH, seed)
+    learn(name, seed, model, batches, objective, learn_only(model, (model, 1)), EPOCHS)
     return model
+
+
+def training(size: int) -> Split:
+    """The clips that all systems learn from."""
+    split = sized("train", size)
+    return Split(split.frames[:TRAINED], split.labels[:TRAINED])
+
+
+# ---- measuring
+
+
+@torch.inference_mode()
+def judge(model: VideoModel) -> Numbers:
+    """Top-1 on the test clips and multiply-adds of a clip; of Uni-AdaFocus, what its looks saw."""
+    torch.manual_seed(0)  # of random boxes
+    split = sized("test", model.spec.size)
+    shown, still = moments("test"), torch.from_numpy(places(model.spec.frames))
+    right = timely = covering = macs = 0.0
+    for batch in in_order(split, 16):
+        clip = to_clip(batch.frames[:, 0][:, still], model.spec)
+        with torch.autocast("cpu", torch.bfloat16):
+            macs += count_macs(model, clip, call=partial(_add, model, batch.labels, rights := [])).total
+        right += sum(rights)
+        if isinstance(model, UniModel):
+            choice = model.choose(model.glance_at(model.frames_at(clip, model.glanced(clip))), FRAMES)
+            first = shown[batch.indices, None]
+            timely += float(((choice.frames >= first) & (choice.frames < first + 2 * SHOWN)).sum())
+            top, left, height, width = model.pixels(choice.boxes).unbind(-1)
+            boxes = split.boxes[batch.indices].gather(1, choice.frames.unsqueeze(-1).expand(-1, -1, 4))
+            covering += float(
+                covered(torch.stack([left, top, left + width, top + height], -1), boxes).mean(1).sum()
+            )
+    clips = len(split.labels)
+    numbers = {"top1": right / clips, "mmacs": macs / clips / 1e6}
+    return numbers | ({"timely": timely / clips, "covered": covering / clips} if covering else {})
+
+
+def _add(model: VideoModel, labels: Tensor, rights: list[float], clip: Tensor) -> None:
+    rights.append(float((model(clip).argmax(1) == labels).sum()))
+
+
+# ---- the table
+
+
+@dataclass(frozen=True)
+class System:
+    """A row: an untrained model, and how it is trained."""
+
+    make: Callable[[], VideoModel]
+    train: Callable[[Callable[[], VideoModel], str, int], VideoModel] = train_whole
+
+
+UNI = partial(train_focus, UniObjective(focus.CROSS_ENTROPY, size_weight=0.1))
+V2 = partial(train_focus, EndToEndObjective(focus.CROSS_ENTROPY))
+SYSTEMS: dict[str, System] = {
+    "uni_4": System(partial(uni, 4), UNI),
+    "tsm_224_8": System(partial(tsm, 224, 8)),
+    "tsm_112_8": System(partial(tsm, 112, 8)),
+    "v2_8": System(partial(v2, 8), V2),
+    "uni_uniform_4": System(partial(uni, 4, "uniform"), UNI),
+    "tsm_224_16": System(partial(tsm, 224, 16)),
+    "tsm_112_16": System(partial(tsm, 112, 16)),
+    "tsm_160_16": System(partial(tsm, 160, 16)),
+    "uni_8": System(partial(uni, 8), UNI),
+    "uni_uniform_8": System(partial(uni, 8, "uniform"), UNI),
+    "centre_4": System(partial(uni, 4, "learned", "centre"), UNI),
+    "random_4": System(partial(uni, 4, "learned", "random"), UNI),
+    "tsm_160_8": System(partial(tsm, 160, 8)),
+    "tsn_112_8": System(partial(tsn, 112)),
+    "tsn_160_8": System(partial(tsn, 160)),
+    "tsn_224_8": System(partial(tsn, 224)),
+    "tsm_112_4": System(partial(tsm, 112, 4)),
+    "tsm_160_4": System(partial(tsm, 160, 4)),
+    "tsm_224_4": System(partial(tsm, 224, 4)),
+    "full_video": System(full_video),
+}
+
+
+def run(variant: str, seed: int) -> Numbers:
+    torch.set_num_threads(1)
+    system = SYSTEMS[variant]
+    return judge(system.train(system.make, variant, seed).eval())
+
+
+EXPERIMENT = Experiment(
+    name="signals",
+    claim="Systems that choose against a grid of systems that see whole frames, on a small person who shows "
+    "two cards for a moment.",
+    variants=tuple(SYSTEMS),
+    columns=(
+        Column("top1", "test top-1, %", 100),
+        Column("mmacs", "MMACs a video"),
+        Column("timely", "looks at a moment when a card is up", 1),
+        Column("covered", "person covered, %", 100),
+    ),
+    run=run,
+    settings={
+        "clips": {"train": TRAINED, "test": COUNTS["test"], "stills": STILLS},
+        "videos": str(CONFIG),
+        "net": NET,
+        "focus": FOCUS,
+        "recipe": RECIPE | {"batch": BATCH, "epochs": EPOCHS, "optimizer": "AdamW, decay 0.02, cosine"},
+    },
+    plot=("mmacs", "top1"),
+)

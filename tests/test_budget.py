@@ -180,7 +180,7 @@ def test_every_model_has_a_dial_or_says_that_it_has_none() -> None:
         for setting in (*settings, dial.full, dial.steady(dial.full, 0.4)):
             dial.check(setting)
         assert len(settings) == len({*settings}) <= 8 and (not settings or settings[-1] == dial.full)
-    assert found == {None, "exits", "frames", "clusters", "local_frames", "price"}
+    assert found == {None, "exits", "looks", "frames", "clusters", "local_frames", "price"}
 
 
 @pytest.mark.parametrize("dial", [ExitDial(16), CountDial("frames", 16, 2), PriceDial()])

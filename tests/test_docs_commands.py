@@ -165,7 +165,8 @@ def cut(command: str) -> list[str]:
     if name == "train" and "--config" not in words:
         extra |= dict.fromkeys(next((EPOCHS[word] for word in words if word in EPOCHS), ("--epochs",)), "1")
         shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
-        small = SMALL if "--settings" not in words and extra.get("--epochs") else ()
+        known = not {"--settings", "uni_adafocus_any_small"} & {*words}  # which has no `frames`
+        small = SMALL if known and extra.get("--epochs") else ()
         words += ["--settings", *small] if small else []
     elif name == "train":
         extra = {}

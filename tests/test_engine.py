@@ -24,6 +24,7 @@ SMALL = (
     "adafocus_small",
     "adafocus_v2_small",
     "uni_adafocus_small",
+    "uni_adafocus_any_small",
 )
 
 

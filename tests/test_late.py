@@ -26,9 +26,9 @@ FRAMES = 240
 OPENED = 1  # a frame is decoded when a video is opened
 
 
-def model_of() -> UniModel:
+def model_of(name: str = "uni_adafocus_small", **fields: object) -> UniModel:
     torch.manual_seed(0)
-    model = create_model("uni_adafocus_small", 3, **SIZES, **COUNTS).eval()
+    model = create_model(name, 3, **SIZES, **COUNTS, **fields).eval()
     assert isinstance(model, UniModel)
     return model
 
@@ -71,8 +71,9 @@ def test_it_pays_where_frames_lie_apart() -> None:
     assert not pays(indices, np.array([0, 120]), stops)
 
 
-def test_the_answer_is_the_same_and_fewer_frames_are_decoded(sparse: Path) -> None:
-    model = model_of()
+@pytest.mark.parametrize("name", ["uni_adafocus_small", "uni_adafocus_any_small"])
+def test_the_answer_is_the_same_and_fewer_frames_are_decoded(name: str, sparse: Path) -> None:
+    model = model_of(name, **({"small_patches": (12,)} if "any" in name else {}))
     late = Predictor(model, window=0).predict(sparse)
     reader = ClipReader(model.spec, window=0)
     with reader.open(sparse) as video:

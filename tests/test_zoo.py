@@ -51,6 +51,8 @@ NARROW: dict[str, dict[str, object]] = {
     "adafocus_v2_tsm": {"glance_width": 0.25, "local_width": 0.125},
     "uni_": UNI | UNI_COUNTS,
     "uni_adafocus_mnv2": {"glance_width": 0.25, "local_width": 0.125, "classifier_width": 8},
+    "uni_adafocus_any": {"small_patches": (16,), "classifier_width": 8},
+    "uni_adafocus_any_mnv2": {"glance_width": 0.25, "local_width": 0.125},
     "uni_adafocus_tsm": {"glance_width": 0.25, "local_width": 0.125},
     "uni_adafocus_small": {"classifier_width": 8},
     "uni_adafocus_x3d": {"width": 0.5, "glance_depth": 1.0, "local_depth": 1.0, "hidden": 16},
@@ -101,7 +103,7 @@ def apart(name: str, key: str) -> bool:
         ("uni_", "adafocus_v2_tsm")
     ):  # its networks and policies learn from losses of their own: test_uni.py, test_focus.py
         answers = ("glance_head.", "local_head.", "local_classifier.", "glance_classifier.embed.")
-        return not key.startswith(answers)
+        return not key.startswith(answers) or ".narrower." in key  # which the full width does without
     if not name.startswith("adafocus"):
         return False
     if name.startswith("adafocus_plus") and key.startswith("local."):

@@ -29,7 +29,7 @@ from foveate.models.base import Frames, ModelOutput, VideoModel
 
 log = logging.getLogger(__name__)
 
-MAX_WAYS = 8  # of calling a part that are compiled; further ones run as they stand
+MAX_WAYS = 16  # of calling a part that are compiled; further ones run as they stand
 
 
 class CompiledEngine:

@@ -6,10 +6,13 @@ clip, pass the state (B, ...) that the previous call returned and `first`, the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foveate.layers.slim import SlimLinear
 from foveate.layers.temporal import is_traced
 
 
@@ -156,13 +159,18 @@ class RunningMaxClassifier(AnytimeClassifier):
 
     def accumulate(self, features: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The maximum up to each frame, (B, T, width), and to the last, (B, width)."""
-        embedded = torch.relu(self.norm(self.embed(features).flatten(0, 1))).unflatten(0, features.shape[:2])
+        embedded = torch.relu(self.embedded(features.flatten(0, 1))).unflatten(0, features.shape[:2])
         known = []
         for frame in embedded.unbind(1):
             state = frame if state is None else torch.maximum(state, frame)
             known.append(state)
         assert state is not None  # no clip is empty
         return torch.stack(known, 1), state
+
+    def embedded(self, features: Tensor) -> Tensor:
+        """Each frame embedded, (N, width), from features (N, F), before the activation."""
+        normed: Tensor = self.norm(self.embed(features))
+        return normed
 
     def answer(self, known: Tensor, first: int = 0) -> Tensor:
         last = len(self.heads) - 1
@@ -172,3 +180,29 @@ class RunningMaxClassifier(AnytimeClassifier):
     def reset(self, num_classes: int) -> None:
         """New, untrained linear layers for `num_classes` classes."""
         self.heads = nn.ModuleList(nn.Linear(self.width, num_classes) for _ in self.heads)
+
+
+class SlimRunningMaxClassifier(RunningMaxClassifier):
+    """The same for features of several widths: the first ones alone, with a norm for each number of them.
+
+    features: increasing, the last is the full width. The other options are those of `RunningMaxClassifier`.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[int],
+        num_classes: int,
+        frames: int,
+        width: int = 4096,
+        dropout: float = 0.5,
+        beside: int = 0,
+    ) -> None:
+        super().__init__(features[-1], num_classes, frames, width, dropout, beside)
+        self.embed = SlimLinear(features[-1], width)
+        self.narrower = nn.ModuleDict({str(number): nn.BatchNorm1d(width) for number in features[:-1]})
+
+    def embedded(self, features: Tensor) -> Tensor:
+        given = int(features.shape[-1])
+        norm = self.norm if given == self.embed.in_features else self.narrower[str(given)]
+        normed: Tensor = norm(self.embed(features))
+        return normed

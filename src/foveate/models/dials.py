@@ -12,6 +12,8 @@ from typing import ClassVar, Protocol
 from foveate.models.adafocus.early_exit import NEVER
 
 Setting = tuple[float, ...]
+Look = tuple[float, int]
+"""How a local network looks: its width, a share of its channels, and the side of its patches, pixels."""
 HIGHEST_PRICE = 20.0  # as the policy of AR-Net clamps probabilities at 1e-8, whose logarithm is -18.4
 
 
@@ -31,6 +33,12 @@ class Dial(Protocol):
     @property
     def group(self) -> int:
         """Frames between two places where reading may stop; 0 for a dial that does not stop reading."""
+        ...
+
+    @property
+    def whole(self) -> tuple[Setting, ...]:
+        """Settings that read to the end; their last values are thresholds, which are solved from the answers
+        on the way. None for a dial without thresholds."""
         ...
 
     def check(self, setting: Setting) -> None:
@@ -62,6 +70,7 @@ class CountDial:
     most: int
     step: int = 1
     group: ClassVar[int] = 0
+    whole: ClassVar[tuple[Setting, ...]] = ()
 
     @property
     def full(self) -> Setting:
@@ -101,6 +110,10 @@ class ExitDial:
     def full(self) -> Setting:
         return (*(NEVER,) * (self.steps - 1), 0.0)
 
+    @property
+    def whole(self) -> tuple[Setting, ...]:
+        return (self.full,)
+
     def check(self, setting: Setting) -> None:
         fits = len(setting) == self.steps and all(0 <= threshold <= NEVER for threshold in setting)
         if not fits or setting[-1] != 0:
@@ -122,11 +135,61 @@ class ExitDial:
 
 
 @dataclass(frozen=True)
+class LookDial:
+    """A width of the local network, a side of its patches, and then thresholds as in `ExitDial`.
+
+    looks: the pairs that the model has, the full one last. steps: answers of the model.
+    """
+
+    looks: tuple[Look, ...]
+    steps: int
+    group: int = 1
+    name: ClassVar[str] = "looks"
+
+    @property
+    def exits(self) -> ExitDial:
+        """What the thresholds alone set."""
+        return ExitDial(self.steps, self.group)
+
+    @property
+    def full(self) -> Setting:
+        return self.whole[-1]
+
+    @property
+    def whole(self) -> tuple[Setting, ...]:
+        return tuple((*look, *self.exits.full) for look in self.looks)
+
+    def check(self, setting: Setting) -> None:
+        if setting[:2] not in self.looks:
+            known = ", ".join(f"{width:g} at {side}" for width, side in self.looks)
+            raise ValueError(f"a width and a patch cannot be {[*setting[:2]]}; {known} pixels are possible")
+        self.exits.check(setting[2:])
+
+    def settings(self, points: int) -> list[Setting]:
+        return []
+
+    def middle(self, low: Setting, high: Setting) -> Setting | None:
+        return None
+
+    def between(self, low: Setting, high: Setting, part: float) -> Setting:
+        """Thresholds between those of one width and patch; of two different ones the nearer."""
+        if low[:2] != high[:2]:
+            return low if part < 0.5 else high
+        return (*low[:2], *self.exits.between(low[2:], high[2:], part))
+
+    def steady(self, setting: Setting, share: float) -> Setting:
+        """Every clip is looked at as often: in all frames, or in half of them where it might stop earlier."""
+        stops = min(setting[2:-1], default=NEVER) < NEVER
+        return (*setting[:2], *self.exits.steady(setting[2:], 0.5 if stops else 1.0))
+
+
+@dataclass(frozen=True)
 class PriceDial:
     """A price on multiply-adds, in log-probability for the dearest action of a policy (arnet.py)."""
 
     name: ClassVar[str] = "price"
     group: ClassVar[int] = 0
+    whole: ClassVar[tuple[Setting, ...]] = ()
 
     @property
     def full(self) -> Setting:

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from foveate.config import from_dict, nearest, to_dict
 from foveate.errors import UsageError
 from foveate.models.adafocus.tsm import AdaFocusTSMConfig
+from foveate.models.adafocus.uni_any import UniAnyConfig
 from foveate.models.adafocus.uni_clip import UniTSMConfig, UniX3DConfig
 from foveate.models.adafocus.uni_long import UniAdaFocusConfig
 from foveate.models.adafocus.v1 import AdaFocusConfig
@@ -38,6 +39,7 @@ Config = (
     | AdaFocusV2TSMConfig
     | AdaFocusTSMConfig
     | UniAdaFocusConfig
+    | UniAnyConfig
     | UniTSMConfig
     | UniX3DConfig
     | SlowFastConfig
@@ -77,6 +79,7 @@ FULL_VIDEO_PAPER = "Liu et al., CVPR 2021"
 MAY_BE_ZERO = frozenset({"after", "aux_dropout", "dropout", "exits", "skip_threshold", "spread"})
 """Configuration fields for which 0 is a valid number."""
 OURS = "our small net, for made videos and tests"
+OUR_OWN = "ours, of no paper"
 
 # for synthetic videos; pool is "max" because an average loses a figure that covers 4 % of the frame
 _SMALL_NETS: dict[str, Any] = {
@@ -95,6 +98,14 @@ _SMALL_NETS: dict[str, Any] = {
     "local_stem": "small",
 }
 _SMALL = _SMALL_NETS | {"frames": 8}
+_SMALL_UNI: dict[str, Any] = {
+    "candidates": 24,
+    "glance_frames": 8,
+    "local_frames": 4,
+    "temporal_width": 32,
+    "spatial_width": 32,
+    "classifier_width": 256,
+}
 
 MODELS: dict[str, ModelSpec] = {
     "tsn_r18_8": ModelSpec(TSNConfig("resnet18"), TSN_PAPER),
@@ -356,17 +367,13 @@ MODELS: dict[str, ModelSpec] = {
         UniX3DConfig(), UNI_PAPER, "K400 75.3 (1x1), 76.6 (1x3)", recipe="uni_adafocus_x3d"
     ),
     "uni_adafocus_small": ModelSpec(
-        UniAdaFocusConfig(
-            **_SMALL_NETS,
-            candidates=24,
-            glance_frames=8,
-            local_frames=4,
-            temporal_width=32,
-            spatial_width=32,
-            classifier_width=256,
-        ),
+        UniAdaFocusConfig(**_SMALL_NETS, **_SMALL_UNI),
         OURS,
         recipe="uni_adafocus",
+    ),
+    "uni_adafocus_any_mnv2_r50_128": ModelSpec(UniAnyConfig(), OUR_OWN, recipe="uni_adafocus_any"),
+    "uni_adafocus_any_small": ModelSpec(
+        UniAnyConfig(**_SMALL_NETS, **_SMALL_UNI, small_patches=(32, 48)), OURS, recipe="uni_adafocus_any"
     ),
     "slowfast_r18_4x16": ModelSpec(SlowFastConfig(18, alpha=8, lateral_kernel=5), SLOWFAST_PAPER),
     "slowfast_r50_4x16": ModelSpec(

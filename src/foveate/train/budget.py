@@ -2,12 +2,14 @@
 
 A model that answers after every frame runs once, without exits: from its answers the thresholds for a whole
 grid of budgets are solved and their cost and accuracy read off (models/adafocus/early_exit.py; Wang et al.,
-"AdaFocus V2", CVPR 2022, section 3.4). Any other model runs once for each setting of its dial.
+"AdaFocus V2", CVPR 2022, section 3.4). One that also looks in several ways does so once in each, and keeps of
+all points those that no cheaper one equals. Any other model runs once for each setting of its dial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -65,13 +67,31 @@ def solve_curve(
         return scored
 
     try:
-        if first := dial.settings(points):
-            measured = _measured(dial, first, points, answers, multi_label, report)
+        if dial.whole:
+            measured = _solved(dial, points, answers, multi_label, report)
         else:
-            measured = solve_exits(answers(dial.full), dial, points, multi_label)
+            measured = _measured(dial, dial.settings(points), points, answers, multi_label, report)
     finally:
         model.turn(before)
-    return _curve(dial, measured, "mAP" if multi_label else "top1", videos)
+    found = _points(dial, measured)
+    if len(dial.whole) > 1:
+        found = frontier(found, points)
+    return Curve(dial.name, "mAP" if multi_label else "top1", videos, tuple(found))
+
+
+def _solved(
+    dial: Dial,
+    points: int,
+    answers: Callable[[Setting], Scored],
+    multi_label: bool,
+    report: Callable[[int, int], None],
+) -> list[Measured]:
+    """Thresholds for a grid of budgets, from one run for each setting that reads to the end."""
+    measured: list[Measured] = []
+    for done, whole in enumerate(dial.whole):
+        report(done, len(dial.whole))
+        measured += solve_exits(answers(whole), whole, dial.group, points, multi_label)
+    return measured
 
 
 def _measured(
@@ -97,14 +117,18 @@ def _measured(
     return measured
 
 
-def solve_exits(scored: Scored, dial: Dial, points: int, multi_label: bool = False) -> list[Measured]:
+def solve_exits(
+    scored: Scored, whole: Setting, group: int, points: int, multi_label: bool = False
+) -> list[Measured]:
     """Thresholds for budgets from one group of frames to all, with multiply-adds and accuracy of each.
 
-    scored: answers after every frame, read to the end.
+    scored: answers after every frame, read to the end, at a setting `whole`, whose last values the
+    thresholds replace. group: frames between two places where reading may stop.
     """
     steps, macs = scored.steps, scored.step_macs
     assert steps is not None and macs is not None
-    group, last = dial.group, steps.shape[1]
+    last = steps.shape[1]
+    held, never = whole[:-last], whole[-last:]
     stops = group_ends(torch.arange(last), group, last)
     paid = macs[:, stops]  # (N, T), what an answer after each frame costs, as a group is read as a whole
     least, most = float(paid[:, 0].mean()), float(paid[:, -1].mean())
@@ -112,13 +136,13 @@ def solve_exits(scored: Scored, dial: Dial, points: int, multi_label: bool = Fal
     found = []
     for place in range(points):
         wanted = least + (most - least) * place / (points - 1)
-        thresholds = dial.full
+        thresholds = never
         if place < points - 1:
             thresholds = _thresholds_for(wanted, steps, confidence, paid)
         stop = stops_at(confidence, thresholds)
         rows = torch.arange(len(stop))
         accuracy = accuracy_of(steps[rows, stop], scored.labels, multi_label)
-        found.append(Measured(thresholds, float(paid[rows, stop].mean()), accuracy))
+        found.append(Measured((*held, *thresholds), float(paid[rows, stop].mean()), accuracy))
     return found
 
 
@@ -153,7 +177,25 @@ def accuracy_of(scores: Tensor, labels: Tensor, multi_label: bool) -> float:
     return mean_average_precision(scores, labels).value if multi_label else top_k(scores, labels, 1)
 
 
-def _curve(dial: Dial, measured: list[Measured], measure: str, videos: int) -> Curve:
+def frontier(points: Sequence[Point], most: int) -> list[Point]:
+    """Of points of rising cost those that are more accurate than every cheaper one, `most` of them.
+
+    Of more than so many the dearest that fits each of evenly spaced budgets stays. Where the cheapest is the
+    most accurate, the last is kept beside it.
+    """
+    best = [points[0]]
+    for point in points[1:]:
+        if point.accuracy > best[-1].accuracy:
+            best.append(point)
+    if len(best) == 1:
+        best.append(points[-1])
+    shares = [point.share for point in best]
+    budgets = (shares[0] + (shares[-1] - shares[0]) * place / (most - 1) for place in range(most - 1))
+    kept = {bisect_right(shares, budget) - 1 for budget in budgets}
+    return [best[place] for place in sorted(kept | {len(best) - 1})]
+
+
+def _points(dial: Dial, measured: list[Measured]) -> list[Point]:
     """Points of rising cost; a setting that costs no more than a cheaper one is none."""
     full = next(one.macs for one in measured if one.setting == dial.full)
     points: list[Point] = []
@@ -165,4 +207,4 @@ def _curve(dial: Dial, measured: list[Measured], measure: str, videos: int) -> C
     if len(points) < 2:
         cause = "the model costs the same at every setting"
         raise DataError("videos", cause, "give more videos, or more different ones")
-    return Curve(dial.name, measure, videos, tuple(points))
+    return points

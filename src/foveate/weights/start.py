@@ -17,6 +17,7 @@ TO_PATHWAY: Renames = [  # from a 2D ResNet to a 3D ResNet of one pathway
     (r"^backbone\.bn1\.", "net.stem.bn."),
     *((rf"^backbone\.layer{stage}\.", f"net.res{stage + 1}.") for stage in range(1, 5)),
 ]
+ADDED = (".temporal.", ".narrower.")  # in the keys of temporal modules, and of the norms of narrower widths
 
 
 def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str] = ()) -> None:
@@ -24,9 +25,9 @@ def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str]
 
     2D kernels are inflated where this model has 3D ones (`inflate`), and the one that reads RGB becomes one
     of optical flow where this model reads that (`for_flow`). new_parts: submodules that training will
-    initialise, which the source may lack. Temporal modules that the source lacks keep their weights; a policy
-    that this model lacks is ignored. ModelFileError for a model of flow where this one reads RGB, and with
-    the first five of any other differences.
+    initialise, which the source may lack. Temporal modules and norms of narrower widths that the source lacks
+    keep their weights; a policy that this model lacks is ignored. ModelFileError for a model of flow where
+    this one reads RGB, and with the first five of any other differences.
     """
     if source.spec.modality == "flow" and model.spec.modality == "rgb":
         raise ModelFileError("start", "it reads optical flow, and this model RGB", "add modality=flow")
@@ -45,8 +46,8 @@ def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str]
 def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
     """Copy the backbone of another model into one of the networks of this one: `nets.0`, `glance` or `local`.
 
-    Temporal modules that the source lacks keep their weights. UsageError for a network that the model does
-    not have, ModelFileError for one of another architecture.
+    What the source may lack is as in `start_from`. UsageError for a network that the model does not have,
+    ModelFileError for one of another architecture.
     """
     own = {"glance", "local"} & {name for name, _ in model.named_children()}  # X3D's too
     networks = sorted({*image_networks(model.config), *own})
@@ -111,8 +112,10 @@ def _over_time(kernel: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Load `given`; ModelFileError if it differs from `wanted` in more than temporal modules."""
-    problems = [key for key in wanted.keys() ^ given.keys() if ".temporal." not in key or key in given]
+    """Load `given`; ModelFileError if it differs from `wanted` in more than what it may lack, `ADDED`."""
+    problems = [
+        key for key in wanted.keys() ^ given.keys() if key in given or not any(part in key for part in ADDED)
+    ]
     problems += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
     if problems:
         raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")

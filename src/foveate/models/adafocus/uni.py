@@ -39,7 +39,7 @@ from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import Frames, LateFrames, ModelOutput, Stops, VideoModel, rows_at_once
-from foveate.models.dials import ExitDial
+from foveate.models.dials import Dial, ExitDial
 from foveate.models.pieces import Pieces, not_portable
 
 Memory = tuple[Tensor, ...]
@@ -93,8 +93,8 @@ class UniModel(VideoModel):
         """What f_G finds in T frames (B, 3, T, S, S), shrunk to the glance size."""
         raise TypeError(f"{type(self).__name__} does not implement `glance_at`")
 
-    def local_features(self, patches: Tensor, frames: int) -> Tensor:
-        """What f_L finds in patches (B*frames, 3, P, P), pooled over space, (B*frames, F)."""
+    def local_features(self, patches: Tensor, frames: int, *told: Any) -> Tensor:
+        """What f_L finds in patches (B*frames, 3, P, P), pooled over space, (B*frames, F). told: `told`."""
         raise TypeError(f"{type(self).__name__} does not implement `local_features`")
 
     def remember(self, glance: Glance) -> Memory:
@@ -116,6 +116,23 @@ class UniModel(VideoModel):
     def auxiliary(self, logits: Tensor) -> Tensor:
         """The answers (B, n, classes) that a network learns from, of those of its frames, (B, k, classes)."""
         raise TypeError(f"{type(self).__name__} does not implement `auxiliary`")
+
+    # ---- how f_L looks
+
+    @property
+    def patch(self) -> int:
+        """Side of what it sees of a box, pixels."""
+        side: int = self.config.patch
+        return side
+
+    @property
+    def told(self) -> tuple[Any, ...]:
+        """Plain values that `local_features` is given beside the patches."""
+        return ()
+
+    def seen_together(self, frames: int) -> int:
+        """How many of the frames of a clip it sees together."""
+        return 1 if self.glances_alone else frames
 
     # ---- the pass over a clip
 
@@ -165,11 +182,13 @@ class UniModel(VideoModel):
         patches = self.cut(fold_time(frames), boxes.flatten(0, 1))
         at_once = rows_at_once(patches, count * patches[0, 0].numel(), self.training)
         pieces = patches.split(count * at_once)
-        return torch.cat([self.local_features(piece, count) for piece in pieces]).unflatten(0, (batch, count))
+        together = self.seen_together(count)
+        found = [self.local_features(piece, together, *self.told) for piece in pieces]
+        return torch.cat(found).unflatten(0, (batch, count))
 
     def cut(self, images: Tensor, boxes: Tensor) -> Tensor:
         """Patches (N, 3, P, P) of images (N, 3, S, S) in boxes (N, 4)."""
-        return sample_boxes(images, self.pixels(boxes), self.config.patch, self.config.padding)
+        return sample_boxes(images, self.pixels(boxes), self.patch, self.config.padding)
 
     def pixels(self, boxes: Tensor) -> Tensor:
         """Top, left, height and width (..., 4) in pixels of the clip, of boxes (..., 4)."""
@@ -233,6 +252,7 @@ class UniModel(VideoModel):
     def exits(self) -> tuple[float, ...]:
         """Probability of the best class at which reading stops, after each answer; empty: never."""
         thresholds: tuple[float, ...] = self.config.exits if self.setting is None else self.setting
+        thresholds = thresholds[-len(self.answers_after) :]
         return thresholds if min(thresholds[:-1], default=NEVER) < NEVER else ()
 
     @property
@@ -240,7 +260,7 @@ class UniModel(VideoModel):
         return bool(self.exits)
 
     @property
-    def dial(self) -> ExitDial:
+    def dial(self) -> Dial:
         """Where reading stops."""
         return ExitDial(len(self.answers_after), self.config.exit_group if self.span == 1 else 1)
 

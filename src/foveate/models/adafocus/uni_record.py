@@ -52,14 +52,15 @@ class Record:
 
     def saw(self, videos: Tensor, places: Tensor, local: Tensor, memory: tuple[Tensor, ...]) -> None:
         """f_L found `local` (V, k, F) in the frames at places (V, k). memory: what was known before."""
-        rows, count, patch = videos.unsqueeze(1), places.shape[1], self.model.config.patch
+        rows, count, patch = videos.unsqueeze(1), places.shape[1], self.model.patch
         first = int(self.looks[videos[0]])
         self.read[rows, places.cpu()] = True
         self.looked[rows, places.cpu()] = True
         self.looks[videos] += count
-        self.local_features[videos] += local.sum(1).to(self.local_features.dtype)
+        self.local_features[videos, : local.shape[-1]] += local.sum(1).to(self.local_features.dtype)
         known = tuple(x[:1] for x in memory)
-        look = ("local_features", torch.empty(count, 3, patch, patch), count)
+        together = self.model.seen_together(count)
+        look = ("local_features", torch.empty(count, 3, patch, patch), together, *self.model.told)
         self.spreading = self._cost(look, ("answer_looks", known, local[:1], first))
 
     def answer(self, videos: Tensor, answers: Tensor, exits: Sequence[float]) -> Tensor:

@@ -29,6 +29,7 @@ from foveate.train.recipes.uni import (
     UNI_TSM_V1,
     UNI_X3D,
 )
+from foveate.train.recipes.uni_any import SMALL_UNI_ANY, UNI_ANY
 
 __all__ = ["RECIPES", "VARIANTS", "Recipe", "Stage", "owner_of", "recipe_for", "with_plan"]
 
@@ -41,6 +42,7 @@ RECIPES: dict[str, Recipe] = {
     "arnet": ARNET,
     "attention": ATTENTION,
     "uni_adafocus": UNI,
+    "uni_adafocus_any": UNI_ANY,
     "uni_adafocus_tsm": UNI_TSM,
     "uni_adafocus_x3d": UNI_X3D,
 }
@@ -48,6 +50,7 @@ VARIANTS: dict[str, dict[str, Recipe]] = {
     "classifier": {"small": SMALL_CLASSIFIER},
     "adafocus": {"attention": ATTENTION, "small": SMALL_ADAFOCUS},
     "uni_adafocus": {"fcvid": UNI_FCVID, "mini_kinetics": UNI_MINI_KINETICS, "small": SMALL_UNI},
+    "uni_adafocus_any": {"small": SMALL_UNI_ANY},
     "uni_adafocus_tsm": {"something_v1": UNI_TSM_V1, "jester": UNI_JESTER},
 }
 """What `--recipe` may name in place of a model's own: small, with numbers for some hundred videos and a CPU;

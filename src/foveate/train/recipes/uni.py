@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from foveate.layers.frame_choice import draw_left_out, expected_logits, thresholds
+from foveate.models.adafocus.seen import Glance
 from foveate.models.adafocus.uni import Choice, UniModel
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
@@ -57,6 +59,7 @@ class UniDraws:
 class UniStep:
     """What a training step finds in B clips: logits are (B, n, classes) where not said otherwise."""
 
+    seen: Glance
     choice: Choice
     random_boxes: Tensor  # (B, K, 4)
     policy: Tensor  # answers in the policy's boxes
@@ -78,29 +81,47 @@ class UniStep:
         }
 
 
+class Looks(NamedTuple):
+    """What f_L adds in the policy's boxes and in random ones, logits (B, n, classes)."""
+
+    policy: Tensor  # answers
+    random: Tensor
+    local_policy: Tensor  # by the auxiliary head of f_L
+    local_random: Tensor
+
+
 def find(model: UniModel, clip: Tensor, draws: UniDraws) -> UniStep:
     """Both looks at a clip (B, 3, N, S, S), and what the policies learn from."""
     glance = model.glance_at(model.frames_at(clip, model.glanced(clip, draws.glances)))
     choice = model.choose(glance, clip.shape[2], thresholds(model.config.local_frames, draws.shares))
-    frames, anywhere = model.frames_at(clip, choice.frames), model.random_boxes(draws.corners)
-    boxes = torch.cat([choice.boxes.detach(), anywhere])
-    local, other = model.look_at(torch.cat([frames, frames]), boxes).chunk(2)  # one batch for its norms
-    # the policy's come last: they weigh more in the classifier's running statistics
-    random, policy = model.answers(glance, other, local)
+    anywhere = model.random_boxes(draws.corners)
+    looks = look_twice(model, clip, glance, choice, anywhere)
     each = model.glance_aux(glance.features)  # (B, T, classes)
     left_out = draws.left_out or draw_left_out(choice.weights, each.shape[1] // 3)
     expected = expected_logits(choice.weights, each.detach() if model.detached else each, left_out)
     return UniStep(
+        glance,
         choice,
         anywhere,
-        policy,
-        random,
+        looks.policy,
+        looks.random,
         model.auxiliary(each),
-        model.auxiliary(model.local_aux(local)),
-        model.auxiliary(model.local_aux(other)),
+        looks.local_policy,
+        looks.local_random,
         expected,
         model.box_logits(glance, choice.glance_boxes),
     )
+
+
+def look_twice(model: UniModel, clip: Tensor, glance: Glance, choice: Choice, anywhere: Tensor) -> Looks:
+    """Both looks at the chosen frames of a clip, in their boxes and in others, `anywhere` (B, K, 4)."""
+    frames = model.frames_at(clip, choice.frames)
+    boxes = torch.cat([choice.boxes.detach(), anywhere])
+    local, other = model.look_at(torch.cat([frames, frames]), boxes).chunk(2)  # one batch for its norms
+    # the policy's come last: they weigh more in the classifier's running statistics
+    random, policy = model.answers(glance, other, local)
+    aux, aux_other = (model.auxiliary(model.local_aux(found)) for found in (local, other))
+    return Looks(policy, random, aux, aux_other)
 
 
 def total(terms: dict[str, Tensor], size_weight: float) -> Tensor:
