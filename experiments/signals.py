@@ -43,6 +43,7 @@ from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.uni import UniModel
 from foveate.models.adafocus.uni_clip import UniTSM, UniTSMConfig
+from foveate.models.adafocus.uni_policies import SpatialPolicy
 from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM, AdaFocusV2TSMConfig
 from foveate.models.base import VideoModel
 from foveate.models.zoo import create_model
@@ -144,6 +145,8 @@ def uni(looks: int, frames: str = "learned", boxes: str = "learned") -> UniTSM:
     model = UniTSMConfig(candidates=FRAMES, glance_frames=GLANCES, local_frames=looks, **fields).build()
     if frames == "uniform":
         model.temporal_policy = EvenWeights()
+    channels, side = model.glance.channels, model.config.glance_side
+    model.spatial_policy = SmallBoxes(channels, side, model.config.spatial_width, model.span)
     if boxes != "learned":
         model.spatial_policy = FixedBoxes(boxes == "random")
     return model
@@ -159,6 +162,13 @@ class EvenWeights(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.new_full(features.shape[:2], 1 / features.shape[1])
+
+
+class SmallBoxes(SpatialPolicy):
+    """A spatial policy of boxes as small as can be: larger ones would lose the pixels that cards need."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps) * maps.new_tensor([1.0, 1.0, 0.0, 0.0])
 
 
 class FixedBoxes(nn.Module):
