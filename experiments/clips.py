@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,15 +59,23 @@ def drawn(folder: Path, draw: Callable[[int], Arrays], count: int) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Batches:
-    """Shuffled training batches of a split, mirrored and shifted by up to 4 pixels at random.
+class Shuffled(ABC):
+    """Training batches of a split in random order, each clip changed at random.
 
-    The order and every clip of epoch e are functions of (seed, e). Actions do not tell left from right.
+    The order and every clip of epoch e are functions of (seed, e).
     """
 
     split: Split
     batch: int
     seed: int
+
+    @abstractmethod
+    def draws(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        """The random numbers of an epoch: arrays with a row for each clip of the split."""
+
+    @abstractmethod
+    def clip(self, index: int, *drawn: Any) -> Tensor:
+        """A clip (T, S, S, 3) of the split, changed by its rows of `draws`."""
 
     def __len__(self) -> int:
         return len(self.split.labels) // self.batch
@@ -73,17 +83,30 @@ class Batches:
     def __call__(self, epoch: int, start: int) -> Iterator[ClipBatch]:
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.split.labels))
-        flips = rng.random(len(order)) < 0.5
-        shifts = rng.integers(-4, 5, (len(order), 2))
+        draws = self.draws(rng)
         for number in range(start, len(self)):
             chosen = order[number * self.batch : (number + 1) * self.batch]
-            clips = [self._clip(index, flips[index], shifts[index]) for index in chosen]
+            clips = [self.clip(index, *(drawn[index] for drawn in draws)) for index in chosen]
             indices = torch.from_numpy(chosen)
             yield ClipBatch(torch.stack(clips).unsqueeze(1), self.split.labels[indices], indices)
 
-    def _clip(self, index: int, flip: bool, shift: np.ndarray) -> Tensor:
-        clip = self.split.frames[index]
-        return torch.roll(clip.flip(2) if flip else clip, tuple(shift.tolist()), (1, 2))
+
+@dataclass(frozen=True)
+class Batches(Shuffled):
+    """Whole clips, mirrored and shifted by up to 4 pixels: actions do not tell left from right."""
+
+    def draws(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        count = len(self.split.labels)
+        return rng.random(count) < 0.5, rng.integers(-4, 5, (count, 2))
+
+    def clip(self, index: int, *drawn: Any) -> Tensor:
+        return moved(self.split.frames[index], *drawn)
+
+
+def moved(clip: Tensor, flip: bool, shift: np.ndarray) -> Tensor:
+    """A clip (T, S, S, 3), mirrored if asked to, and shifted by pixels (down, right) with what falls out
+    coming in on the other side."""
+    return torch.roll(clip.flip(2) if flip else clip, tuple(shift.tolist()), (1, 2))
 
 
 def in_order(split: Split, batch: int = 32) -> Iterator[ClipBatch]:

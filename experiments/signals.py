@@ -8,10 +8,11 @@ ImageNet.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,10 @@ from experiments.signals_data import (
     sized,
     stills,
 )
-from foveate.backbones.build import build_backbone
+from foveate.backbones.build import STRIDES, build_backbone
+from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
+from foveate.layers.boxes import box_edges
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.uni import UniModel
@@ -82,7 +85,7 @@ FOCUS: Fields = {
 class OfFrames(VideoModel):
     """A network with a linear head that says what a single frame shows."""
 
-    def __init__(self, width: float, strides: tuple[int, int, int, int], size: int) -> None:
+    def __init__(self, width: float, strides: Strides, size: int) -> None:
         super().__init__()
         self.net = build_backbone("resnet10", width, "large", strides=strides)
         self.head = nn.Linear(self.net.channels, len(SEEN))
@@ -100,20 +103,24 @@ def learn(name: str, seed: int, model: Any, batches: Any, objective: Any, parts:
 
 def sharp(seed: int) -> Weights:
     """What all systems but the glances start from: it saw parts of frames at every scale that they read."""
-    return seen_stills("sharp", seed, OfFrames(NET["width"], (1, 2, 2, 2), 96), (96, 192), 12)
+    return seen_stills("sharp", seed, partial(OfFrames, NET["width"], STRIDES, 96), (96, 192), 12)
 
 
 def small(seed: int) -> Weights:
     """What the glances start from: it saw small whole frames."""
-    model = OfFrames(FOCUS["glance_width"], FOCUS["glance_strides"], FOCUS["glance_size"])
-    return seen_stills("small", seed, model, (SIDE, SIDE), 10)
+    make = partial(OfFrames, FOCUS["glance_width"], FOCUS["glance_strides"], FOCUS["glance_size"])
+    return seen_stills("small", seed, make, (SIDE, SIDE), 10)
 
 
-def seen_stills(name: str, seed: int, model: OfFrames, cut: tuple[int, int], epochs: int) -> Weights:
+def seen_stills(
+    name: str, seed: int, make: Callable[[], OfFrames], cut: tuple[int, int], epochs: int
+) -> Weights:
     """Weights of a network that has learnt what single frames show."""
     path = WORK / "starts" / f"{name}-seed{seed}.pt"
     if not path.exists():
-        batches = Stills(stills(), model.spec.size, cut, 64, seed)
+        torch.manual_seed(seed)
+        model = make()
+        batches = Stills(stills(), 64, seed, model.spec.size, cut)
         learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), epochs)
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")  # several cells may begin at once
@@ -125,13 +132,9 @@ def seen_stills(name: str, seed: int, model: OfFrames, cut: tuple[int, int], epo
 # ---- systems
 
 
-def tsn(size: int, frames: int = 8, temporal: str = "none") -> VideoModel:
-    name = "tsm_r10_8" if temporal == "shift" else "tsn_r10_8"
-    return create_model(name, len(CLASSES), frames=frames, size=size, resize=size, **NET)
-
-
-def tsm(size: int, frames: int) -> VideoModel:
-    return tsn(size, frames, "shift")
+def whole(name: str, size: int, frames: int) -> VideoModel:
+    """TSN or TSM on whole frames."""
+    return create_model(f"{name}_r10_8", len(CLASSES), frames=frames, size=size, resize=size, **NET)
 
 
 def full_video() -> VideoModel:
@@ -139,15 +142,20 @@ def full_video() -> VideoModel:
     return create_model("fullvideo_small", len(CLASSES), **fields)
 
 
-def uni(looks: int, frames: str = "learned", boxes: str = "learned") -> UniTSM:
-    """Uni-AdaFocus on TSM. frames: learned or uniform. boxes: learned, centre or random."""
+def uni(
+    looks: int,
+    frames: Literal["learned", "uniform"] = "learned",
+    boxes: Literal["learned", "centre", "random"] = "learned",
+) -> UniTSM:
+    """Uni-AdaFocus on TSM, with boxes of the patch's own size."""
     fields = FOCUS | {"temporal_width": 32, "spatial_width": 16, "least_box": FOCUS["patch"] / SIDE}
     model = UniTSMConfig(candidates=FRAMES, glance_frames=GLANCES, local_frames=looks, **fields).build()
     if frames == "uniform":
         model.temporal_policy = EvenWeights()
-    channels, side = model.glance.channels, model.config.glance_side
-    model.spatial_policy = SmallBoxes(channels, side, model.config.spatial_width, model.span)
-    if boxes != "learned":
+    if boxes == "learned":
+        channels, side = model.glance.channels, model.config.glance_side
+        model.spatial_policy = SmallBoxes(channels, side, model.config.spatial_width, model.span)
+    else:
         model.spatial_policy = FixedBoxes(boxes == "random")
     return model
 
@@ -189,7 +197,7 @@ def train_whole(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMo
     torch.manual_seed(seed)
     model: Any = make()
     model.backbone.load_state_dict(sharp(seed))
-    batches = Signals(training(model.spec.size), model.spec.frames, BATCH, seed)
+    batches = Signals(training(model.spec.size), BATCH, seed, model.spec.frames)
     learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), EPOCHS)
     return model
 
@@ -200,7 +208,7 @@ def train_focus(objective: Any, make: Callable[[], VideoModel], name: str, seed:
     model: Any = make()
     model.glance.load_state_dict(small(seed))
     model.local.load_state_dict(sharp(seed))
-    batches = Signals(training(SIDE), FRAMES, BATCH, seed)
+    batches = Signals(training(SIDE), BATCH, seed, FRAMES)
     learn(name, seed, model, batches, objective, learn_only(model, (model, 1)), EPOCHS)
     return model
 
@@ -218,30 +226,31 @@ def training(size: int) -> Split:
 def judge(model: VideoModel) -> Numbers:
     """Top-1 on the test clips and multiply-adds of a clip; of Uni-AdaFocus, what its looks saw."""
     torch.manual_seed(0)  # of random boxes
-    split = sized("test", model.spec.size)
-    shown, still = moments("test"), torch.from_numpy(places(model.spec.frames))
-    right = timely = covering = macs = 0.0
+    split, still = sized("test", model.spec.size), torch.from_numpy(places(model.spec.frames))
+    totals: Counter[str] = Counter()
     for batch in in_order(split, 16):
         clip = to_clip(batch.frames[:, 0][:, still], model.spec)
+        said: list[Tensor] = []
         with torch.autocast("cpu", torch.bfloat16):
-            macs += count_macs(model, clip, call=partial(_add, model, batch.labels, rights := [])).total
-        right += sum(rights)
+            macs = count_macs(model, clip, call=lambda clip, said=said: said.append(model(clip))).total
+        totals["top1"] += int((said[0].argmax(1) == batch.labels).sum())
+        totals["mmacs"] += macs / 1e6
         if isinstance(model, UniModel):
-            choice = model.choose(model.glance_at(model.frames_at(clip, model.glanced(clip))), FRAMES)
-            first = shown[batch.indices, None]
-            timely += float(((choice.frames >= first) & (choice.frames < first + 2 * SHOWN)).sum())
-            top, left, height, width = model.pixels(choice.boxes).unbind(-1)
-            boxes = split.boxes[batch.indices].gather(1, choice.frames.unsqueeze(-1).expand(-1, -1, 4))
-            covering += float(
-                covered(torch.stack([left, top, left + width, top + height], -1), boxes).mean(1).sum()
-            )
-    clips = len(split.labels)
-    numbers = {"top1": right / clips, "mmacs": macs / clips / 1e6}
-    return numbers | ({"timely": timely / clips, "covered": covering / clips} if covering else {})
+            totals.update(seen(model, clip, moments("test")[batch.indices], split.boxes[batch.indices]))
+    return {name: total / len(split.labels) for name, total in totals.items()}
 
 
-def _add(model: VideoModel, labels: Tensor, rights: list[float], clip: Tensor) -> None:
-    rights.append(float((model(clip).argmax(1) == labels).sum()))
+def seen(model: UniModel, clip: Tensor, first: Tensor, boxes: Tensor) -> Numbers:
+    """Sums over clips: looks at a moment when a card is up, and the share of the person that they cover.
+
+    first: the first of these moments, (B,). boxes: the person's, (B, N, 4).
+    """
+    _, choice, _ = model.see(clip)
+    after = choice.frames - first.unsqueeze(1)
+    there = boxes.gather(1, choice.frames.unsqueeze(-1).expand(-1, -1, 4))
+    patches = box_edges(model.pixels(choice.boxes))
+    timely = (after >= 0) & (after < 2 * SHOWN)
+    return {"timely": float(timely.sum()), "covered": float(covered(patches, there).mean(1).sum())}
 
 
 # ---- the table
@@ -255,28 +264,28 @@ class System:
     train: Callable[[Callable[[], VideoModel], str, int], VideoModel] = train_whole
 
 
-UNI = partial(train_focus, UniObjective(focus.CROSS_ENTROPY, size_weight=0.1))
+UNI = partial(train_focus, UniObjective(focus.CROSS_ENTROPY, size_weight=0))
 V2 = partial(train_focus, EndToEndObjective(focus.CROSS_ENTROPY))
 SYSTEMS: dict[str, System] = {
     "uni_4": System(partial(uni, 4), UNI),
-    "tsm_224_8": System(partial(tsm, 224, 8)),
-    "tsm_112_8": System(partial(tsm, 112, 8)),
+    "tsm_224_8": System(partial(whole, "tsm", 224, 8)),
+    "tsm_112_8": System(partial(whole, "tsm", 112, 8)),
     "v2_8": System(partial(v2, 8), V2),
     "uni_uniform_4": System(partial(uni, 4, "uniform"), UNI),
-    "tsm_224_16": System(partial(tsm, 224, 16)),
-    "tsm_112_16": System(partial(tsm, 112, 16)),
-    "tsm_160_16": System(partial(tsm, 160, 16)),
+    "tsm_224_16": System(partial(whole, "tsm", 224, 16)),
+    "tsm_112_16": System(partial(whole, "tsm", 112, 16)),
+    "tsm_160_16": System(partial(whole, "tsm", 160, 16)),
     "uni_8": System(partial(uni, 8), UNI),
     "uni_uniform_8": System(partial(uni, 8, "uniform"), UNI),
     "centre_4": System(partial(uni, 4, "learned", "centre"), UNI),
     "random_4": System(partial(uni, 4, "learned", "random"), UNI),
-    "tsm_160_8": System(partial(tsm, 160, 8)),
-    "tsn_112_8": System(partial(tsn, 112)),
-    "tsn_160_8": System(partial(tsn, 160)),
-    "tsn_224_8": System(partial(tsn, 224)),
-    "tsm_112_4": System(partial(tsm, 112, 4)),
-    "tsm_160_4": System(partial(tsm, 160, 4)),
-    "tsm_224_4": System(partial(tsm, 224, 4)),
+    "tsm_160_8": System(partial(whole, "tsm", 160, 8)),
+    "tsn_112_8": System(partial(whole, "tsn", 112, 8)),
+    "tsn_160_8": System(partial(whole, "tsn", 160, 8)),
+    "tsn_224_8": System(partial(whole, "tsn", 224, 8)),
+    "tsm_112_4": System(partial(whole, "tsm", 112, 4)),
+    "tsm_160_4": System(partial(whole, "tsm", 160, 4)),
+    "tsm_224_4": System(partial(whole, "tsm", 224, 4)),
     "full_video": System(full_video),
 }
 
@@ -303,7 +312,7 @@ EXPERIMENT = Experiment(
         "clips": {"train": TRAINED, "test": COUNTS["test"], "stills": STILLS},
         "videos": str(CONFIG),
         "net": NET,
-        "focus": FOCUS,
+        "focus": FOCUS | {"glances": GLANCES},
         "recipe": RECIPE | {"batch": BATCH, "epochs": EPOCHS, "optimizer": "AdamW, decay 0.02, cosine"},
     },
     plot=("mmacs", "top1"),

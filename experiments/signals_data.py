@@ -10,17 +10,18 @@ not what.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.clips import Arrays, ClipBatch, Split, drawn
+from experiments.clips import Arrays, Batches, Shuffled, drawn, moved
 from experiments.focus_data import FoundSplit
 from foveate.data.synthetic import FiguresConfig
 from foveate.data.synthetic.draw import capsule, rectangle
@@ -146,36 +147,20 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Signals:
-    """Shuffled training batches of some frames of every clip, at some size, mirrored and shifted at random.
+class Signals(Batches):
+    """Some frames of every clip, mirrored and shifted. Cards do not tell left from right.
 
-    frames: how many of the 24, one from each of as many equal parts of the video, at random. size: pixels a
-    side. The order and every clip of epoch e are functions of (seed, e). Cards do not tell left from right.
+    frames: how many of the 24, one from each of as many equal parts of the video, at random.
     """
 
-    split: Split
     frames: int
-    batch: int
-    seed: int
 
-    def __len__(self) -> int:
-        return len(self.split.labels) // self.batch
+    def draws(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        return *super().draws(rng), rng.random((len(self.split.labels), self.frames))
 
-    def __call__(self, epoch: int, start: int) -> Iterator[ClipBatch]:
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(self.split.labels))
-        flips = rng.random(len(order)) < 0.5
-        shifts = rng.integers(-4, 5, (len(order), 2))
-        within = rng.random((len(order), self.frames))
-        for number in range(start, len(self)):
-            chosen = order[number * self.batch : (number + 1) * self.batch]
-            clips = [self._clip(i, flips[i], shifts[i], within[i]) for i in chosen]
-            indices = torch.from_numpy(chosen)
-            yield ClipBatch(torch.stack(clips).unsqueeze(1), self.split.labels[indices], indices)
-
-    def _clip(self, index: int, flip: bool, shift: np.ndarray, within: np.ndarray) -> Tensor:
-        clip = self.split.frames[index][places(self.frames, within)]
-        return torch.roll(clip.flip(2) if flip else clip, tuple(shift.tolist()), (1, 2))
+    def clip(self, index: int, *drawn: Any) -> Tensor:
+        flip, shift, within = drawn
+        return moved(self.split.frames[index][places(self.frames, within)], flip, shift)
 
 
 def places(frames: int, within: np.ndarray | float = 0.5) -> np.ndarray:
@@ -222,8 +207,8 @@ def draw_still(index: int) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Stills:
-    """Batches of parts of single frames around the person, shrunk to `size` pixels.
+class Stills(Shuffled):
+    """Parts of single frames around the person, shrunk to `size` pixels.
 
     cut: range of the side of what is cut out, in pixels of the frame, small ones oftener; its place is
     random, with the person in it where it fits.
@@ -232,31 +217,21 @@ class Stills:
     split: FoundSplit
     size: int
     cut: tuple[int, int]
-    batch: int
-    seed: int
 
-    def __len__(self) -> int:
-        return len(self.split.labels) // self.batch
+    def draws(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
+        count = len(self.split.labels)
+        return rng.random(count) < 0.5, rng.random((count, 3))
 
-    def __call__(self, epoch: int, start: int) -> Iterator[ClipBatch]:
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(self.split.labels))
-        flips = rng.random(len(order)) < 0.5
-        draws = rng.random((len(order), 3))
-        for number in range(start, len(self)):
-            chosen = order[number * self.batch : (number + 1) * self.batch]
-            clips = [self._still(i, flips[i], draws[i]) for i in chosen]
-            indices = torch.from_numpy(chosen)
-            frames = torch.stack(clips)[:, None, None]  # (B, 1, 1, size, size, 3)
-            yield ClipBatch(frames, self.split.labels[indices], indices)
+    def clip(self, index: int, *drawn: Any) -> Tensor:
+        flip, (larger, down, right) = drawn
+        side = round(self.cut[0] + larger**2 * (self.cut[1] - self.cut[0]))
+        x0, y0, x1, y1 = self.split.boxes[index].tolist()
+        top, left = (_start(*ends, side, share) for *ends, share in ((y0, y1, down), (x0, x1, right)))
+        piece = self.split.frames[index][top : top + side, left : left + side]
+        return resize((piece.flip(1) if flip else piece).unsqueeze(0), self.size, self.size)
 
-    def _still(self, index: int, flip: bool, draw: np.ndarray) -> Tensor:
-        frame = self.split.frames[index]
-        side = round(self.cut[0] + draw[0] ** 2 * (self.cut[1] - self.cut[0]))
-        left, top, right, bottom = self.split.boxes[index].tolist()
-        corner = []
-        for low, high, share in ((top, bottom, draw[1]), (left, right, draw[2])):
-            first, last = sorted((high - side, low))
-            corner.append(int(np.clip(round(first + share * (last - first)), 0, SIDE - side)))
-        piece = frame[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-        return resize((piece.flip(1) if flip else piece).unsqueeze(0), self.size, self.size)[0]
+
+def _start(low: int, high: int, side: int, share: float) -> int:
+    """Where a stretch of `side` pixels of the frame begins that holds low to high, or lies within."""
+    first, last = sorted((high - side, low))
+    return int(np.clip(round(first + share * (last - first)), 0, SIDE - side))

@@ -9,21 +9,20 @@ of P flows there are P - 4 stacks, each of which is a frame here, and no samplin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.clip import CHANNELS, FLOW_PAIRS, FLOW_STILL
-from foveate.video.base import DecodeError, Limits, Scan, Video, VideoInfo
-from foveate.video.images import load_picture
+from foveate.video.base import DecodeError, Limits, Scan, VideoInfo
+from foveate.video.images import PictureVideo, load_picture
 from foveate.video.numbered import Series, flow_series, gaps
 
 LAYOUT = "name them like flow_x_00001.jpg and flow_y_00001.jpg"
 
 
-class FlowVideo(Video):
+class FlowVideo(PictureVideo):
     """Stacks of five successive flows, uint8 (H, W, 10); frame i is made of the flows i to i + 4."""
 
     channels = CHANNELS["flow"]
@@ -50,22 +49,6 @@ class FlowVideo(Video):
         pairs = len(numbers)
         self.info = VideoInfo(str(folder), pairs - FLOW_PAIRS + 1, *self._size, fps, pairs / fps, "flow")
 
-    @property
-    def times(self) -> NDArray[np.float64]:
-        return np.arange(self.info.frames) / self.info.fps
-
-    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        requested = self._checked(indices)
-        wanted, order = np.unique(requested, return_inverse=True)
-        out = np.empty((len(wanted), self.info.height, self.info.width, self.channels), dtype=np.uint8)
-        for slot, position in enumerate(wanted.tolist()):
-            out[slot] = self._stack(position)
-        return out if np.array_equal(wanted, requested) else out[order]
-
-    def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for position in range(self.info.frames):
-            yield position / self.info.fps, self._stack(position)
-
     def scan(self) -> Scan:
         """Decode all flows, which are the frames that it counts."""
         broken = []
@@ -80,7 +63,7 @@ class FlowVideo(Video):
         size, frames = (info.width, info.height), total - len(broken)
         return Scan("partial" if cause else "ok", cause, frames, *size, info.fps, info.duration_s)
 
-    def _stack(self, position: int) -> NDArray[np.uint8]:
+    def _frame(self, position: int) -> NDArray[np.uint8]:
         places = range(position, position + FLOW_PAIRS)
         self._near = {
             place: self._near[place] if place in self._near else self._flow(place) for place in places

@@ -6,6 +6,7 @@ that differ only in their last number is used. Frame 0 is the image with the low
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,31 @@ READ_ERRORS = (
 )
 
 
-class ImageVideo(Video):
+class PictureVideo(Video):
+    """A video of pictures of an even rate, each of which is read by itself."""
+
+    @abstractmethod
+    def _frame(self, position: int) -> NDArray[np.uint8]:
+        """Frame (H, W, C) at a position; DecodeError if it cannot be read."""
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        return np.arange(self.info.frames) / self.info.fps
+
+    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        requested = self._checked(indices)
+        wanted, order = np.unique(requested, return_inverse=True)
+        out = np.empty((len(wanted), self.info.height, self.info.width, self.channels), dtype=np.uint8)
+        for slot, position in enumerate(wanted.tolist()):
+            out[slot] = self._frame(position)
+        return out if np.array_equal(wanted, requested) else out[order]
+
+    def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        for position in range(self.info.frames):
+            yield position / self.info.fps, self._frame(position)
+
+
+class ImageVideo(PictureVideo):
     """Images of one folder in the order of their numbers, resized to the size of the first."""
 
     def __init__(
@@ -44,22 +69,6 @@ class ImageVideo(Video):
         width, height = self._load(self._files[0]).size
         frames = len(numbered)
         self.info = VideoInfo(str(folder), frames, width, height, fps, frames / fps, "pictures")
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        return np.arange(self.info.frames) / self.info.fps
-
-    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        requested = self._checked(indices)
-        wanted, order = np.unique(requested, return_inverse=True)
-        out = np.empty((len(wanted), self.info.height, self.info.width, 3), dtype=np.uint8)
-        for slot, position in enumerate(wanted):
-            out[slot] = self._frame(position)
-        return out if np.array_equal(wanted, requested) else out[order]
-
-    def stream(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for position in range(self.info.frames):
-            yield position / self.info.fps, self._frame(position)
 
     def scan(self) -> Scan:
         broken = []
