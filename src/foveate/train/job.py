@@ -149,7 +149,8 @@ def start_from_file(model: VideoModel, path: Path, made: Collection[str] = ()) -
     try:
         start_from(model, source, made)
     except ModelFileError as error:
-        raise ModelFileError(path, f"holds {source.name}, not {model.name}: {error.cause}") from error
+        what = f"another {model.name}" if source.name == model.name else f"{source.name}, not {model.name}"
+        raise ModelFileError(path, f"holds {what}: {error.cause}", error.hint) from error
     return source
 
 
@@ -163,7 +164,7 @@ def start_part_from_file(model: VideoModel, part: str) -> None:
         start_part(model, place, source)
     except ModelFileError as error:
         cause = f"holds {source.name}, whose network is not {place} of {model.name}: {error.cause}"
-        raise ModelFileError(path, cause) from error
+        raise ModelFileError(path, cause, error.hint) from error
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
