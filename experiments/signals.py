@@ -2,7 +2,8 @@
 
 The videos are those of experiments/signals_data.py. All networks are a ResNet-10 of quarter width, and the
 glances one of an eighth; all have first seen the same single frames, as those of the papers have seen
-ImageNet.
+ImageNet. Members of the AdaFocus family find the patch by attention to the glance (`SpatialAttention`), those
+with `_paper` in their name by the layers of their papers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 
 from experiments import focus
 from experiments.clips import Split, in_order
-from experiments.focus_data import covered
 from experiments.runner import Column, Experiment, Numbers
 from experiments.signals_data import (
     CLASSES,
@@ -33,6 +33,7 @@ from experiments.signals_data import (
     WORK,
     Signals,
     Stills,
+    cards,
     moments,
     places,
     sized,
@@ -42,18 +43,25 @@ from foveate.backbones.build import STRIDES, build_backbone
 from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
 from foveate.layers.boxes import box_edges
+from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
+from foveate.models.adafocus.seen import FocusPass
 from foveate.models.adafocus.uni import UniModel
 from foveate.models.adafocus.uni_clip import UniTSM, UniTSMConfig
-from foveate.models.adafocus.uni_policies import SpatialPolicy
+from foveate.models.adafocus.uni_policies import SpatialAttention
 from foveate.models.adafocus.v2_tsm import AdaFocusV2TSM, AdaFocusV2TSMConfig
+from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
+from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
 from foveate.train.objective import Classification
 from foveate.train.optim import learn_only
+from foveate.train.recipes.arnet import Annealing, ARNetPlan, BranchWarmup, JointTraining, relative_costs
 from foveate.train.recipes.focus_objectives import EndToEndObjective
 from foveate.train.recipes.uni import UniObjective
+from foveate.weights.rename import rename
+from foveate.weights.start import TO_PATHWAY
 
 Weights = dict[str, Tensor]
 Fields = dict[str, Any]
@@ -70,13 +78,22 @@ FOCUS: Fields = {
     "size": SIDE,
     "resize": SIDE,
     "glance_size": 64,
-    "patch": 64,
+    "patch": 96,
     "dropout": 0.3,
     "pool": "max",
     "glance_width": 0.125,
     "local_width": 0.25,
     "glance_strides": (1, 2, 1, 1),
 }
+
+
+UNI_FIELDS: Fields = {
+    "temporal_width": 32,
+    "spatial_width": 32,
+    "least_box": FOCUS["patch"] / SIDE,
+}
+ARNET_PLAN = ARNetPlan(branch_epochs=1, joint_epochs=2, temperature_decay=1.0)
+CARD_REACH = 5  # pixels from a card's middle that a look must show
 
 
 # ---- networks that have seen single frames
@@ -145,24 +162,81 @@ def full_video() -> VideoModel:
 def uni(
     looks: int,
     frames: Literal["learned", "uniform"] = "learned",
-    boxes: Literal["learned", "centre", "random"] = "learned",
+    boxes: Literal["attention", "paper", "centre", "random"] = "attention",
 ) -> UniTSM:
-    """Uni-AdaFocus on TSM, with boxes of the patch's own size."""
-    fields = FOCUS | {"temporal_width": 32, "spatial_width": 16, "least_box": FOCUS["patch"] / SIDE}
+    """Uni-AdaFocus on TSM; its boxes have the patch's own size, but by the paper's policy any."""
+    spatial: Literal["boxes", "attention"] = "attention" if boxes == "attention" else "boxes"
+    fields = FOCUS | UNI_FIELDS | {"spatial": spatial}
     model = UniTSMConfig(candidates=FRAMES, glance_frames=GLANCES, local_frames=looks, **fields).build()
     if frames == "uniform":
         model.temporal_policy = EvenWeights()
-    if boxes == "learned":
-        channels, side = model.glance.channels, model.config.glance_side
-        model.spatial_policy = SmallBoxes(channels, side, model.config.spatial_width, model.span)
-    else:
+    if boxes in ("centre", "random"):
         model.spatial_policy = FixedBoxes(boxes == "random")
     return model
 
 
-def v2(looks: int) -> AdaFocusV2TSM:
+def v2(looks: int, boxes: Literal["attention", "paper"] = "attention") -> AdaFocusV2TSM:
     fields = FOCUS | {"frames": FRAMES, "glance_frames": GLANCES, "local_frames": looks}
-    return AdaFocusV2TSMConfig(policy_width=128, policy_squeeze=32, **fields).build()
+    model = AdaFocusV2TSMConfig(policy_width=128, policy_squeeze=32, **fields).build()
+    if boxes == "attention":
+        model.__class__ = AttendingV2
+        model.policy = Attention(model)
+    return model
+
+
+class Attention(nn.Module):
+    """The attention of Uni-AdaFocus as the policy of V2, and the classifier that teaches it."""
+
+    def __init__(self, model: AdaFocusV2TSM) -> None:
+        super().__init__()
+        config, channels = model.config, model.glance.channels
+        least, stride = config.patch / config.size, config.glance_size // config.glance_side
+        self.where = SpatialAttention(
+            channels, UNI_FIELDS["spatial_width"], GLANCES, least, stride, config.glance_size
+        )
+        self.answer = nn.Linear(channels, config.num_classes)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """maps: (B, T, C, h, w). Returns positions (B, 2)."""
+        corner: Tensor = self.where(maps)[:, 0, :2]
+        return corner
+
+    def say(self, maps: Tensor) -> Tensor:
+        """Logits (B, 1, classes) of what is attended to."""
+        logits: Tensor = self.answer(self.where.attended(maps))
+        return logits
+
+
+class AttendingV2(AdaFocusV2TSM):
+    """AdaFocusV2 on TSM whose policy learns from labels as well as by the gradient through the patch."""
+
+    def auxiliary(self, seen: FocusPass) -> list[Tensor]:
+        return [*super().auxiliary(seen), self.policy.say(seen.glance.maps)]
+
+
+class PeakHead(FullyConvHead):
+    """The head of SlowFast with the maximum over space that every other system has here."""
+
+    def features(self, *maps: Tensor) -> Tensor:
+        return torch.cat([x.amax((3, 4)).mean(2) for x in maps], dim=1).unsqueeze(1)
+
+
+def slowfast() -> SlowFast:
+    """Eight frames for the slow pathway, all 24 for the fast one."""
+    fields = {"frames": FRAMES, "alpha": 3, "stem": "large", "width": NET["width"], "dropout": NET["dropout"]}
+    model = create_model("slowfast_small", len(CLASSES), size=SIDE, resize=SIDE, **fields)
+    assert isinstance(model, SlowFast)
+    model.head = PeakHead(model.head.channels, len(CLASSES), model.head.window, NET["dropout"])
+    return model
+
+
+def arnet() -> ARNet:
+    """Three sizes, the glance's own answer, or frames left out, for twelve frames."""
+    fields: Fields = {"sizes": (SIDE, 160, 112), "widths": (NET["width"],) * 3, "frames": 12, "pool": "max"}
+    fields |= {"glance_size": FOCUS["glance_size"], "glance_width": FOCUS["glance_width"], "stem": "large"}
+    model = create_model("arnet_small", len(CLASSES), resize=SIDE, dropout=NET["dropout"], **fields)
+    assert isinstance(model, ARNet)
+    return model
 
 
 class EvenWeights(nn.Module):
@@ -170,13 +244,6 @@ class EvenWeights(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.new_full(features.shape[:2], 1 / features.shape[1])
-
-
-class SmallBoxes(SpatialPolicy):
-    """A spatial policy of boxes as small as can be: larger ones would lose the pixels that cards need."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return super().forward(maps) * maps.new_tensor([1.0, 1.0, 0.0, 0.0])
 
 
 class FixedBoxes(nn.Module):
@@ -197,8 +264,38 @@ def train_whole(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMo
     torch.manual_seed(seed)
     model: Any = make()
     model.backbone.load_state_dict(sharp(seed))
-    batches = Signals(training(model.spec.size), BATCH, seed, model.spec.frames)
-    learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), EPOCHS)
+    train(name, seed, model, Classification())
+    return model
+
+
+def train_slowfast(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """The slow pathway starts from the network of single frames, whose kernels are inflated."""
+    torch.manual_seed(seed)
+    model: Any = make()
+    slow = {f"net.{key}": value for key, value in model.slow.state_dict().items()}
+    start = rename({f"backbone.{key}": value for key, value in sharp(seed).items()}, TO_PATHWAY, "start")
+    with torch.no_grad():
+        for key, value in start.items():
+            wanted = slow[key]
+            if value.ndim == 4:  # channels of the fast pathway come last, and begin at zero
+                wanted[:, value.shape[1] :] = 0
+                wanted[:, : value.shape[1]] = value.unsqueeze(2) / wanted.shape[2]
+            else:
+                wanted.copy_(value)
+    train(name, seed, model, Classification())
+    return model
+
+
+def train_arnet(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """All networks on all frames, then with the policy."""
+    torch.manual_seed(seed)
+    model: Any = make()
+    for net in model.nets:
+        net.load_state_dict(sharp(seed))
+    model.glance.load_state_dict(small(seed))
+    train(f"{name}_branches", seed, model, BranchWarmup(focus.CROSS_ENTROPY), ARNET_PLAN.branch_epochs)
+    joint = JointTraining(focus.CROSS_ENTROPY, relative_costs(model), ARNET_PLAN)
+    train(name, seed, model, joint, ARNET_PLAN.joint_epochs)
     return model
 
 
@@ -208,9 +305,16 @@ def train_focus(objective: Any, make: Callable[[], VideoModel], name: str, seed:
     model: Any = make()
     model.glance.load_state_dict(small(seed))
     model.local.load_state_dict(sharp(seed))
-    batches = Signals(training(SIDE), BATCH, seed, FRAMES)
-    learn(name, seed, model, batches, objective, learn_only(model, (model, 1)), EPOCHS)
+    train(name, seed, model, objective)
     return model
+
+
+def train(name: str, seed: int, model: VideoModel, objective: Any, epochs: int = EPOCHS) -> None:
+    """All of a model, on clips."""
+    batches: Any = Signals(training(model.spec.size), BATCH, seed, model.spec.frames)
+    if isinstance(objective, JointTraining):
+        batches = Annealing(batches, ARNET_PLAN)
+    learn(name, seed, model, batches, objective, learn_only(model, (model, 1)), epochs)
 
 
 def training(size: int) -> Split:
@@ -224,33 +328,35 @@ def training(size: int) -> Split:
 
 @torch.inference_mode()
 def judge(model: VideoModel) -> Numbers:
-    """Top-1 on the test clips and multiply-adds of a clip; of Uni-AdaFocus, what its looks saw."""
+    """Top-1 on the test clips and multiply-adds of a clip; of Uni-AdaFocus, what its looks show."""
     torch.manual_seed(0)  # of random boxes
     split, still = sized("test", model.spec.size), torch.from_numpy(places(model.spec.frames))
     totals: Counter[str] = Counter()
+    places_of = cards("test")
     for batch in in_order(split, 16):
         clip = to_clip(batch.frames[:, 0][:, still], model.spec)
         said: list[Tensor] = []
-        with torch.autocast("cpu", torch.bfloat16):
-            macs = count_macs(model, clip, call=lambda clip, said=said: said.append(model(clip))).total
+        macs = count_macs(model, clip, call=lambda clip, said=said: said.append(model(clip))).total
         totals["top1"] += int((said[0].argmax(1) == batch.labels).sum())
         totals["mmacs"] += macs / 1e6
         if isinstance(model, UniModel):
-            totals.update(seen(model, clip, moments("test")[batch.indices], split.boxes[batch.indices]))
+            totals.update(seen(model, clip, moments("test")[batch.indices], places_of[batch.indices]))
     return {name: total / len(split.labels) for name, total in totals.items()}
 
 
-def seen(model: UniModel, clip: Tensor, first: Tensor, boxes: Tensor) -> Numbers:
-    """Sums over clips: looks at a moment when a card is up, and the share of the person that they cover.
+def seen(model: UniModel, clip: Tensor, first: Tensor, places: Tensor) -> Numbers:
+    """Sums over clips: looks at a moment when a card is up, and the share of both cards that a look shows.
 
-    first: the first of these moments, (B,). boxes: the person's, (B, N, 4).
+    first: the first of these moments, (B,). places: of the card, (B, N, 2), in pixels.
     """
     _, choice, _ = model.see(clip)
     after = choice.frames - first.unsqueeze(1)
-    there = boxes.gather(1, choice.frames.unsqueeze(-1).expand(-1, -1, 4))
-    patches = box_edges(model.pixels(choice.boxes))
+    there = places.gather(1, choice.frames.unsqueeze(-1).expand(-1, -1, 2))
+    edges = box_edges(model.pixels(choice.boxes))
+    inside = ((there > edges[..., :2] + CARD_REACH) & (there < edges[..., 2:] - CARD_REACH)).all(-1)
+    shown = [((after // SHOWN == turn) & inside).any(1) for turn in (0, 1)]
     timely = (after >= 0) & (after < 2 * SHOWN)
-    return {"timely": float(timely.sum()), "covered": float(covered(patches, there).mean(1).sum())}
+    return {"timely": float(timely.sum()), "shown": sum(float(card.sum()) for card in shown) / 2}
 
 
 # ---- the table
@@ -269,23 +375,28 @@ V2 = partial(train_focus, EndToEndObjective(focus.CROSS_ENTROPY))
 SYSTEMS: dict[str, System] = {
     "uni_4": System(partial(uni, 4), UNI),
     "tsm_224_8": System(partial(whole, "tsm", 224, 8)),
-    "tsm_112_8": System(partial(whole, "tsm", 112, 8)),
+    "uni_8": System(partial(uni, 8), UNI),
+    "v2_4": System(partial(v2, 4), V2),
     "v2_8": System(partial(v2, 8), V2),
     "uni_uniform_4": System(partial(uni, 4, "uniform"), UNI),
+    "uni_uniform_8": System(partial(uni, 8, "uniform"), UNI),
     "tsm_224_16": System(partial(whole, "tsm", 224, 16)),
+    "tsm_112_8": System(partial(whole, "tsm", 112, 8)),
     "tsm_112_16": System(partial(whole, "tsm", 112, 16)),
     "tsm_160_16": System(partial(whole, "tsm", 160, 16)),
-    "uni_8": System(partial(uni, 8), UNI),
-    "uni_uniform_8": System(partial(uni, 8, "uniform"), UNI),
-    "centre_4": System(partial(uni, 4, "learned", "centre"), UNI),
-    "random_4": System(partial(uni, 4, "learned", "random"), UNI),
     "tsm_160_8": System(partial(whole, "tsm", 160, 8)),
+    "tsm_224_4": System(partial(whole, "tsm", 224, 4)),
+    "tsm_160_4": System(partial(whole, "tsm", 160, 4)),
+    "tsm_112_4": System(partial(whole, "tsm", 112, 4)),
+    "uni_centre_4": System(partial(uni, 4, boxes="centre"), UNI),
+    "uni_random_4": System(partial(uni, 4, boxes="random"), UNI),
+    "uni_paper_4": System(partial(uni, 4, boxes="paper"), UNI),
+    "v2_paper_4": System(partial(v2, 4, "paper"), V2),
     "tsn_112_8": System(partial(whole, "tsn", 112, 8)),
     "tsn_160_8": System(partial(whole, "tsn", 160, 8)),
     "tsn_224_8": System(partial(whole, "tsn", 224, 8)),
-    "tsm_112_4": System(partial(whole, "tsm", 112, 4)),
-    "tsm_160_4": System(partial(whole, "tsm", 160, 4)),
-    "tsm_224_4": System(partial(whole, "tsm", 224, 4)),
+    "arnet": System(arnet, train_arnet),
+    "slowfast": System(slowfast, train_slowfast),
     "full_video": System(full_video),
 }
 
@@ -305,14 +416,15 @@ EXPERIMENT = Experiment(
         Column("top1", "test top-1, %", 100),
         Column("mmacs", "MMACs a video"),
         Column("timely", "looks at a moment when a card is up", 1),
-        Column("covered", "person covered, %", 100),
+        Column("shown", "cards shown by a look, %", 100),
     ),
     run=run,
     settings={
         "clips": {"train": TRAINED, "test": COUNTS["test"], "stills": STILLS},
         "videos": str(CONFIG),
         "net": NET,
-        "focus": FOCUS | {"glances": GLANCES},
+        "focus": FOCUS | UNI_FIELDS | {"glances": GLANCES},
+        "arnet": str(ARNET_PLAN),
         "recipe": RECIPE | {"batch": BATCH, "epochs": EPOCHS, "optimizer": "AdamW, decay 0.02, cosine"},
     },
     plot=("mmacs", "top1"),

@@ -67,11 +67,33 @@ def moments(name: str) -> Tensor:
     return drawn(WORK / name, partial(draw, list(COUNTS).index(name)), COUNTS[name])["moment"]
 
 
+def cards(name: str) -> Tensor:
+    """Where the middle of a card is, or would be, in every frame of each clip, (N, 24, 2): right, down."""
+    found = np.empty((COUNTS[name], FRAMES, 2), np.float32)
+    for index, places in enumerate(found):
+        _, rng, _ = generators(list(COUNTS).index(name), index)
+        person, arm = Person(rng), _meaning(index)[0]
+        for t in range(FRAMES):
+            neck = person.neck(t)
+            places[t] = neck + person.arm(t, ARMS[arm], person.hand)
+    return torch.from_numpy(found)
+
+
+def generators(split: int, index: int) -> list[np.random.Generator]:
+    """Of a clip's scene, of its person, and of its grain."""
+    return np.random.default_rng((split, index)).spawn(3)
+
+
+def _meaning(index: int) -> tuple[str, tuple[str, str]]:
+    """Arm and cards of a clip."""
+    label = index % len(CLASSES)
+    return list(ARMS)[label // len(CARDS)], CARDS[label % len(CARDS)]
+
+
 def draw(split: int, index: int) -> Arrays:
     """Frames, the person's box in each, and the first frame in which a card is up."""
-    scene_rng, rng, grain = np.random.default_rng((split, index)).spawn(3)
-    label = index % len(CLASSES)
-    arm, cards = list(ARMS)[label // len(CARDS)], CARDS[label % len(CARDS)]
+    scene_rng, rng, grain = generators(split, index)
+    arm, cards = _meaning(index)
     scene = make_scene(CONFIG, SIDE, SIDE, (np.arange(FRAMES) + 0.5) / FRAMES, scene_rng)
     person = Person(rng)
     moment = int(rng.integers(0, FRAMES - 2 * SHOWN + 1))
@@ -111,11 +133,20 @@ class Person:
         (x, y), low = self.way[t], 0.5 * self.height
         return np.clip(np.round([x - reach, y - reach, x + reach, y + low]), 0, SIDE).astype(np.int64)
 
+    def sway(self, t: int) -> float:
+        return 0.2 * math.sin(self.phase + self.pace * t)
+
+    def neck(self, t: int) -> np.ndarray:
+        return self.way[t] + self.height * np.array([0.05 * self.sway(t), -0.3])
+
+    def arm(self, t: int, lifted: float | None, side: int) -> np.ndarray:
+        """From the neck to the hand of a side: hanging, or lifted by an angle."""
+        angle = 1.3 + 0.3 * self.sway(t) if lifted is None else lifted + 0.1 * self.sway(t)
+        return 0.4 * self.height * np.array([side * math.cos(angle), math.sin(angle)])
+
     def draw(self, picture: np.ndarray, t: int, lifted: float | None, card: str | None) -> None:
         """Paint frame t: the arm hangs, or is lifted by an angle and holds a card."""
-        h, sway = self.height, 0.2 * math.sin(self.phase + self.pace * t)
-        hips = self.way[t]
-        neck = hips + np.array([0.05 * h * sway, -0.3 * h])
+        h, sway, hips, neck = self.height, self.sway(t), self.way[t], self.neck(t)
         thick = 0.045 * h
         for side in (-1, 1):
             foot = hips + np.array([side * (0.1 + 0.2 * sway * side) * h, 0.48 * h])
@@ -124,8 +155,7 @@ class Person:
         head = neck - np.array([0, 0.13 * h])
         capsule(picture, head, head, 0.085 * h, 0.085 * h, self.colour)
         for side in (-1, 1):
-            angle = 1.3 + 0.3 * sway if lifted is None or side != self.hand else lifted + 0.1 * sway
-            tip = neck + 0.4 * h * np.array([side * math.cos(angle), math.sin(angle)])
+            tip = neck + self.arm(t, lifted if side == self.hand else None, side)
             capsule(picture, neck, tip, 0.8 * thick, 0.7 * thick, self.colour)
             if card is not None and side == self.hand:
                 self._show(picture, tip, card)

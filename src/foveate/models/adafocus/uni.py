@@ -36,7 +36,7 @@ from foveate.layers.patch import sample_boxes
 from foveate.models.adafocus.early_exit import NEVER
 from foveate.models.adafocus.late import AskedClip, Clip
 from foveate.models.adafocus.seen import Glance, glance_in_turn
-from foveate.models.adafocus.uni_policies import SpatialPolicy, TemporalPolicy
+from foveate.models.adafocus.uni_policies import SpatialAttention, SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import Frames, LateFrames, ModelOutput, Stops, VideoModel, rows_at_once
 from foveate.models.dials import Dial, ExitDial
@@ -76,7 +76,13 @@ class UniModel(VideoModel):
         """channels, side: of the glance's maps. span: glances that share a box."""
         super().__init__()
         self.temporal_policy = TemporalPolicy(channels, config.temporal_width)
-        self.spatial_policy = SpatialPolicy(channels, side, config.spatial_width, span)
+        if config.spatial == "attention":
+            pixels, width = config.glance_size, config.spatial_width
+            self.spatial_policy: SpatialPolicy | SpatialAttention = SpatialAttention(
+                channels, width, span, config.least_box, pixels // side, pixels
+            )
+        else:
+            self.spatial_policy = SpatialPolicy(channels, side, config.spatial_width, span)
         self.box_aux = nn.Linear(channels, config.num_classes)
         self.span, self.map_side = span, side
         self.spec, self.config = spec, config
@@ -204,8 +210,12 @@ class UniModel(VideoModel):
     def box_logits(self, glance: Glance, boxes: Tensor) -> Tensor:
         """Logits (B, classes) from what boxes (B, T, 4) or (B, 1, 4) cut out of the glance's maps, detached.
 
-        As many points a side as the patch is cells of the map large; the gradient goes to the boxes.
+        As many points a side as the patch is cells of the map large; the gradient goes to the boxes. Where
+        attention makes the boxes, from what it attends to.
         """
+        if isinstance(self.spatial_policy, SpatialAttention):
+            attended: Tensor = self.box_aux(self.spatial_policy.attended(glance.maps).mean(1))
+            return attended
         batch, frames = glance.maps.shape[:2]
         points, pixels = self.map_boxes(boxes.expand(batch, frames, 4).flatten(0, 1))
         maps = glance.maps.detach().flatten(0, 1)

@@ -17,6 +17,9 @@ class UniChoices:
     local_frames: int = 16  # K, of them for f_L: by the weights of the glances
     temporal_width: int = 64  # channels of the policy that gives the weights
     spatial_width: int = 128  # channels of the policy that gives the boxes
+    # how boxes are found: the paper's layers; or attention, for small subjects and few videos, with boxes of
+    # the least size alone
+    spatial: Literal["boxes", "attention"] = "boxes"
     least_box: float = 3 / 7  # side of the smallest box, as a share of the frame's; the largest is the frame
     padding: Literal["border", "zeros"] = "border"  # beyond the frame's edge; the release pads with zeros
     exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all

@@ -1,7 +1,8 @@
 """The two policies of Uni-AdaFocus: which moments of a video matter, and which part of the frame.
 
 Wang et al., "Uni-AdaFocus", TPAMI 2024 (arXiv 2412.11228). Neither has a memory: time is seen by convolutions
-over neighbouring glances. What they choose carries no gradient; how they learn stands in uni.py.
+over neighbouring glances. What they choose carries no gradient; how they learn stands in uni.py. A second
+spatial policy, which is not the paper's, finds small subjects with few videos: `SpatialAttention`.
 """
 
 from __future__ import annotations
@@ -64,3 +65,51 @@ class SpatialPolicy(nn.Module):
         """maps: (B, T, C, h, w). Returns boxes (B, T - span + 1, 4): row, column, height, width in (0, 1)."""
         boxes: Tensor = self.layers(maps.detach().transpose(1, 2))  # (B, 4, T - span + 1, 1, 1)
         return torch.sigmoid(boxes.flatten(2).transpose(1, 2).float())
+
+
+class SpatialAttention(nn.Module):
+    """Boxes as small as can be around what attention to the glance maps finds; not the paper's.
+
+    Where a subject is small, the mean over a box of the map says little of where it is, and the paper's
+    policy learns to show all of the frame. Attention learns from the labels too, but from every cell at once:
+    a classifier of the attended cells (`UniModel.box_logits`) has to be right.
+
+    channels, width: of the maps, and of the layer between. span: glances that share a box and an attention,
+    of sum 1; 1 gives each its own. least: side of the boxes, as a share of the frame's. stride: pixels of the
+    glance from one cell to the next. pixels: side of the glance.
+    """
+
+    SHARPNESS = 4  # a box lies around the mean of this power of the attention: what is far off has no say
+
+    def __init__(self, channels: int, width: int, span: int, least: float, stride: int, pixels: int) -> None:
+        super().__init__()
+        self.span, self.least, self.stride, self.pixels = span, least, stride, pixels
+        self.score = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(width, 1, 1),
+        )
+
+    def shares(self, maps: Tensor) -> Tensor:
+        """Attention (B, T/span, span, h, w). maps: (B, T, C, h, w), detached inside."""
+        scores: Tensor = self.score(maps.detach().flatten(0, 1)).float()  # (B*T, 1, h, w)
+        alike = scores.view(len(maps), -1, self.span, *maps.shape[-2:])
+        return alike.flatten(2).softmax(-1).view_as(alike)
+
+    def attended(self, maps: Tensor) -> Tensor:
+        """What is found there, (B, T/span, C)."""
+        together = maps.detach().float().unflatten(1, (-1, self.span))
+        return torch.einsum("bnshw,bnschw->bnc", self.shares(maps), together)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """maps: (B, T, C, h, w). Returns boxes (B, T/span, 4): row and column in [0, 1], sides 0."""
+        where = self.shares(maps).sum(2)
+        where = where**self.SHARPNESS
+        where = where / where.sum((-2, -1), keepdim=True)
+        # networks that halve with an odd kernel and equal padding centre a cell on its first pixel
+        height, width = ((torch.arange(n, device=maps.device) * self.stride + 0.5) for n in where.shape[-2:])
+        centre = torch.stack([(where.sum(-1) * height).sum(-1), (where.sum(-2) * width).sum(-1)], -1)
+        corner = ((centre / self.pixels - self.least / 2) / (1 - self.least)).clamp(0, 1)
+        return torch.cat([corner, torch.zeros_like(corner)], -1)
