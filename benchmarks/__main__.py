@@ -27,6 +27,7 @@ from benchmarks import (
     reading,
     scan,
     serve,
+    signals,
     stage2,
     stream,
 )
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], Table]] = {
     "scan": scan.run,
     "scan_lists": scan.run_lists,
     "serve": serve.run,
+    "signals": signals.run,
     "stage2": stage2.run,
     "stream": stream.run,
 }

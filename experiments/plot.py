@@ -26,7 +26,7 @@ def write_plot(experiment: Experiment, rows: Sequence[Row]) -> None:
             axes.errorbar(x, y, xerr=x_spread, yerr=y_spread, fmt=marker, capsize=3, label=row.variant)
         axes.set(xscale="log", xlabel=columns[x_key].title)
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            axis(FuncFormatter(_tick))
+            axis(FuncFormatter(tick))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(columns[y_key].title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
@@ -34,7 +34,7 @@ def write_plot(experiment: Experiment, rows: Sequence[Row]) -> None:
     figure.savefig(experiment.folder / "plot.png", dpi=130)
 
 
-def _tick(value: float, position: int) -> str:
+def tick(value: float, position: int) -> str:
     """Of a logarithmic axis, the numbers that begin with 1, 2, 3, 5 and 7."""
     return f"{value:g}" if f"{value:.0e}"[0] in "12357" else ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import focus
-from experiments.clips import Split, in_order
+from experiments.clips import ClipBatch, Split, in_order
 from experiments.runner import Column, Experiment, Numbers
 from experiments.signals_data import (
     CLASSES,
@@ -43,6 +43,7 @@ from foveate.backbones.build import STRIDES, build_backbone
 from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
 from foveate.layers.boxes import box_edges
+from foveate.layers.frame_choice import draw_left_out
 from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
@@ -55,11 +56,11 @@ from foveate.models.arnet import ARNet
 from foveate.models.base import VideoModel
 from foveate.models.slowfast import SlowFast
 from foveate.models.zoo import create_model
-from foveate.train.objective import Classification
+from foveate.train.objective import Classification, clip_of
 from foveate.train.optim import learn_only
 from foveate.train.recipes.arnet import Annealing, ARNetPlan, BranchWarmup, JointTraining, relative_costs
 from foveate.train.recipes.focus_objectives import EndToEndObjective
-from foveate.train.recipes.uni import UniObjective
+from foveate.train.recipes.uni import UniObjective, draw, expected_answer
 from foveate.weights.rename import rename
 from foveate.weights.start import TO_PATHWAY
 
@@ -68,6 +69,8 @@ Fields = dict[str, Any]
 
 TRAINED = 1024  # clips
 BATCH, EPOCHS = 8, 3
+GLANCE_EPOCHS = 8  # of the members of the AdaFocus family, on small frames, before the others
+EARLY_RATE = 0.1  # of what has learnt then, in the other epochs, as a share of the others'
 GLANCES = 12  # of the 24 frames
 RECIPE: Fields = {"rate": 2e-3, "precision": "bf16"}
 NET: Fields = {"width": 0.25, "stem": "large", "pool": "max", "dropout": 0.3}
@@ -90,6 +93,7 @@ FOCUS: Fields = {
 UNI_FIELDS: Fields = {
     "temporal_width": 32,
     "spatial_width": 32,
+    "glance_temporal": "none",
     "least_box": FOCUS["patch"] / SIDE,
 }
 ARNET_PLAN = ARNetPlan(branch_epochs=1, joint_epochs=2, temperature_decay=1.0)
@@ -115,6 +119,9 @@ class OfFrames(VideoModel):
 
 
 def learn(name: str, seed: int, model: Any, batches: Any, objective: Any, parts: Any, epochs: int) -> None:
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)
     focus.train(f"signals_{name}", seed, model, batches, objective, parts, epochs=epochs, **RECIPE)
 
 
@@ -299,14 +306,81 @@ def train_arnet(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMo
     return model
 
 
-def train_focus(objective: Any, make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
-    """A member of the AdaFocus family, all of it in one stage."""
+def train_uni(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """Uni-AdaFocus: glance and policies on small frames, then all of it in one stage."""
+    model: Any = start_focus(make, seed)
+    early = {model.temporal_policy: 4.0}  # times the others' rate: it only begins where the glance is sure
+    early |= dict.fromkeys((model.glance, model.glance_aux, model.spatial_policy, model.box_aux), 1.0)
+    objective = UniObjective(focus.CROSS_ENTROPY, size_weight=0, expected="probabilities")
+    train_focus(name, seed, model, UniGlances(), early, objective)
+    return model
+
+
+def train_v2(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """AdaFocusV2: glance and, where it attends, policy on small frames, then all of it in one stage."""
+    model: Any = start_focus(make, seed)
+    attending = [model.policy] if isinstance(model, AttendingV2) else []
+    early = dict.fromkeys((model.glance, model.glance_aux, *attending), 1.0)
+    train_focus(name, seed, model, V2Glances(), early, EndToEndObjective(focus.CROSS_ENTROPY))
+    return model
+
+
+def start_focus(make: Callable[[], VideoModel], seed: int) -> VideoModel:
     torch.manual_seed(seed)
     model: Any = make()
     model.glance.load_state_dict(small(seed))
     model.local.load_state_dict(sharp(seed))
-    train(name, seed, model, objective)
     return model
+
+
+def train_focus(
+    name: str, seed: int, model: VideoModel, glances: Any, early: Mapping[nn.Module, float], objective: Any
+) -> None:
+    """What a glance can learn alone comes first, so that the local network is shown the right things.
+
+    early: what learns by `glances`, on small frames, and how fast; in the second stage it learns slowly.
+    """
+    early = {part: rate for part, rate in early.items() if any(True for _ in part.parameters())}
+    batches = Signals(training(FOCUS["glance_size"]), BATCH, seed, FRAMES)
+    groups = learn_only(model, *early.items())
+    learn(f"{name}_glances", seed, model, batches, glances, groups, GLANCE_EPOCHS)
+    late = [part for part in model.children() if part not in early and any(True for _ in part.parameters())]
+    groups = learn_only(model, *((part, 1) for part in late), *((part, EARLY_RATE) for part in early))
+    batches = Signals(training(SIDE), BATCH, seed, FRAMES)
+    learn(name, seed, model, batches, objective, groups, EPOCHS)
+
+
+class UniGlances:
+    """The terms of `UniStep` in which the local network has no part."""
+
+    def __call__(self, model: UniTSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        glance = model.glance_at(model.frames_at(clip, model.glanced(clip, draw(model, len(clip)).glances)))
+        each, weights = model.glance_aux(glance.features), model.temporal_policy(glance.features.detach())
+        expected = expected_answer(
+            model, weights, each.detach(), draw_left_out(weights, each.shape[1] // 3), "probabilities"
+        )
+        boxes = model.spatial_policy(glance.maps)
+        said = {
+            "glance": model.auxiliary(each)[:, 0],
+            "temporal": expected,
+            "spatial": model.box_logits(glance, boxes),
+        }
+        losses = {name: focus.CROSS_ENTROPY(logits.float(), labels) for name, logits in said.items()}
+        return {"loss": sum(losses.values()), **{name: loss.detach() for name, loss in losses.items()}}
+
+
+class V2Glances:
+    """The loss of the glance's own answer, and of what the policy attends to."""
+
+    def __call__(self, model: AdaFocusV2TSM, batch: ClipBatch) -> dict[str, Tensor]:
+        clip, labels = clip_of(model, batch)
+        glance = model.glance_at(clip[:, :, model.places(clip.shape[2])[0]])
+        said = [model.glance_aux(glance.features).mean(1)]
+        if isinstance(model, AttendingV2):
+            said.append(model.policy.say(glance.maps)[:, 0])
+        losses = [focus.CROSS_ENTROPY(logits.float(), labels) for logits in said]
+        return {"loss": torch.stack(losses).sum(), "spatial": losses[-1].detach()}
 
 
 def train(name: str, seed: int, model: VideoModel, objective: Any, epochs: int = EPOCHS) -> None:
@@ -370,16 +444,14 @@ class System:
     train: Callable[[Callable[[], VideoModel], str, int], VideoModel] = train_whole
 
 
-UNI = partial(train_focus, UniObjective(focus.CROSS_ENTROPY, size_weight=0))
-V2 = partial(train_focus, EndToEndObjective(focus.CROSS_ENTROPY))
 SYSTEMS: dict[str, System] = {
-    "uni_4": System(partial(uni, 4), UNI),
+    "uni_4": System(partial(uni, 4), train_uni),
     "tsm_224_8": System(partial(whole, "tsm", 224, 8)),
-    "uni_8": System(partial(uni, 8), UNI),
-    "v2_4": System(partial(v2, 4), V2),
-    "v2_8": System(partial(v2, 8), V2),
-    "uni_uniform_4": System(partial(uni, 4, "uniform"), UNI),
-    "uni_uniform_8": System(partial(uni, 8, "uniform"), UNI),
+    "uni_8": System(partial(uni, 8), train_uni),
+    "v2_4": System(partial(v2, 4), train_v2),
+    "v2_8": System(partial(v2, 8), train_v2),
+    "uni_uniform_4": System(partial(uni, 4, "uniform"), train_uni),
+    "uni_uniform_8": System(partial(uni, 8, "uniform"), train_uni),
     "tsm_224_16": System(partial(whole, "tsm", 224, 16)),
     "tsm_112_8": System(partial(whole, "tsm", 112, 8)),
     "tsm_112_16": System(partial(whole, "tsm", 112, 16)),
@@ -388,10 +460,10 @@ SYSTEMS: dict[str, System] = {
     "tsm_224_4": System(partial(whole, "tsm", 224, 4)),
     "tsm_160_4": System(partial(whole, "tsm", 160, 4)),
     "tsm_112_4": System(partial(whole, "tsm", 112, 4)),
-    "uni_centre_4": System(partial(uni, 4, boxes="centre"), UNI),
-    "uni_random_4": System(partial(uni, 4, boxes="random"), UNI),
-    "uni_paper_4": System(partial(uni, 4, boxes="paper"), UNI),
-    "v2_paper_4": System(partial(v2, 4, "paper"), V2),
+    "uni_centre_4": System(partial(uni, 4, boxes="centre"), train_uni),
+    "uni_random_4": System(partial(uni, 4, boxes="random"), train_uni),
+    "uni_paper_4": System(partial(uni, 4, boxes="paper"), train_uni),
+    "v2_paper_4": System(partial(v2, 4, "paper"), train_v2),
     "tsn_112_8": System(partial(whole, "tsn", 112, 8)),
     "tsn_160_8": System(partial(whole, "tsn", 160, 8)),
     "tsn_224_8": System(partial(whole, "tsn", 224, 8)),
@@ -425,7 +497,14 @@ EXPERIMENT = Experiment(
         "net": NET,
         "focus": FOCUS | UNI_FIELDS | {"glances": GLANCES},
         "arnet": str(ARNET_PLAN),
-        "recipe": RECIPE | {"batch": BATCH, "epochs": EPOCHS, "optimizer": "AdamW, decay 0.02, cosine"},
+        "recipe": RECIPE
+        | {
+            "batch": BATCH,
+            "epochs": EPOCHS,
+            "glance_epochs": GLANCE_EPOCHS,
+            "early_rate": EARLY_RATE,
+            "optimizer": "AdamW, decay 0.02, cosine",
+        },
     },
     plot=("mmacs", "top1"),
 )

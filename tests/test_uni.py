@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from foveate.backbones.build import Backbone2D, build_backbone
 from foveate.errors import ModelFileError, UsageError
 from foveate.layers.boxes import box_edges, box_pixels, boxes_between
 from foveate.layers.frame_choice import (
@@ -25,6 +26,7 @@ from foveate.layers.patch import sample_boxes, sample_patches
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.early_exit import NEVER, exit_shares, solve_thresholds
 from foveate.models.adafocus.uni import UniModel
+from foveate.models.adafocus.uni_policies import SpatialAttention
 from foveate.models.zoo import create_model, create_outline
 from foveate.train.config import TrainConfig
 from foveate.train.job import TrainJob
@@ -200,6 +202,57 @@ def test_the_maps_teach_the_boxes_and_pixels_do_not(kind: str) -> None:
     last = model.spatial_policy.layers[-1].weight
     assert last.grad is not None and last.grad.abs().sum() > 0
     assert all(p.grad is None for name, p in model.named_parameters() if name.startswith("glance."))
+
+
+# ---- boxes by attention
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_makes_boxes_of_the_least_size_and_learns_from_the_maps(kind: str) -> None:
+    model = small(kind, spatial="attention")
+    glance = model.glance_at(model.frames_at(clip(), model.glanced(clip())))
+    choice = model.choose(glance, 9)
+    assert choice.glance_boxes.shape == (3, 3 if kind == "long" else 1, 4)
+    assert torch.allclose(model.pixels(choice.glance_boxes)[..., 2:], torch.tensor(3 / 7 * SIDE))
+    assert torch.allclose(model.spatial_policy.shares(glance.maps).flatten(2).sum(-1), torch.tensor(1.0))
+    learn_mode(model)
+    losses = UniObjective(loss_function("cross_entropy"))(model, batch())
+    losses["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    terms = find(model, clip(), draw(model, 3)).losses(loss_function("cross_entropy"), torch.arange(3))
+    model.zero_grad()
+    terms["spatial"].backward()
+    taught = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert taught == {"spatial_policy", "box_aux"}
+
+
+def test_the_box_lies_around_what_is_attended_to() -> None:
+    policy = SpatialAttention(channels=1, width=1, span=2, least=0.25, stride=8, pixels=64).eval()
+    for layer in (policy.score[0], policy.score[-1]):
+        torch.nn.init.ones_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    maps = torch.zeros(3, 2, 1, 8, 8)
+    for video, (frame, row, column) in enumerate([(0, 3, 5), (1, 6, 2), (0, 0, 7)]):
+        maps[video, frame, 0, row, column] = 40
+    pixels = box_pixels(policy(maps)[:, 0], 64, 16)
+    assert torch.allclose(pixels[:2, :2] + 8, torch.tensor([[24.5, 40.5], [48.5, 16.5]]), atol=0.1)
+    assert torch.allclose(pixels[2], torch.tensor([0.0, 48.0, 16.0, 16.0]), atol=0.1)  # within the frame
+    everywhere = box_pixels(policy(torch.zeros(1, 2, 1, 8, 8))[:, 0], 64, 16)
+    assert torch.allclose(everywhere[0, :2] + 8, torch.tensor(28.5), atol=0.1)
+
+
+@pytest.mark.parametrize("net", ["resnet10", "resnet50", "mobilenetv2"])
+def test_a_cell_of_a_map_is_centred_on_its_first_pixel(net: Backbone2D) -> None:
+    network = build_backbone(net, 0.25).eval()
+    for parameter in network.parameters():
+        parameter.data.abs_()
+    images = torch.full((1, 3, 256, 256), 1e-3, requires_grad=True)
+    network(images)[0, :, 4, 3].sum().backward()
+    assert images.grad is not None
+    told = images.grad[0].sum(0).double()
+    there = torch.arange(256, dtype=torch.float64)
+    row, column = ((told.sum(axis) * there).sum() / told.sum() for axis in (1, 0))
+    assert abs(row - 4 * 32) < 2 and abs(column - 3 * 32) < 2
 
 
 # ---- the pass over a clip

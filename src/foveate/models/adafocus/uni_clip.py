@@ -84,6 +84,9 @@ class UniTSMConfig(FocusNetworks, UniChoices):
     patch: int = 96
     dropout: float = 0.5  # of the pooled features of both networks
     temporal: Temporal = "shift"  # what lets the frames of both networks see each other
+    # the same of the glance alone; None: as `temporal`. What a glance has of its neighbours, its weight
+    # cannot tell from its own
+    glance_temporal: Temporal | None = None
     shift_div: int = 8  # one channel in `shift_div` moves each way
     aggregation: AggregationConfig = TAM  # how, if temporal says so
 
@@ -93,10 +96,8 @@ class UniTSMConfig(FocusNetworks, UniChoices):
 
     def build(self) -> UniTSM:
         """The untrained model."""
-        slots = [
-            temporal_slot(self.temporal, name, self.shift_div, self.aggregation)
-            for name in (self.glance, self.local)
-        ]
+        kinds = (self.glance_temporal or self.temporal, self.glance), (self.temporal, self.local)
+        slots = [temporal_slot(kind, name, self.shift_div, self.aggregation) for kind, name in kinds]
         glance, local = self.networks(*slots)
         return UniTSM(glance, local, self.clip_spec(self.candidates, glance), self)
 

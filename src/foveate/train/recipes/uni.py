@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from foveate.train.recipes.focus_objectives import loss_of_steps
 from foveate.train.recipes.recipe import Recipe, Stage
 from foveate.video.transform import Augment
 
+Expected = Literal["logits", "probabilities"]
+
 
 @dataclass(frozen=True)
 class UniPlan:
@@ -42,6 +44,9 @@ class UniPlan:
     glance_factor: float = 0.5  # the glance and its heads learn so many times as fast as the local network
     classifier_factor: float = 20.0  # the same of the classifier; Uni-AdaFocus for long videos alone has one
     policy_factor: float = 0.2  # the same of both policies
+    # what the temporal policy's loss averages over the frames drawn: logits as in the paper, or
+    # probabilities, where a few frames that are sure would make up for any others
+    expected: Expected = "logits"
     exit_frames: float | None = None  # stage exits: mean looks before the answer, from 0. None: all
 
 
@@ -90,15 +95,17 @@ class Looks(NamedTuple):
     local_random: Tensor
 
 
-def find(model: UniModel, clip: Tensor, draws: UniDraws) -> UniStep:
-    """Both looks at a clip (B, 3, N, S, S), and what the policies learn from."""
+def find(model: UniModel, clip: Tensor, draws: UniDraws, expected: Expected = "logits") -> UniStep:
+    """Both looks at a clip (B, 3, N, S, S), and what the policies learn from. expected: see `UniPlan`."""
     glance = model.glance_at(model.frames_at(clip, model.glanced(clip, draws.glances)))
     choice = model.choose(glance, clip.shape[2], thresholds(model.config.local_frames, draws.shares))
     anywhere = model.random_boxes(draws.corners)
     looks = look_twice(model, clip, glance, choice, anywhere)
     each = model.glance_aux(glance.features)  # (B, T, classes)
     left_out = draws.left_out or draw_left_out(choice.weights, each.shape[1] // 3)
-    expected = expected_logits(choice.weights, each.detach() if model.detached else each, left_out)
+    told = expected_answer(
+        model, choice.weights, each.detach() if model.detached else each, left_out, expected
+    )
     return UniStep(
         glance,
         choice,
@@ -108,9 +115,23 @@ def find(model: UniModel, clip: Tensor, draws: UniDraws) -> UniStep:
         model.auxiliary(each),
         looks.local_policy,
         looks.local_random,
-        expected,
+        told,
         model.box_logits(glance, choice.glance_boxes),
     )
+
+
+def expected_answer(
+    model: UniModel, weights: Tensor, each: Tensor, left_out: Sequence[Tensor], expected: Expected
+) -> Tensor:
+    """Logits (B, classes) of the answer expected of frames drawn by weight (B, T). each: (B, T, classes).
+
+    The mean of logits is the paper's. It is right already if the frames that say something outvote the
+    others, and then no longer asks for weight on them; the mean of probabilities always does.
+    """
+    if expected == "logits":
+        return expected_logits(weights, each, left_out)
+    shares = expected_logits(weights, model.probabilities(each.float()), left_out).clamp(1e-6, 1 - 1e-6)
+    return shares.logit() if model.independent else shares.log()
 
 
 def look_twice(model: UniModel, clip: Tensor, glance: Glance, choice: Choice, anywhere: Tensor) -> Looks:
@@ -137,10 +158,11 @@ class UniObjective:
 
     loss: LossFunction
     size_weight: float = 1.0
+    expected: Expected = "logits"
 
     def __call__(self, model: UniModel, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
-        terms = find(model, clip, draw(model, len(clip))).losses(self.loss, labels)
+        terms = find(model, clip, draw(model, len(clip)), self.expected).losses(self.loss, labels)
         shown = {name: terms[name].detach() for name in ("temporal", "spatial", "size")}
         return {"loss": total(terms, self.size_weight), **shown}
 
@@ -172,7 +194,7 @@ def stages(model: UniModel, job: TrainJob, weights: Sequence[float] = ()) -> lis
         "spatial_policy": plan.policy_factor,
     }
     parts = tuple((part, factors[part]) for part in factors if hasattr(model, part))
-    objective = UniObjective(loss, plan.size_weight)
+    objective = UniObjective(loss, plan.size_weight, plan.expected)
     return [Stage("together", job.train.epochs, job.train.rate, parts, objective, judged=True)]
 
 

@@ -55,7 +55,7 @@ class UniAnyObjective:
 
     def __call__(self, model: UniAny, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
-        widest = find(model, clip, draw(model, len(clip)))
+        widest = find(model, clip, draw(model, len(clip)), self.plan.expected)
         terms = widest.losses(self.loss, labels)
         shown = {name: terms[name].detach() for name in ("temporal", "spatial", "size")}
         loss = uni.total(terms, self.plan.size_weight)

@@ -1,0 +1,170 @@
+"""Accuracy against what it costs, and who needs least: `python -m experiments.frontier`.
+
+Reads the cells of the signals experiment and, for milliseconds, what `python -m benchmarks signals` has
+measured. Writes two plots and a table beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean
+from typing import Any
+
+from benchmarks.record import RESULTS
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from experiments.plot import tick
+from experiments.runner import read_cell
+from experiments.signals import EXPERIMENT, SYSTEMS
+
+COSTS = {"mmacs": "multiply-adds of a video, millions", "ms_1": "milliseconds of a video, alone"}
+COSTS |= {"ms_8": "milliseconds of a video, in batches of 8"}
+PLOTS = ("ms_1", "mmacs")
+OURS = ("uni", "v2")
+# filled: systems that choose where and when to look; the shapes are told apart without colours
+STYLES: dict[str, dict[str, Any]] = {
+    "uni": {"label": "Uni-AdaFocus", "marker": "o", "color": "black"},
+    "v2": {"label": "AdaFocusV2", "marker": "s", "color": "black"},
+    "tsm": {"label": "TSM", "marker": "^", "color": "black", "mfc": "white"},
+    "tsn": {"label": "TSN", "marker": "D", "color": "black", "mfc": "white"},
+    "arnet": {"label": "AR-Net", "marker": "P", "color": "black", "mfc": "white"},
+    "slowfast": {"label": "SlowFast", "marker": "X", "color": "black", "mfc": "white"},
+    "full": {"label": "every frame, in clusters", "marker": "*", "color": "black", "mfc": "white"},
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A system. top1: of each seed, percent. costs: by the names of COSTS, those that are known."""
+
+    name: str
+    top1: tuple[float, ...]
+    costs: dict[str, float]
+
+    @property
+    def height(self) -> float:
+        return mean(self.top1)
+
+    @property
+    def family(self) -> str:
+        return self.name.split("_")[0]
+
+    @property
+    def ours(self) -> bool:
+        return self.family in OURS
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What the cheapest baseline costs at the accuracy of one of ours, as a multiple of it."""
+
+    ours: Point
+    theirs: tuple[Point, Point]  # of the baselines' frontier, between which that accuracy lies
+    times: float
+
+
+def points() -> list[Point]:
+    """The systems that are finished in every seed."""
+    spent: dict[str, dict[str, float]] = {name: {} for name in SYSTEMS}
+    timed = RESULTS / "signals.json"
+    for row in json.loads(timed.read_text())["rows"] if timed.exists() else ():
+        spent[row["system"]][f"ms_{row['batch']}"] = row["ms"]["median"]
+    found = []
+    for name in SYSTEMS:
+        cells = [cell for seed in EXPERIMENT.seeds if (cell := read_cell(EXPERIMENT, name, seed))]
+        if len(cells) == len(EXPERIMENT.seeds):
+            numbers = [cell["numbers"] for cell in cells]
+            costs = {"mmacs": mean(each["mmacs"] for each in numbers)} | spent[name]
+            found.append(Point(name, tuple(100 * each["top1"] for each in numbers), costs))
+    return found
+
+
+def frontier(some: Sequence[Point], cost: str) -> list[Point]:
+    """Those that nothing cheaper or as cheap is as good as, cheapest first."""
+    best: list[Point] = []
+    for point in sorted((p for p in some if cost in p.costs), key=lambda p: (p.costs[cost], -p.height)):
+        if not best or point.height > best[-1].height:
+            best.append(point)
+    return best
+
+
+def savings(some: Sequence[Point], cost: str) -> Iterator[Saving]:
+    """For each of our frontier's points that the baselines reach: their cost there over ours.
+
+    Between two points of their frontier, the cost is interpolated on a logarithmic scale.
+    """
+    theirs = frontier([point for point in some if not point.ours], cost)
+    for point in frontier([point for point in some if point.ours], cost):
+        for low, high in pairwise(theirs):
+            if low.height <= point.height <= high.height:
+                share = (point.height - low.height) / (high.height - low.height)
+                ends = math.log(low.costs[cost]), math.log(high.costs[cost])
+                there = math.exp(ends[0] + share * (ends[1] - ends[0]))
+                yield Saving(point, (low, high), there / point.costs[cost])
+
+
+def draw(some: Sequence[Point], cost: str) -> Figure:
+    """Means as markers, seeds as thin lines beside them, both frontiers."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    seen: set[str] = set()
+    for point in some:
+        if cost not in point.costs:
+            continue
+        style, x = dict(STYLES[point.family]), point.costs[cost]
+        style["label"] = "" if point.family in seen else style["label"]
+        seen.add(point.family)
+        axes.hlines(point.top1, x / 1.025, x * 1.025, color="black", lw=0.6)
+        axes.plot(x, point.height, linestyle="", ms=8, **style)
+        words = point.name.split("_")[1:]
+        axes.annotate(" ".join(words), (x, point.height), (7, -3), textcoords="offset points", fontsize=8)
+    for ours, line, label in (
+        (True, "-", "best that choose patches"),
+        (False, "--", "best of all others"),
+    ):
+        best = frontier([point for point in some if point.ours == ours], cost)
+        xs, ys = [p.costs[cost] for p in best], [p.height for p in best]
+        axes.plot(xs, ys, line, color="black", lw=1.2, zorder=0, label=label)
+    axes.set(xscale="log", xlabel=COSTS[cost], ylabel="test clips named rightly, %")
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(tick))
+    axes.grid(alpha=0.25)
+    axes.legend(loc="upper left", fontsize=9, framealpha=1)
+    return figure
+
+
+def report(some: Sequence[Point]) -> str:
+    """The table of all systems, and what is saved at equal accuracy."""
+    lines = ["| system | top-1, % | " + " | ".join(COSTS.values()) + " |", "| --- |" + " ---: |" * 4]
+    for point in some:
+        spent = [f"{point.costs[cost]:.3g}" if cost in point.costs else "" for cost in COSTS]
+        seeds = ", ".join(f"{value:.1f}" for value in point.top1)
+        lines.append(f"| {point.name} | {point.height:.1f} ({seeds}) | " + " | ".join(spent) + " |")
+    lines += ["", "| at the accuracy of | lies between | cost | baselines cost times as much |"]
+    lines += ["| --- | --- | --- | ---: |"]
+    for cost, title in COSTS.items():
+        for saving in savings(some, cost):
+            low, high = (point.name for point in saving.theirs)
+            ours = f"{saving.ours.name}, {saving.ours.height:.1f} %"
+            lines.append(f"| {ours} | {low}, {high} | {title} | {saving.times:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    some = points()
+    for cost in PLOTS:
+        if any(cost in point.costs for point in some):
+            draw(some, cost).savefig(EXPERIMENT.folder / f"frontier_{cost}.png", dpi=130)
+    text = "# Accuracy and cost\n\n![time](frontier_ms_1.png)\n\n![multiply-adds](frontier_mmacs.png)\n\n"
+    text += "Means over the seeds, each of which stands in brackets. Command: "
+    text += "`python -m experiments.frontier`; milliseconds: `python -m benchmarks signals`.\n\n"
+    (EXPERIMENT.folder / "FRONTIER.md").write_text(text + report(some))
+
+
+if __name__ == "__main__":
+    main()
