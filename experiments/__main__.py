@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments import blvnet, bursts, finetune, focus, fullvideo, looking, signals, slowfast, systems
+from experiments import blvnet, bursts, dial, finetune, focus, fullvideo, looking, signals, slowfast, systems
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
 
 EXPERIMENTS: dict[str, Experiment] = {
     "blvnet": blvnet.EXPERIMENT,
     "bursts": bursts.EXPERIMENT,
+    "dial": dial.EXPERIMENT,
     "finetune": finetune.EXPERIMENT,
     "focus": focus.EXPERIMENT,
     "fullvideo": fullvideo.EXPERIMENT,
