@@ -33,7 +33,7 @@ from foveate.train.job import TrainJob
 from foveate.train.objective import loss_function
 from foveate.train.optim import learn_mode
 from foveate.train.recipes import recipe_for
-from foveate.train.recipes.uni import UniObjective, UniPlan, draw, find, total
+from foveate.train.recipes.uni import Expected, UniObjective, UniPlan, draw, expected_answer, find, total
 from foveate.train.stages import train_model
 from foveate.weights import convert
 from foveate.weights.file import read_model
@@ -243,16 +243,17 @@ def test_the_box_lies_around_what_is_attended_to() -> None:
 
 @pytest.mark.parametrize("net", ["resnet10", "resnet50", "mobilenetv2"])
 def test_a_cell_of_a_map_is_centred_on_its_first_pixel(net: Backbone2D) -> None:
-    network = build_backbone(net, 0.25).eval()
+    torch.manual_seed(0)
+    network = build_backbone(net, 0.25).double().eval()
     for parameter in network.parameters():
-        parameter.data.abs_()
-    images = torch.full((1, 3, 256, 256), 1e-3, requires_grad=True)
-    network(images)[0, :, 4, 3].sum().backward()
+        parameter.data.abs_()  # then every layer passes everything on
+    images = torch.full((1, 3, 608, 608), 1e-50, dtype=torch.float64, requires_grad=True)
+    network(images)[0, :, 10, 9].sum().backward()
     assert images.grad is not None
-    told = images.grad[0].sum(0).double()
-    there = torch.arange(256, dtype=torch.float64)
+    told = images.grad[0].sum(0)
+    there = torch.arange(608, dtype=torch.float64)
     row, column = ((told.sum(axis) * there).sum() / told.sum() for axis in (1, 0))
-    assert abs(row - 4 * 32) < 2 and abs(column - 3 * 32) < 2
+    assert abs(row - 10 * 32) < 5 and abs(column - 9 * 32) < 5  # not the middle, 15.5
 
 
 # ---- the pass over a clip
@@ -464,6 +465,36 @@ def test_every_part_learns(kind: str) -> None:
     losses["loss"].backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not silent
+
+
+def test_sure_frames_do_not_make_up_for_weight_on_others_in_probabilities() -> None:
+    """One frame of four knows the answer, so surely that its logits outvote all others'."""
+    model = small("tsm")
+    each = torch.zeros(1, 4, CLASSES)
+    each[0, 2, 3] = 40.0
+    spread, there = torch.full((1, 4), 0.25), torch.tensor([[0.01, 0.01, 0.97, 0.01]])
+    loss, label = loss_function("cross_entropy"), torch.tensor([3])
+    no_draw = [torch.zeros(1, 1, 0, dtype=torch.int64)]
+
+    def losses(expected: Expected) -> list[float]:
+        answers = (expected_answer(model, weights, each, no_draw, expected) for weights in (spread, there))
+        return [float(loss(answer, label)) for answer in answers]
+
+    assert max(losses("logits")) < 1e-3  # either will do
+    wide, sharp = losses("probabilities")
+    assert sharp < 0.05 < 0.9 < wide
+    model.independent = True
+    shares = expected_answer(model, spread, each, no_draw, "probabilities")
+    assert torch.allclose(shares.sigmoid()[0, 3], torch.tensor(0.25 + 0.75 / 2), atol=1e-4)
+
+
+def test_a_glance_without_a_shift_sees_a_frame_alone() -> None:
+    videos, other = clip(1), clip(1)
+    other[:, :, 1:] = 0
+    for kind, alone in ((None, False), ("none", True)):
+        model = small("tsm", glance_temporal=kind)
+        first, second = (model.glance_at(x[:, :, ::4]).features[0, 0] for x in (videos, other))
+        assert torch.allclose(first, second, atol=1e-6) == alone
 
 
 @pytest.mark.parametrize("kind", KINDS)
