@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -140,15 +140,25 @@ def seen_stills(
     name: str, seed: int, make: Callable[[], OfFrames], cut: tuple[int, int], epochs: int
 ) -> Weights:
     """Weights of a network that has learnt what single frames show."""
-    path = WORK / "starts" / f"{name}-seed{seed}.pt"
-    if not path.exists():
+
+    def learnt() -> Weights:
         torch.manual_seed(seed)
         model = make()
         batches = Stills(stills(), 64, seed, model.spec.size, cut)
         learn(name, seed, model, batches, Classification(), learn_only(model, (model, 1)), epochs)
+        return model.net.state_dict()
+
+    return kept(name, seed, learnt)
+
+
+def kept(name: str, seed: int, learnt: Callable[[], Weights]) -> Weights:
+    """Weights that several systems start from, learnt at the first call."""
+    path = WORK / "starts" / f"{name}-seed{seed}.pt"
+    if not path.exists():
+        weights = learnt()
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")  # several cells may begin at once
-        torch.save(model.net.state_dict(), part)
+        torch.save(weights, part)
         part.replace(path)
     return torch.load(path)
 
@@ -308,46 +318,63 @@ def train_arnet(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMo
 
 def train_uni(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
     """Uni-AdaFocus: glance and policies on small frames, then all of it in one stage."""
-    model: Any = start_focus(make, seed)
-    early = {model.temporal_policy: 4.0}  # times the others' rate: it only begins where the glance is sure
-    early |= dict.fromkeys((model.glance, model.glance_aux, model.spatial_policy, model.box_aux), 1.0)
+    policies = "uni_paper" if "paper" in name else "uni"
     objective = UniObjective(focus.CROSS_ENTROPY, size_weight=0, expected="probabilities")
-    train_focus(name, seed, model, UniGlances(), early, objective)
-    return model
+    return train_focus(make, name, seed, glances(policies, seed), objective)
 
 
 def train_v2(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
-    """AdaFocusV2: glance and, where it attends, policy on small frames, then all of it in one stage."""
-    model: Any = start_focus(make, seed)
-    attending = [model.policy] if isinstance(model, AttendingV2) else []
-    early = dict.fromkeys((model.glance, model.glance_aux, *attending), 1.0)
-    train_focus(name, seed, model, V2Glances(), early, EndToEndObjective(focus.CROSS_ENTROPY))
-    return model
-
-
-def start_focus(make: Callable[[], VideoModel], seed: int) -> VideoModel:
-    torch.manual_seed(seed)
-    model: Any = make()
-    model.glance.load_state_dict(small(seed))
-    model.local.load_state_dict(sharp(seed))
-    return model
+    """AdaFocusV2: glance and policy of attention on small frames, then all of it in one stage."""
+    return train_focus(make, name, seed, glances("v2", seed), EndToEndObjective(focus.CROSS_ENTROPY))
 
 
 def train_focus(
-    name: str, seed: int, model: VideoModel, glances: Any, early: Mapping[nn.Module, float], objective: Any
-) -> None:
-    """What a glance can learn alone comes first, so that the local network is shown the right things.
+    make: Callable[[], VideoModel], name: str, seed: int, glanced: Weights, objective: Any
+) -> VideoModel:
+    """What a glance can learn alone came first, so that the local network is shown the right things.
 
-    early: what learns by `glances`, on small frames, and how fast; in the second stage it learns slowly.
+    glanced: what has learnt already, and goes on slowly; of it, what the system has.
     """
-    early = {part: rate for part, rate in early.items() if any(True for _ in part.parameters())}
-    batches = Signals(training(FOCUS["glance_size"]), BATCH, seed, FRAMES)
-    groups = learn_only(model, *early.items())
-    learn(f"{name}_glances", seed, model, batches, glances, groups, GLANCE_EPOCHS)
-    late = [part for part in model.children() if part not in early and any(True for _ in part.parameters())]
-    groups = learn_only(model, *((part, 1) for part in late), *((part, EARLY_RATE) for part in early))
+    torch.manual_seed(seed)
+    model: Any = make()
+    own = model.state_dict()
+    model.load_state_dict(own | {key: value for key, value in glanced.items() if key in own})
+    model.local.load_state_dict(sharp(seed))
+    parts = {part: key for key, part in model.named_children() if any(True for _ in part.parameters())}
+    learnt = {key.partition(".")[0] for key in glanced if key in own}
+    groups = learn_only(model, *((part, EARLY_RATE if key in learnt else 1) for part, key in parts.items()))
     batches = Signals(training(SIDE), BATCH, seed, FRAMES)
     learn(name, seed, model, batches, objective, groups, EPOCHS)
+    return model
+
+
+def glances(policies: Literal["uni", "uni_paper", "v2"], seed: int) -> Weights:
+    """Weights of a glance and its policies, which have learnt on small frames; looks have no part in it."""
+
+    def learnt() -> Weights:
+        torch.manual_seed(seed)
+        model: Any = GLANCING[policies]()
+        model.glance.load_state_dict(small(seed))
+        early = dict.fromkeys((model.glance, model.glance_aux), 1.0)
+        if policies == "v2":
+            early[model.policy] = 1.0
+        else:  # the temporal policy can only begin where the glance is sure
+            early |= {model.spatial_policy: 1.0, model.box_aux: 1.0, model.temporal_policy: 4.0}
+        objective: Any = V2Glances() if policies == "v2" else UniGlances()
+        batches = Signals(training(FOCUS["glance_size"]), BATCH, seed, FRAMES)
+        groups = learn_only(model, *early.items())
+        learn(f"{policies}_glances", seed, model, batches, objective, groups, GLANCE_EPOCHS)
+        names = {key for key, part in model.named_children() if part in early}
+        return {key: value for key, value in model.state_dict().items() if key.partition(".")[0] in names}
+
+    return kept(f"{policies}_glances", seed, learnt)
+
+
+GLANCING: dict[str, Callable[[], VideoModel]] = {
+    "uni": partial(uni, 4),
+    "uni_paper": partial(uni, 4, boxes="paper"),
+    "v2": partial(v2, 4),
+}
 
 
 class UniGlances:
@@ -376,9 +403,7 @@ class V2Glances:
     def __call__(self, model: AdaFocusV2TSM, batch: ClipBatch) -> dict[str, Tensor]:
         clip, labels = clip_of(model, batch)
         glance = model.glance_at(clip[:, :, model.places(clip.shape[2])[0]])
-        said = [model.glance_aux(glance.features).mean(1)]
-        if isinstance(model, AttendingV2):
-            said.append(model.policy.say(glance.maps)[:, 0])
+        said = [model.glance_aux(glance.features).mean(1), model.policy.say(glance.maps)[:, 0]]
         losses = [focus.CROSS_ENTROPY(logits.float(), labels) for logits in said]
         return {"loss": torch.stack(losses).sum(), "spatial": losses[-1].detach()}
 
