@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from experiments.__main__ import EXPERIMENTS
+from experiments.frontier import Point, draw, frontier, savings
 from experiments.runner import Column, Experiment, Numbers, read_cell, rows, run_all, run_cell, write_table
 
 from foveate.errors import UsageError
@@ -141,3 +142,36 @@ def test_the_command_says_what_it_offers() -> None:
     words = [sys.executable, "-m", "experiments", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(EXPERIMENTS) <= set(re.findall(r"\w+", done.stdout))
+
+
+# ---- frontiers
+
+
+def point(name: str, top1: float, cost: float) -> Point:
+    return Point(name, (top1, top1), {"mmacs": cost})
+
+
+def test_a_frontier_holds_what_nothing_cheaper_equals() -> None:
+    some = [
+        point("tsm_a", 50, 100),
+        point("tsm_b", 70, 400),
+        point("tsm_c", 60, 500),
+        point("tsm_d", 70, 300),
+    ]
+    assert [p.name for p in frontier(some, "mmacs")] == ["tsm_a", "tsm_d"]
+    assert frontier(some, "ms_1") == []  # not measured
+
+
+def test_a_saving_is_read_off_between_two_baselines_in_logarithms() -> None:
+    theirs = [point("tsm_a", 50, 100), point("tsm_b", 70, 400)]
+    (saving,) = savings([*theirs, point("uni_4", 60, 50)], "mmacs")
+    assert saving.times == pytest.approx(200 / 50) and saving.theirs == tuple(theirs)
+    assert not [*savings([*theirs, point("uni_4", 80, 50)], "mmacs")]  # none of them is as good
+
+
+def test_a_plot_of_frontiers_shows_every_seed() -> None:
+    figure = draw([Point("tsm_224_8", (60.0, 62.0), {"mmacs": 100}), point("uni_4", 70, 50)], "mmacs")
+    (axes,) = figure.axes
+    seeds = [segment[0, 1] for lines in axes.collections for segment in lines.get_segments()]
+    assert {60.0, 62.0, 70.0} == {*seeds}
+    assert {text.get_text() for text in axes.texts} == {"224 8", "4"}

@@ -95,8 +95,8 @@ class SpatialAttention(nn.Module):
     def shares(self, maps: Tensor) -> Tensor:
         """Attention (B, T/span, span, h, w). maps: (B, T, C, h, w), detached inside."""
         scores: Tensor = self.score(maps.detach().flatten(0, 1)).float()  # (B*T, 1, h, w)
-        alike = scores.view(len(maps), -1, self.span, *maps.shape[-2:])
-        return alike.flatten(2).softmax(-1).view_as(alike)
+        alike = scores.squeeze(1).unflatten(0, (-1, maps.shape[1] // self.span, self.span))
+        return alike.flatten(2).softmax(-1).unflatten(-1, alike.shape[2:])
 
     def attended(self, maps: Tensor) -> Tensor:
         """What is found there, (B, T/span, C)."""
