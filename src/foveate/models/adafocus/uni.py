@@ -34,7 +34,7 @@ from foveate.layers.fold import fold_time
 from foveate.layers.frame_choice import choose_frames, glance_places, thresholds
 from foveate.layers.patch import sample_boxes
 from foveate.models.adafocus.early_exit import NEVER
-from foveate.models.adafocus.late import AskedClip, Clip
+from foveate.models.adafocus.late import AskedClip, Clip, StoredClip
 from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialAttention, SpatialPolicy, TemporalPolicy
 from foveate.models.adafocus.uni_record import Record
@@ -149,6 +149,8 @@ class UniModel(VideoModel):
     def prepare(self, frames: Frames, device: torch.device | str | None = None) -> Any:
         if isinstance(frames, LateFrames):
             return AskedClip(frames, self.spec, device)
+        if isinstance(frames, Tensor):
+            return StoredClip(frames, self.spec, device)
         return super().prepare(frames, device)
 
     def see(self, clip: Clip) -> tuple[Glance, Choice, Tensor]:
@@ -167,8 +169,8 @@ class UniModel(VideoModel):
 
     def frames_at(self, clip: Clip, places: Tensor, videos: Tensor | None = None) -> Tensor:
         """Frames (V, 3, k, S, S) of a clip at places (k,) or (V, k). videos: (V,), by default all."""
-        if isinstance(clip, AskedClip):
-            return clip.at(places.flatten())
+        if not isinstance(clip, Tensor):
+            return clip.at(places, videos)
         videos = torch.arange(len(clip)) if videos is None else videos
         rows = videos.to(clip.device).unsqueeze(1)
         return clip.movedim(1, -1)[rows, places.expand(len(videos), -1)].movedim(-1, 1)  # as it is stored
