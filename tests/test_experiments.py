@@ -162,11 +162,13 @@ def test_a_frontier_holds_what_nothing_cheaper_equals() -> None:
     assert frontier(some, "ms_1") == []  # not measured
 
 
-def test_a_saving_is_read_off_between_two_baselines_in_logarithms() -> None:
-    theirs = [point("tsm_a", 50, 100), point("tsm_b", 70, 400)]
-    (saving,) = savings([*theirs, point("uni_4", 60, 50)], "mmacs")
-    assert saving.times == pytest.approx(200 / 50) and saving.theirs == tuple(theirs)
-    assert not [*savings([*theirs, point("uni_4", 80, 50)], "mmacs")]  # none of them is as good
+def test_a_saving_is_what_the_cheapest_that_is_as_good_leaves_out() -> None:
+    theirs = [point("tsm_a", 50, 100), point("tsm_b", 70, 400), point("tsm_c", 90, 800)]
+    ours = [point("uni_4", 60, 50), point("v2_8", 70, 80), point("uni_8", 75, 160)]
+    found = [
+        (saving.theirs.name, saving.ours.name, saving.times) for saving in savings(theirs + ours, "mmacs")
+    ]
+    assert found == [("tsm_a", "uni_4", 2.0), ("tsm_b", "v2_8", 5.0)]  # none is as good as the third
 
 
 def test_a_plot_of_frontiers_shows_every_seed() -> None:
