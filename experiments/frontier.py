@@ -112,7 +112,8 @@ def draw(some: Sequence[Point], cost: str) -> Figure:
         style, x = dict(STYLES[point.family]), point.costs[cost]
         style["label"] = "" if point.family in seen else style["label"]
         seen.add(point.family)
-        axes.hlines(point.top1, x / 1.025, x * 1.025, color="black", lw=0.6)
+        axes.vlines(x, min(point.top1), max(point.top1), color="black", lw=0.4)
+        axes.hlines(point.top1, x / 1.02, x * 1.02, color="black", lw=0.6)
         axes.plot(x, point.height, linestyle="", ms=8, **style)
         words = point.name.split("_")[1:]
         axes.annotate(" ".join(words), (x, point.height), (7, -3), textcoords="offset points", fontsize=8)
@@ -127,7 +128,8 @@ def draw(some: Sequence[Point], cost: str) -> Figure:
     for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         set_formatter(FuncFormatter(tick))
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", fontsize=9, framealpha=1)
+    axes.margins(x=0.08)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=9)
     return figure
 
 

@@ -175,5 +175,5 @@ def test_a_plot_of_frontiers_shows_every_seed() -> None:
     figure = draw([Point("tsm_224_8", (60.0, 62.0), {"mmacs": 100}), point("uni_4", 70, 50)], "mmacs")
     (axes,) = figure.axes
     seeds = [segment[0, 1] for lines in axes.collections for segment in lines.get_segments()]
-    assert {60.0, 62.0, 70.0} == {*seeds}
+    assert {60.0, 62.0, 70.0} <= {*seeds}
     assert {text.get_text() for text in axes.texts} == {"224 8", "4"}

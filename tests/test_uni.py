@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foveate.backbones.build import Backbone2D, build_backbone
 from foveate.errors import ModelFileError, UsageError
+from foveate.infer.compiled import CompiledEngine
 from foveate.layers.boxes import box_edges, box_pixels, boxes_between
 from foveate.layers.frame_choice import (
     choose_frames,
@@ -22,6 +23,7 @@ from foveate.layers.frame_choice import (
     glance_places,
     thresholds,
 )
+from foveate.layers.normalise import to_clip
 from foveate.layers.patch import sample_boxes, sample_patches
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.early_exit import NEVER, exit_shares, solve_thresholds
@@ -224,6 +226,30 @@ def test_attention_makes_boxes_of_the_least_size_and_learns_from_the_maps(kind: 
     terms["spatial"].backward()
     taught = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert taught == {"spatial_policy", "box_aux"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_compiles_for_any_batch(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = small(kind, spatial="attention")
+    frames = torch.randint(256, (3, 9, SIDE, SIDE, 3), dtype=torch.uint8)
+    expected = model.output(model.prepare(frames)).logits
+    engine = CompiledEngine(model, "openvino", folder=tmp_path)
+    for count in (1, 3):
+        assert torch.allclose(engine.run(frames[:count]).logits, expected[:count], atol=1e-3)
+
+
+def test_only_what_is_seen_is_normalised() -> None:
+    model = small("tsm")
+    frames = torch.randint(256, (2, 9, SIDE, SIDE, 3), dtype=torch.uint8)
+    stored, clip = model.prepare(frames), to_clip(frames, model.spec)
+    places = torch.tensor([[0, 3, 8], [1, 2, 5]])
+    for which in (places, places[0]):
+        assert torch.equal(model.frames_at(stored, which), model.frames_at(clip, which))
+    one = torch.tensor([1])
+    assert torch.equal(model.frames_at(stored, places[1:], one), model.frames_at(clip, places[1:], one))
+    with torch.inference_mode():
+        assert torch.equal(model(stored), model(clip))
 
 
 def test_the_box_lies_around_what_is_attended_to() -> None:
