@@ -323,13 +323,19 @@ def train_uni(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMode
     return train_focus(make, name, seed, glances(policies, seed), objective)
 
 
-def train_v2(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+def train_v2(make: Callable[[], VideoModel], name: str, seed: int, epochs: int = EPOCHS) -> VideoModel:
     """AdaFocusV2: glance and policy of attention on small frames, then all of it in one stage."""
-    return train_focus(make, name, seed, glances("v2", seed), EndToEndObjective(focus.CROSS_ENTROPY))
+    objective = EndToEndObjective(focus.CROSS_ENTROPY)
+    return train_focus(make, name, seed, glances("v2", seed), objective, epochs)
 
 
 def train_focus(
-    make: Callable[[], VideoModel], name: str, seed: int, glanced: Weights, objective: Any
+    make: Callable[[], VideoModel],
+    name: str,
+    seed: int,
+    glanced: Weights,
+    objective: Any,
+    epochs: int = EPOCHS,
 ) -> VideoModel:
     """What a glance can learn alone came first, so that the local network is shown the right things.
 
@@ -344,7 +350,7 @@ def train_focus(
     learnt = {key.partition(".")[0] for key in glanced if key in own}
     groups = learn_only(model, *((part, EARLY_RATE if key in learnt else 1) for part, key in parts.items()))
     batches = Signals(training(SIDE), BATCH, seed, FRAMES)
-    learn(name, seed, model, batches, objective, groups, EPOCHS)
+    learn(name, seed, model, batches, objective, groups, epochs)
     return model
 
 
@@ -475,6 +481,7 @@ SYSTEMS: dict[str, System] = {
     "uni_8": System(partial(uni, 8), train_uni),
     "v2_4": System(partial(v2, 4), train_v2),
     "v2_8": System(partial(v2, 8), train_v2),
+    "v2_8_longer": System(partial(v2, 8), partial(train_v2, epochs=2 * EPOCHS)),
     "uni_uniform_4": System(partial(uni, 4, "uniform"), train_uni),
     "uni_uniform_8": System(partial(uni, 8, "uniform"), train_uni),
     "tsm_224_16": System(partial(whole, "tsm", 224, 16)),
