@@ -45,7 +45,14 @@ def decided(kind: str, **fields: Any) -> UniModel:
         glance = model.glance_at(model.frames_at(clip, model.glanced(clip)))
         given = (model.temporal_policy, glance.features, 1.5), (model.spatial_policy, glance.maps, 3.0)
         for policy, features, spread in given:
-            last = [layer for layer in policy.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d)][-1]
+            for norm in policy.modules():
+                if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+                    norm.reset_parameters()
+                    norm.momentum = 1.0  # of these clips alone, so that they differ in what it gives
+            policy.train()(features)
+            last = [layer for layer in policy.eval().modules() if isinstance(layer, nn.Conv2d | nn.Conv3d)][
+                -1
+            ]
             found: list[Tensor] = []
             hook = last.register_forward_hook(lambda _, __, output, found=found: found.append(output))
             policy(features)
@@ -55,11 +62,12 @@ def decided(kind: str, **fields: Any) -> UniModel:
 
 
 def clips() -> Tensor:
-    """Noise of several contrasts, uint8 (B, N, S, S, 3), in which no two frames are the same."""
+    """Blots and noise, uint8 (B, N, S, S, 3), in which no two frames are the same."""
     numbers = torch.Generator().manual_seed(4)
+    blots = torch.randn(CLIPS, CANDIDATES, 6, 6, 3, generator=numbers)
     noise = torch.randn(CLIPS, CANDIDATES, SIDE, SIDE, 3, generator=numbers)
-    contrast = 25 * (1 + torch.rand(CLIPS, CANDIDATES, 1, 1, 1, generator=numbers) * 4)
-    return (128 + contrast * noise).clamp(0, 255).to(torch.uint8)
+    frames = blots.repeat_interleave(SIDE // 6, 2).repeat_interleave(SIDE // 6, 3)
+    return (128 + 50 * frames + 10 * noise).clamp(0, 255).to(torch.uint8)
 
 
 def stopping(model: UniModel) -> tuple[float, ...]:
@@ -148,15 +156,19 @@ def test_files_choose_stop_and_answer_as_the_model(
         model.set_exits(stopping(model))
     wanted = agree(model, "openvino", tmp_path, monkeypatch)
     assert wanted.looked is not None and wanted.steps is not None and wanted.boxes is not None
-    assert len(wanted.looked.unique(dim=0)) > 2  # which are not the same for all clips
-    assert len(wanted.boxes.flatten(0, 1).unique(dim=0)) > 2
+    assert len(wanted.looked.unique(dim=0)) > 2 and len(wanted.boxes.unique(dim=0)) > 2  # clips differ
     assert (len(wanted.steps.unique()) > 1) == exits
 
 
 @pytest.mark.parametrize(
-    "kind", ["long", "tsm", *(pytest.param(k, marks=pytest.mark.stress) for k in ("any", "x3d"))]
+    ("to", "kind"),
+    [
+        ("onnx", "long"),
+        ("torch", "tsm"),
+        *(pytest.param("onnx", kind, marks=pytest.mark.stress) for kind in ("any", "tsm", "x3d")),
+        *(pytest.param("torch", kind, marks=pytest.mark.stress) for kind in ("long", "any", "x3d")),
+    ],
 )
-@pytest.mark.parametrize("to", ["onnx", "torch"])
 def test_other_forms_give_the_same(
     to: ExportTarget, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,15 +181,14 @@ def test_other_forms_give_the_same(
     agree(model, to, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("width", [0.25, 1.0])
-@pytest.mark.parametrize("exits", [False, True], ids=["all", "exits"])
+@pytest.mark.parametrize(("width", "exits"), [(0.25, True), (0.5, False)], ids=str)
 def test_a_model_for_any_budget_is_written_as_it_is_set(
     width: float, exits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = decided("any")
-    model.setting = (width, 24, *(NEVER,) * 4, 0.0)
+    model.turned["setting"] = (width, 24, *(NEVER,) * 4, 0.0)
     if exits:
-        model.setting = (width, 24, *stopping(model))
+        model.turned["setting"] = (width, 24, *stopping(model))
     agree(model, "openvino", tmp_path, monkeypatch)
 
 

@@ -95,7 +95,7 @@ class SpatialAttention(nn.Module):
     def shares(self, maps: Tensor) -> Tensor:
         """Attention (B, T/span, span, h, w). maps: (B, T, C, h, w), detached inside."""
         scores: Tensor = self.score(maps.detach().flatten(0, 1)).float()  # (B*T, 1, h, w)
-        alike = scores.view(len(maps), -1, self.span, *maps.shape[-2:])
+        alike = scores.squeeze(1).unflatten(0, maps.shape[:2]).unflatten(1, (-1, self.span))
         return alike.flatten(2).softmax(-1).view_as(alike)
 
     def attended(self, maps: Tensor) -> Tensor:
