@@ -42,11 +42,9 @@ from test_engine import SMALL, frames_of, model_of
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NO_DRIVER = {"uni_adafocus": "frames and sides of boxes, for which there is no driver yet"}
-PORTABLE = [name for name in SMALL if not name.startswith((*NO_DRIVER,))]
 EXITS = {"exits": (1.01, 1.01, 0.0, *[0.0] * 5)}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in PORTABLE if name != "x3d_xs"),
+    *((name, {}) for name in SMALL if name != "x3d_xs"),
     ("adafocus_small", EXITS),
     ("fullvideo_small", {"eval_mode": "uniform"}),
 ]
@@ -105,7 +103,7 @@ def test_a_process_without_this_package_gives_the_same(to: ExportTarget, name: s
 
 
 @pytest.mark.parametrize(
-    "name", ["fullvideo_small", *(pytest.param(name, marks=pytest.mark.stress) for name in PORTABLE)]
+    "name", ["fullvideo_small", *(pytest.param(name, marks=pytest.mark.stress) for name in SMALL)]
 )
 def test_programs_of_torch_export_give_the_same(name: str, tmp_path: Path) -> None:
     """They refuse numbers of clips and frames for which they are not made."""
@@ -113,7 +111,7 @@ def test_programs_of_torch_export_give_the_same(name: str, tmp_path: Path) -> No
     assert error_of(model, export_model(model, "torch", tmp_path), a_clip(model, 3), a_clip(model)) < 1e-4
 
 
-@pytest.mark.parametrize("driver", ["run", "adafocus", "arnet", "fullvideo"])
+@pytest.mark.parametrize("driver", ["run", "adafocus", "uni_adafocus", "arnet", "fullvideo"])
 def test_drivers_are_short_and_import_nothing_of_this_package(driver: str) -> None:
     code = (write.DRIVERS / f"{driver}.py").read_text()
     imports = {
@@ -254,7 +252,6 @@ def test_the_card_says_what_goes_in_and_comes_out(tmp_path: Path) -> None:
         ("fullvideo_small", {"rule": "random"}, "cuts its clusters at random"),
         ("fullvideo_small", {"eval_mode": "all", "sampling": "all"}, "every frame of videos of any length"),
         ("adafocus_small", {"policy": "random"}, "its patches lie anywhere"),
-        ("uni_adafocus_small", {}, NO_DRIVER["uni_adafocus"]),
     ],
 )
 def test_what_has_no_driver_is_refused_with_the_reason(
@@ -309,14 +306,9 @@ def test_the_verb_writes_and_compares(
 
 @pytest.mark.stress
 @pytest.mark.parametrize("name", list_models())
-def test_every_name_answers_as_the_model_or_says_why_not(name: str, tmp_path: Path) -> None:
+def test_every_name_answers_as_the_model(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model(name).eval()
-    for family, why in NO_DRIVER.items():
-        if name.startswith(family):
-            with pytest.raises(UsageError, match=why):
-                model.pieces()
-            return
     if "sizes" in model.reports:
         choose_all(model, a_clip(model))
     error = error_of(model, export_model(model, "openvino", tmp_path), a_clip(model))

@@ -6,7 +6,7 @@ out and stopping early are left to export/drivers/adafocus.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,19 +64,13 @@ def focus_pieces(model: FocusModel) -> Pieces:
     found = {"glance": glance, "local": local}
     graphs = {
         "glance": Piece(glance_at, {"frames": frames}, ("maps", "glance"), (networks["glance"],)),
-        "place": _in_turn(place, {"maps": maps}, ("corners", "place_state"), policy),
+        "place": in_turn(place, {"maps": maps}, ("corners", "place_state"), policy),
         "local": Piece(look_closely, {"patches": patches}, ("local",), (networks["local"],)),
-        "classify": _in_turn(classify, found, ("answers", "classify_state"), answering),
+        "classify": in_turn(classify, found, ("answers", "classify_state"), answering),
     }
     if model.skip_policy is not None:
-        graphs["look"] = _in_turn(look, {"maps": maps}, ("looked", "look_state"), (model.skip_policy,))
-    widths = {
-        name: example.shape[1]
-        for piece in graphs.values()
-        for name, example in piece.inputs.items()
-        if name.endswith("_state")
-    }
-    facts = {"patch": config.patch, "width": local.shape[-1], "states": widths}
+        graphs["look"] = in_turn(look, {"maps": maps}, ("looked", "look_state"), (model.skip_policy,))
+    facts = {"patch": config.patch, "width": local.shape[-1], "states": widths_of(graphs)}
     return Pieces(graphs, "adafocus", {**facts, "skips": model.skip_policy is not None, "steps": steps})
 
 
@@ -85,7 +79,7 @@ def _with_state(found: tuple[Tensor | None, Tensor | None], exits: Any) -> tuple
     return tuple(value for value in (found if exits else found[:1]) if value is not None)
 
 
-def _in_turn(
+def in_turn(
     run: Callable[..., tuple[Tensor, ...]],
     inputs: dict[str, Tensor],
     names: tuple[str, str],
@@ -100,3 +94,13 @@ def _in_turn(
     if len(found) == 1:
         return Piece(run, inputs, (output,), modules)
     return Piece(run, {**inputs, state: torch.zeros_like(found[1])}, (output, f"next_{state}"), modules)
+
+
+def widths_of(graphs: Mapping[str, Piece]) -> dict[str, int]:
+    """Of the states that pieces `in_turn` hand on, by name: each is (1, width)."""
+    return {
+        name: example.shape[1]
+        for piece in graphs.values()
+        for name, example in piece.inputs.items()
+        if name.endswith("_state")
+    }

@@ -37,10 +37,11 @@ from foveate.models.adafocus.early_exit import NEVER
 from foveate.models.adafocus.late import AskedClip, Clip, StoredClip
 from foveate.models.adafocus.seen import Glance, glance_in_turn
 from foveate.models.adafocus.uni_policies import SpatialAttention, SpatialPolicy, TemporalPolicy
+from foveate.models.adafocus.uni_portable import uni_pieces
 from foveate.models.adafocus.uni_record import Record
 from foveate.models.base import Frames, LateFrames, ModelOutput, Stops, VideoModel, rows_at_once
 from foveate.models.dials import Dial, ExitDial
-from foveate.models.pieces import Pieces, not_portable
+from foveate.models.pieces import Pieces
 
 Memory = tuple[Tensor, ...]
 """What the answers after close looks need of the glances and of the looks before, each (B, ...)."""
@@ -50,7 +51,7 @@ class Choice(NamedTuple):
     """Where f_L looks in B videos."""
 
     weights: Tensor  # (B, T), of the glances, which add up to 1
-    frames: Tensor  # (B, K) int64, places among the N candidates, increasing
+    frames: Tensor  # (B, K) int64, places among the N candidates, in the order in which they are looked at
     glance_boxes: Tensor  # (B, T, 4), or (B, 1, 4) of all: row, column, height, width, in 0..1
     candidate_boxes: Tensor  # (B, N, 4)
 
@@ -66,6 +67,9 @@ class UniModel(VideoModel):
     resizable = False  # the spatial policy is made for the glance's maps
     reports: tuple[str, ...] = ("step_logits", "steps", "step_macs", "boxes", "looked", "weights")
     head_names: tuple[str, ...] = ("glance_aux.", "local_aux.", "box_aux.")
+    # submodules that `remember` and `answer_glance` read, and `accumulate` and `answer_known`
+    glance_answers_by: tuple[str, ...]
+    looks_answer_by: tuple[str, ...]
     glances_alone: bool  # f_G sees a frame without the others, and f_L a patch
     detached: bool  # the temporal policy reads detached glances, and its loss leaves them alone
     local_channels: int  # F, of what f_L finds
@@ -88,10 +92,8 @@ class UniModel(VideoModel):
         self.spec, self.config = spec, config
 
     def pieces(self) -> Pieces:
-        """UsageError: nothing outside this package chooses frames and boxes as it does yet."""
-        raise not_portable(
-            self.name, "it chooses frames and sides of boxes, for which there is no driver yet"
-        )
+        """Glance, both policies, local network and classifier, as they are set."""
+        return uni_pieces(self)
 
     # ---- what a model of its own says
 
@@ -113,7 +115,17 @@ class UniModel(VideoModel):
 
     def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
         """Logits (B, n, classes) after close looks (B, k, F) that `first` others came before."""
-        raise TypeError(f"{type(self).__name__} does not implement `answer_looks`")
+        known, memory = self.accumulate(memory, local)
+        return self.answer_known(known, first), memory
+
+    def accumulate(self, memory: Memory, local: Tensor) -> tuple[Tensor, Memory]:
+        """What answers read, (B, n, ...), and the memory after these looks: all of `answer_looks` that is
+        alike at every step. Behind what `remember` gives, the memory may have a state of the looks."""
+        raise TypeError(f"{type(self).__name__} does not implement `accumulate`")
+
+    def answer_known(self, known: Tensor, first: int = 0) -> Tensor:
+        """Logits (B, n, classes) of what is known, (B, n, ...), after `first` other looks."""
+        raise TypeError(f"{type(self).__name__} does not implement `answer_known`")
 
     def answers(self, glance: Glance, *looks: Tensor) -> list[Tensor]:
         """All logits (B, n, classes) that training wants right, for each of several looks (B, K, F)."""
@@ -124,6 +136,10 @@ class UniModel(VideoModel):
         raise TypeError(f"{type(self).__name__} does not implement `auxiliary`")
 
     # ---- how f_L looks
+
+    def order(self, looks: int) -> list[int]:
+        """The places among so many chosen frames in the order in which they are looked at."""
+        return list(range(looks))
 
     @property
     def patch(self) -> int:
@@ -180,7 +196,7 @@ class UniModel(VideoModel):
         features = glance.features.detach() if self.detached else glance.features
         weights = self.temporal_policy(features)
         shares = thresholds(self.config.local_frames) if shares is None else shares
-        frames = choose_frames(weights, candidates, shares)
+        frames = choose_frames(weights, candidates, shares)[:, self.order(shares.shape[-1])]
         boxes = self.spatial_policy(glance.maps)
         return Choice(weights, frames, boxes, boxes_between(boxes, candidates))
 

@@ -21,8 +21,6 @@ from foveate.layers.anytime import SlimRunningMaxClassifier
 from foveate.layers.pool import pool_space
 from foveate.layers.slim import SlimLinear
 from foveate.models.adafocus.parts import coarse_to_fine
-from foveate.models.adafocus.seen import Glance
-from foveate.models.adafocus.uni import Choice
 from foveate.models.adafocus.uni_long import AuxiliaryHead, UniAdaFocus, UniAdaFocusConfig
 from foveate.models.dials import Look, LookDial
 
@@ -117,9 +115,8 @@ class UniAny(UniAdaFocus):
     def local_features(self, patches: Tensor, frames: int, width: float = 1.0) -> Tensor:
         return pool_space(self.local(patches, frames, width=width), self.config.pool)
 
-    def choose(self, glance: Glance, candidates: int, shares: Tensor | None = None) -> Choice:
-        choice = super().choose(glance, candidates, shares)
-        return choice._replace(frames=choice.frames[:, coarse_to_fine(choice.frames.shape[1])])
+    def order(self, looks: int) -> list[int]:
+        return coarse_to_fine(looks)
 
 
 class SlimHead(AuxiliaryHead, SlimLinear):

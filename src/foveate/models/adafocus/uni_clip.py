@@ -37,6 +37,7 @@ class UniClipModel(UniModel):
 
     parts = ("glance_at", "temporal_policy", "spatial_policy", "local_features")
     head_names = (*UniModel.head_names, "glance_head.", "local_head.")
+    glance_answers_by, looks_answer_by = ("glance_head", "glance_aux"), ("local_head",)
     glances_alone, detached = False, True
     glance_head: nn.Module
     local_head: nn.Module
@@ -61,9 +62,12 @@ class UniClipModel(UniModel):
     def answer_glance(self, glance: Glance, memory: Memory) -> Tensor:
         return self.auxiliary(self.glance_aux(glance.features))
 
-    def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
+    def accumulate(self, memory: Memory, local: Tensor) -> tuple[Tensor, Memory]:
         (glance,) = memory
         return (glance + self.clip_logits(self.local_head, local)).unsqueeze(1), memory
+
+    def answer_known(self, known: Tensor, first: int = 0) -> Tensor:
+        return known
 
     def answers(self, glance: Glance, *looks: Tensor) -> list[Tensor]:
         memory = self.remember(glance)

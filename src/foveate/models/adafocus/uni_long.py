@@ -51,6 +51,7 @@ class UniAdaFocus(UniModel):
 
     parts = ("glance_at", "temporal_policy", "spatial_policy", "local_features", "know_glance", "know_looks")
     head_names = (*UniModel.head_names, "glance_classifier.heads.", "local_classifier.heads.")
+    glance_answers_by, looks_answer_by = ("glance_classifier",), ("local_classifier",)
     glances_alone, detached = True, False
     config: UniAdaFocusConfig
 
@@ -106,11 +107,13 @@ class UniAdaFocus(UniModel):
         last = self.config.glance_frames - 1  # its head
         return self.glance_classifier.answer(memory[0].unsqueeze(1), last)
 
-    def answer_looks(self, memory: Memory, local: Tensor, first: int = 0) -> tuple[Tensor, Memory]:
+    def accumulate(self, memory: Memory, local: Tensor) -> tuple[Tensor, Memory]:
         top, *before = memory
         known, last = self.know_looks(local, *before)
-        both = torch.cat([known, top.unsqueeze(1).expand_as(known)], -1)
-        return self.local_classifier.answer(both, first), (top, last)
+        return torch.cat([known, top.unsqueeze(1).expand_as(known)], -1), (top, last)
+
+    def answer_known(self, known: Tensor, first: int = 0) -> Tensor:
+        return self.local_classifier.answer(known, first)
 
     def answers(self, glance: Glance, *looks: Tensor) -> list[Tensor]:
         known, top = self.know_glance(glance.features)
