@@ -30,6 +30,7 @@ BATCHES = (1, 8)
 TRIALS, ROUNDS = 5, 15  # of which the median counts: to find the engine, and to time it
 EAGER: tuple[str, Precision] = ("eager", "fp32")
 Way = tuple[str, Precision]
+WAYS: tuple[Way, ...] = (EAGER, *(way for way in CANDIDATES if way[0] != "onnxruntime"))  # slow to export
 
 
 def run() -> Table:
@@ -45,7 +46,7 @@ def run() -> Table:
 
 ABOUT = (
     "Systems of `python -m experiments signals` on clips of its test split, from uint8 frames in memory to "
-    "the answer. Of eager PyTorch, OpenVINO and ONNX Runtime, in float32 and bfloat16, the fastest whose "
+    "the answer. Of eager PyTorch and OpenVINO, in float32 and bfloat16, the fastest whose "
     "logits on these clips are within the bounds of `--engine auto` is taken for each system and batch; then "
     "all take turns in one process, a round after the other."
 )
@@ -106,7 +107,7 @@ def trained(name: str) -> VideoModel:
 
 
 def opened(model: VideoModel, folder: str) -> Iterator[tuple[Way, Engine]]:
-    for way in (EAGER, *CANDIDATES):
+    for way in WAYS:
         yield way, engine_of(model, way, folder)
 
 
