@@ -323,10 +323,13 @@ def train_uni(make: Callable[[], VideoModel], name: str, seed: int) -> VideoMode
     return train_focus(make, name, seed, glances(policies, seed), objective)
 
 
-def train_v2(make: Callable[[], VideoModel], name: str, seed: int, epochs: int = EPOCHS) -> VideoModel:
-    """AdaFocusV2: glance and policy of attention on small frames, then all of it in one stage."""
+def train_v2(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+    """AdaFocusV2: glance and policy of attention on small frames, then all of it in one stage.
+
+    It takes always the same frames of a clip, which therefore slides in time.
+    """
     objective = EndToEndObjective(focus.CROSS_ENTROPY)
-    return train_focus(make, name, seed, glances("v2", seed), objective, epochs)
+    return train_focus(make, name, seed, glances("v2", seed), objective, slide=1)
 
 
 def train_focus(
@@ -335,7 +338,7 @@ def train_focus(
     seed: int,
     glanced: Weights,
     objective: Any,
-    epochs: int = EPOCHS,
+    slide: int = 0,
 ) -> VideoModel:
     """What a glance can learn alone came first, so that the local network is shown the right things.
 
@@ -349,8 +352,8 @@ def train_focus(
     parts = {part: key for key, part in model.named_children() if any(True for _ in part.parameters())}
     learnt = {key.partition(".")[0] for key in glanced if key in own}
     groups = learn_only(model, *((part, EARLY_RATE if key in learnt else 1) for part, key in parts.items()))
-    batches = Signals(training(SIDE), BATCH, seed, FRAMES)
-    learn(name, seed, model, batches, objective, groups, epochs)
+    batches = Signals(training(SIDE), BATCH, seed, FRAMES, slide)
+    learn(name, seed, model, batches, objective, groups, EPOCHS)
     return model
 
 
@@ -481,7 +484,6 @@ SYSTEMS: dict[str, System] = {
     "uni_8": System(partial(uni, 8), train_uni),
     "v2_4": System(partial(v2, 4), train_v2),
     "v2_8": System(partial(v2, 8), train_v2),
-    "v2_8_longer": System(partial(v2, 8), partial(train_v2, epochs=2 * EPOCHS)),
     "uni_uniform_4": System(partial(uni, 4, "uniform"), train_uni),
     "uni_uniform_8": System(partial(uni, 8, "uniform"), train_uni),
     "tsm_224_16": System(partial(whole, "tsm", 224, 16)),

@@ -180,17 +180,22 @@ class Person:
 class Signals(Batches):
     """Some frames of every clip, mirrored and shifted. Cards do not tell left from right.
 
-    frames: how many of the 24, one from each of as many equal parts of the video, at random.
+    frames: how many of the 24, one from each of as many equal parts of the video, at random. slide: frames
+    by which they come earlier or later at most, for a model that takes always the same of them.
     """
 
     frames: int
+    slide: int = 0
 
     def draws(self, rng: np.random.Generator) -> Sequence[np.ndarray]:
-        return *super().draws(rng), rng.random((len(self.split.labels), self.frames))
+        count = len(self.split.labels)
+        changed, within = super().draws(rng), rng.random((count, self.frames))
+        return *changed, within, rng.integers(-self.slide, self.slide + 1, count)
 
     def clip(self, index: int, *drawn: Any) -> Tensor:
-        flip, shift, within = drawn
-        return moved(self.split.frames[index][places(self.frames, within)], flip, shift)
+        flip, shift, within, later = drawn
+        chosen = np.clip(places(self.frames, within) + later, 0, FRAMES - 1)
+        return moved(self.split.frames[index][chosen], flip, shift)
 
 
 def places(frames: int, within: np.ndarray | float = 0.5) -> np.ndarray:
