@@ -154,8 +154,9 @@ def run(variant: str, seed: int) -> Numbers:
 
 EXPERIMENT = Experiment(
     name="dial",
-    claim="One model, trained once and set to each budget by its dial, against five that are each trained "
-    "for one budget. Budgets are shares of the full cost, with the glances.",
+    claim="`any`: one model, trained once and set to each budget by its dial. `alone`: five that are each "
+    "trained for one budget. `set`: the first in the settings of these, without early exits. Budgets are "
+    "shares of the full cost, with the glances.",
     variants=("alone", "any", "set"),
     columns=(
         *(Column(f"top1_{budget}", f"top-1 at {budget:g}, %", 100) for budget in BUDGETS),

@@ -516,7 +516,10 @@ def run(variant: str, seed: int) -> Numbers:
 EXPERIMENT = Experiment(
     name="signals",
     claim="Systems that choose against a grid of systems that see whole frames, on a small person who shows "
-    "two cards for a moment.",
+    "two cards for a moment. All start from networks that have seen the same single frames and see the same "
+    f"clips {EPOCHS} times; those that choose have their glance and policies learn first, {GLANCE_EPOCHS} "
+    f"times over these clips at {FOCUS['glance_size']} pixels. In a name: close looks, or the side of frames "
+    "and their number.",
     variants=tuple(SYSTEMS),
     columns=(
         Column("top1", "test top-1, %", 100),
