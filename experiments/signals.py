@@ -193,8 +193,11 @@ def uni(
 
 
 def v2(looks: int, boxes: Literal["attention", "paper"] = "attention") -> AdaFocusV2TSM:
+    """AdaFocusV2 on TSM; its glance has no shift either, which costs the attention its aim."""
     fields = FOCUS | {"frames": FRAMES, "glance_frames": GLANCES, "local_frames": looks}
     model = AdaFocusV2TSMConfig(policy_width=128, policy_squeeze=32, **fields).build()
+    strides = FOCUS["glance_strides"]
+    model.glance = build_backbone("resnet10", FOCUS["glance_width"], "large", strides=strides)
     if boxes == "attention":
         model.__class__ = AttendingV2
         model.policy = Attention(model)
