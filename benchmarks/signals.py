@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from experiments import signals
+from experiments import focus, signals
 from experiments.clips import in_order
 from experiments.runner import read_cell
 from experiments.signals_data import places, sized
@@ -25,6 +25,7 @@ from foveate.infer.choice import CANDIDATES, TOLERANCE, relative_error
 from foveate.infer.compiled import CompiledEngine
 from foveate.infer.engine import EagerEngine, Engine, Precision
 from foveate.models.base import VideoModel
+from foveate.train.checkpoint import load_checkpoint
 
 BATCHES = (1, 8)
 TRIALS, ROUNDS = 5, 15  # of which the median counts: to find the engine, and to time it
@@ -98,10 +99,10 @@ def race(best: dict[str, dict[int, tuple[Way, float]]], folder: str) -> list[dic
 
 
 def trained(name: str) -> VideoModel:
-    """The finished model of seed 0, as the experiment has left it; it is trained where that is gone."""
-    torch.manual_seed(0)
-    system = signals.SYSTEMS[name]
-    model = system.train(system.make, name, 0).eval()
+    """The finished model of seed 0, as the experiment has left it."""
+    model = signals.SYSTEMS[name].make().eval()
+    last = focus.WORK / "seed0" / f"signals_{name}" / "last.ckpt"
+    model.load_state_dict(load_checkpoint(last)["state"]["model"])
     model.name = model.name or name
     return model
 
