@@ -274,7 +274,7 @@ class FixedBoxes(nn.Module):
         self.anywhere = anywhere
 
     def forward(self, maps: Tensor) -> Tensor:
-        corner = torch.full((len(maps), 1, 2), 0.5, device=maps.device)
+        corner = torch.full_like(maps[:, :1, :2, 0, 0], 0.5)
         corner = torch.rand_like(corner) if self.anywhere else corner
         return torch.cat([corner, torch.zeros_like(corner)], -1)
 
