@@ -39,12 +39,12 @@ from experiments.signals_data import (
     sized,
     stills,
 )
+from experiments.systems import PeakHead
 from foveate.backbones.build import STRIDES, build_backbone
 from foveate.backbones.resnet2d import Strides
 from foveate.clip import ClipSpec
 from foveate.layers.boxes import box_edges
 from foveate.layers.frame_choice import draw_left_out
-from foveate.layers.fully_conv_head import FullyConvHead
 from foveate.layers.normalise import to_clip
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.seen import FocusPass
@@ -232,13 +232,6 @@ class AttendingV2(AdaFocusV2TSM):
 
     def auxiliary(self, seen: FocusPass) -> list[Tensor]:
         return [*super().auxiliary(seen), self.policy.say(seen.glance.maps)]
-
-
-class PeakHead(FullyConvHead):
-    """The head of SlowFast with the maximum over space that every other system has here."""
-
-    def features(self, *maps: Tensor) -> Tensor:
-        return torch.cat([x.amax((3, 4)).mean(2) for x in maps], dim=1).unsqueeze(1)
 
 
 def slowfast() -> SlowFast:

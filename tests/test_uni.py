@@ -28,6 +28,7 @@ from foveate.layers.patch import sample_boxes, sample_patches
 from foveate.measure.cost import count_macs
 from foveate.models.adafocus.early_exit import NEVER, exit_shares, solve_thresholds
 from foveate.models.adafocus.uni import UniModel
+from foveate.models.adafocus.uni_clip import UniTSMConfig
 from foveate.models.adafocus.uni_policies import SpatialAttention
 from foveate.models.zoo import create_model, create_outline
 from foveate.train.config import TrainConfig
@@ -267,10 +268,16 @@ def test_the_box_lies_around_what_is_attended_to() -> None:
     assert torch.allclose(everywhere[0, :2] + 8, torch.tensor(28.5), atol=0.1)
 
 
-@pytest.mark.parametrize("net", ["resnet10", "resnet50", "mobilenetv2"])
-def test_a_cell_of_a_map_is_centred_on_its_first_pixel(net: Backbone2D) -> None:
+def test_attention_knows_its_glance() -> None:
+    config = UniTSMConfig(glance="efficientnet_lite0", spatial="attention")
+    with torch.device("meta"):
+        assert config.build().spatial_policy.offset == config.glance_offset == 31
+
+
+@pytest.mark.parametrize("net", ["resnet10", "resnet50", "mobilenetv2", "efficientnet_lite0"])
+def test_a_cell_of_a_map_is_centred_where_its_offset_says(net: Backbone2D) -> None:
     torch.manual_seed(0)
-    network = build_backbone(net, 0.25).double().eval()
+    network = build_backbone(net, 1.0 if "lite" in net else 0.25).double().eval()
     for parameter in network.parameters():
         parameter.data.abs_()  # then every layer passes everything on
     images = torch.full((1, 3, 608, 608), 1e-50, dtype=torch.float64, requires_grad=True)
@@ -279,7 +286,9 @@ def test_a_cell_of_a_map_is_centred_on_its_first_pixel(net: Backbone2D) -> None:
     told = images.grad[0].sum(0)
     there = torch.arange(608, dtype=torch.float64)
     row, column = ((told.sum(axis) * there).sum() / told.sum() for axis in (1, 0))
-    assert abs(row - 10 * 32) < 5 and abs(column - 9 * 32) < 5  # not the middle, 15.5
+    offset = UniTSMConfig(glance=net).glance_offset
+    assert offset == (31 if net == "efficientnet_lite0" else 0)
+    assert abs(row - 10 * 32 - offset) < 5 and abs(column - 9 * 32 - offset) < 5  # not the middle, 15.5
 
 
 # ---- the pass over a clip

@@ -63,6 +63,16 @@ class FocusNetworks:
         """Side of the glance's last map."""
         return map_side(self.glance_size, self.glance_stem, self.glance_strides)
 
+    @property
+    def glance_offset(self) -> int:
+        """Pixels of the glance from the first one of a cell of its last map to the one it is centred on.
+
+        Networks that halve with an odd kernel and equal padding centre a cell on its first pixel;
+        EfficientNet-Lite, which pads behind the last, on its last.
+        """
+        behind = self.glance.startswith("efficientnet_lite")
+        return self.glance_size // self.glance_side - 1 if behind else 0
+
     def clip_spec(self, frames: int, glance: FrameNet, short: ShortPolicy = "spread") -> ClipSpec:
         """Frames of equal parts of the video, as both networks want them."""
         size, resize = self.size, self.resize

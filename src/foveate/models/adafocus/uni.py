@@ -83,7 +83,7 @@ class UniModel(VideoModel):
         if config.spatial == "attention":
             pixels, width = config.glance_size, config.spatial_width
             self.spatial_policy: SpatialPolicy | SpatialAttention = SpatialAttention(
-                channels, width, span, config.least_box, pixels // side, pixels
+                channels, width, span, config.least_box, pixels // side, pixels, config.glance_offset
             )
         else:
             self.spatial_policy = SpatialPolicy(channels, side, config.spatial_width, span)

@@ -24,6 +24,11 @@ class UniChoices:
     padding: Literal["border", "zeros"] = "border"  # beyond the frame's edge; the release pads with zeros
     exits: tuple[float, ...] = ()  # probability of the best class at which reading stops; none: read all
 
+    @property
+    def glance_offset(self) -> int:
+        """See `FocusNetworks.glance_offset`; that of X3D."""
+        return 0
+
     def check_choices(self, exits: int, group: int = 1) -> None:
         """ValueError for numbers that make no model. exits: its answers. group: see `check_exits`."""
         if max(self.glance_frames, self.local_frames) > self.candidates:

@@ -76,14 +76,16 @@ class SpatialAttention(nn.Module):
 
     channels, width: of the maps, and of the layer between. span: glances that share a box and an attention,
     of sum 1; 1 gives each its own. least: side of the boxes, as a share of the frame's. stride: pixels of the
-    glance from one cell to the next. pixels: side of the glance.
+    glance from one cell to the next. pixels: side of the glance. offset: see `FocusNetworks.glance_offset`.
     """
 
     SHARPNESS = 4  # a box lies around the mean of this power of the attention: what is far off has no say
 
-    def __init__(self, channels: int, width: int, span: int, least: float, stride: int, pixels: int) -> None:
+    def __init__(
+        self, channels: int, width: int, span: int, least: float, stride: int, pixels: int, offset: int = 0
+    ) -> None:
         super().__init__()
-        self.span, self.least, self.stride, self.pixels = span, least, stride, pixels
+        self.span, self.least, self.stride, self.pixels, self.offset = span, least, stride, pixels, offset
         self.score = nn.Sequential(
             nn.Conv2d(channels, width, 1),
             nn.BatchNorm2d(width),
@@ -108,8 +110,8 @@ class SpatialAttention(nn.Module):
         where = self.shares(maps).sum(2)
         where = where**self.SHARPNESS
         where = where / where.sum((-2, -1), keepdim=True)
-        # networks that halve with an odd kernel and equal padding centre a cell on its first pixel
-        height, width = ((torch.arange(n, device=maps.device) * self.stride + 0.5) for n in where.shape[-2:])
+        first = 0.5 + self.offset  # where the first cell is centred
+        height, width = (torch.arange(n, device=maps.device) * self.stride + first for n in where.shape[-2:])
         centre = torch.stack([(where.sum(-1) * height).sum(-1), (where.sum(-2) * width).sum(-1)], -1)
         corner = ((centre / self.pixels - self.least / 2) / (1 - self.least)).clamp(0, 1)
         return torch.cat([corner, torch.zeros_like(corner)], -1)
