@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import torch
 from experiments import focus, signals
@@ -20,10 +18,10 @@ from experiments.signals_data import places, sized
 from torch import Tensor
 
 from benchmarks.child import in_child
+from benchmarks.engines import opened
 from benchmarks.record import Spread, Table, Value, in_turns, seconds, write
 from foveate.infer.choice import CANDIDATES, TOLERANCE, relative_error
-from foveate.infer.compiled import CompiledEngine
-from foveate.infer.engine import EagerEngine, Engine, Precision
+from foveate.infer.engine import Engine, Precision
 from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 
@@ -64,7 +62,7 @@ COLUMNS = {
 def fastest(name: str, folder: str) -> dict[int, tuple[Way, float]]:
     """For each batch the fastest engine, and seconds a batch in eager float32."""
     model = trained(name)
-    engines = dict(opened(model, folder))
+    engines = {way: opened(model, *way, folder) for way in WAYS}
     found = {}
     for batch in BATCHES:
         frames = clips(model, batch)
@@ -90,7 +88,7 @@ def race(best: dict[str, dict[int, tuple[Way, float]]], folder: str) -> list[dic
         model = trained(name)
         for batch, (way, eager) in ways.items():
             if (name, way) not in engines:
-                engines[name, way] = engine_of(model, way, folder)
+                engines[name, way] = opened(model, *way, folder)
             calls[name, batch] = partial(seconds, partial(engines[name, way].run, clips(model, batch)))
             row: dict[str, Value] = {"system": name, "batch": batch, "engine": " ".join(way)}
             rows.append(row | {"eager": 1000 * eager / batch})
@@ -106,18 +104,6 @@ def trained(name: str) -> VideoModel:
     model.load_state_dict(load_checkpoint(last)["state"]["model"])
     model.name = model.name or name
     return model
-
-
-def opened(model: VideoModel, folder: str) -> Iterator[tuple[Way, Engine]]:
-    for way in WAYS:
-        yield way, engine_of(model, way, folder)
-
-
-def engine_of(model: VideoModel, way: Way, folder: str) -> Engine:
-    name, precision = way
-    if name == "eager":
-        return EagerEngine(model, "cpu", precision)
-    return CompiledEngine(model, name, "cpu", precision, Path(folder))
 
 
 def clips(model: VideoModel, batch: int) -> Tensor:
