@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
@@ -26,13 +27,18 @@ def mac_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=_EXTRA_FORMULAS)
 
 
+def uncounted() -> AbstractContextManager[None]:
+    """A context manager in which no counter around it counts."""
+    context: AbstractContextManager[None] = _disable_current_modes()
+    return context
+
+
 def macs_from_shapes(module: nn.Module, method: str, inputs: Sequence[Any]) -> int:
     """Multiply-adds of `module.method(*inputs)` in eval mode, from the shapes of the inputs alone.
 
     The arguments are those of `shapes_from_shapes`.
     """
-    # modes are disabled so that a counter around this call does not count it too
-    with _disable_current_modes(), mac_counter() as counter:
+    with uncounted(), mac_counter() as counter:
         shapes_from_shapes(module, method, inputs)
     return counter.get_total_flops() // 2
 

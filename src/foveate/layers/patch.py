@@ -66,8 +66,9 @@ def sample_boxes(
     side = images.shape[-1]
     corner, extent = boxes.float().split(2, -1)  # each (N, 2), rows before columns
     centre = (2 * corner + extent) / side - 1  # the image is [-1, 1]
-    theta = torch.cat([torch.diag_embed(extent.flip(-1) / side), centre.flip(-1).unsqueeze(-1)], -1)
-    grid = F.affine_grid(theta, [len(images), 1, points, points], align_corners=False)  # x before y
+    steps = (2 * torch.arange(points, device=boxes.device) + 1) / points - 1  # and so is the box
+    rows, columns = (centre.unsqueeze(-1) + extent.unsqueeze(-1) / side * steps).unbind(1)  # each (N, points)
+    grid = torch.stack(torch.broadcast_tensors(columns.unsqueeze(1), rows.unsqueeze(2)), -1)
     return F.grid_sample(images.float(), grid, padding_mode=padding, align_corners=False)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from foveate.clip import ClipSpec
 from foveate.layers.normalise import to_clip
+from foveate.layers.shrink import shrink_stored
 from foveate.models.base import LateFrames
 
 
@@ -27,9 +28,17 @@ class StoredClip:
 
     def at(self, places: Tensor, videos: Tensor | None = None) -> Tensor:
         """Frames (V, 3, k, S, S) at places (k,) or (V, k) of some videos (V,), by default of all."""
+        return to_clip(self._stored(places, videos), self.spec)
+
+    def small(self, places: Tensor, size: int, antialias: bool) -> Tensor:
+        """Frames (B, 3, k, size, size) at places (k,) or (B, k), shrunk before they are normalised."""
+        return _small(self._stored(places), self.spec, size, antialias)
+
+    def _stored(self, places: Tensor, videos: Tensor | None = None) -> Tensor:
         rows = torch.arange(len(self)) if videos is None else videos
-        rows = rows.to(self.device).unsqueeze(1)
-        return to_clip(self.frames[rows, places.expand(len(rows), -1)], self.spec)
+        which = rows.to(self.device).unsqueeze(1) * self.shape[2] + places.to(self.device)  # of all frames
+        chosen = self.frames.flatten(0, 1).index_select(0, which.flatten())  # whole frames are quick to copy
+        return chosen.unflatten(0, which.shape)
 
 
 class AskedClip:
@@ -45,7 +54,20 @@ class AskedClip:
 
     def at(self, places: Tensor, videos: Tensor | None = None) -> Tensor:
         """Frames (1, 3, k, S, S) at places (k,) or (1, k)."""
-        return to_clip(self.frames.at(places.flatten().tolist()).unsqueeze(0), self.spec, self.device)
+        return to_clip(self._decoded(places), self.spec)
+
+    def small(self, places: Tensor, size: int, antialias: bool) -> Tensor:
+        """Frames (1, 3, k, size, size) at places (k,) or (1, k), shrunk before they are normalised."""
+        return _small(self._decoded(places), self.spec, size, antialias)
+
+    def _decoded(self, places: Tensor) -> Tensor:
+        return self.frames.at(places.flatten().tolist()).unsqueeze(0).to(self.device)
+
+
+def _small(frames: Tensor, spec: ClipSpec, size: int, antialias: bool) -> Tensor:
+    """uint8 (B, k, S, S, 3) to (B, 3, k, size, size), normalised."""
+    small = shrink_stored(frames.flatten(0, 1), size, antialias)
+    return to_clip(small.unflatten(0, frames.shape[:2]), spec)
 
 
 Clip = Tensor | StoredClip | AskedClip

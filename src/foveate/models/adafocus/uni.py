@@ -71,6 +71,7 @@ class UniModel(VideoModel):
     glance_answers_by: tuple[str, ...]
     looks_answer_by: tuple[str, ...]
     glances_alone: bool  # f_G sees a frame without the others, and f_L a patch
+    glance_antialias = True  # whether frames are filtered when they are shrunk for f_G
     detached: bool  # the temporal policy reads detached glances, and its loss leaves them alone
     local_channels: int  # F, of what f_L finds
     glance_aux: Any  # features of the glances (B, T, C) to logits: what f_G learns from
@@ -98,7 +99,7 @@ class UniModel(VideoModel):
     # ---- what a model of its own says
 
     def glance_at(self, clip: Tensor) -> Glance:
-        """What f_G finds in T frames (B, 3, T, S, S), shrunk to the glance size."""
+        """What f_G finds in T frames (B, 3, T, S, S), which it shrinks to the glance size if they are not."""
         raise TypeError(f"{type(self).__name__} does not implement `glance_at`")
 
     def local_features(self, patches: Tensor, frames: int, *told: Any) -> Tensor:
@@ -171,7 +172,7 @@ class UniModel(VideoModel):
 
     def see(self, clip: Clip) -> tuple[Glance, Choice, Tensor]:
         """Glance, choice and close look (B, K, F) at a clip (B, 3, N, S, S)."""
-        glance = self.glance_in_turn(self.frames_at(clip, self.glanced(clip)))
+        glance = self.glance_in_turn(self.glance_frames(clip, self.glanced(clip)))
         choice = self.choose(glance, clip.shape[2])
         return glance, choice, self.look_at(self.frames_at(clip, choice.frames), choice.boxes)
 
@@ -182,6 +183,13 @@ class UniModel(VideoModel):
             cause = f"has {clip.shape[2]} frames, of which {least} different ones are to be looked at"
             raise UsageError("clip", cause, "give more candidates, or set fewer local_frames")
         return glance_places(clip.shape[2], self.config.glance_frames, within).to(clip.device)
+
+    def glance_frames(self, clip: Clip, places: Tensor) -> Tensor:
+        """Frames of a clip at places (T,), as `glance_at` takes them: where they are still to be normalised,
+        already shrunk, as that is less to normalise."""
+        if isinstance(clip, Tensor):
+            return self.frames_at(clip, places)
+        return clip.small(places, self.config.glance_size, self.glance_antialias)
 
     def frames_at(self, clip: Clip, places: Tensor, videos: Tensor | None = None) -> Tensor:
         """Frames (V, 3, k, S, S) of a clip at places (k,) or (V, k). videos: (V,), by default all."""
@@ -308,7 +316,7 @@ class UniModel(VideoModel):
         exits = () if self.training else self.exits
         everyone, places, candidates = torch.arange(len(clip)), self.glanced(clip), clip.shape[2]
         record = Record(self, len(clip), candidates)
-        glance = self.glance_in_turn(self.frames_at(clip, places))
+        glance = self.glance_in_turn(self.glance_frames(clip, places))
         memory = self.remember(glance)
         record.glanced(places, glance, memory, bool(exits))
         unsure = record.answer(everyone, self.answer_glance(glance, memory), exits)

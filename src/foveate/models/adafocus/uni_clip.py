@@ -180,6 +180,7 @@ class UniX3D(UniClipModel):
     """Uni-AdaFocus of two X3D networks."""
 
     config: UniX3DConfig
+    glance_antialias = False
 
     def __init__(self, glance: X3DBackbone, local: X3DBackbone, spec: ClipSpec, config: UniX3DConfig) -> None:
         side = -(-config.glance_size // 32)
