@@ -156,6 +156,50 @@ def test_a_stop_reaches_all_processes(lists: dict[str, Path], tmp_path: Path, si
     assert "start again" not in said
 
 
+@pytest.mark.parametrize("rank", range(PROCESSES))
+def test_a_stop_reaches_one_that_judges_while_the_other_goes_on(
+    lists: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    out, judging = tmp_path / "run", tmp_path / "judging"
+    (tmp_path / "sitecustomize.py").write_text(LATE.format(rank=rank, judging=judging))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    program = start(lists, out, "--epochs", 10000, "--nproc", PROCESSES)
+    while not judging.exists():
+        assert program.poll() is None, program.communicate()[1]
+        time.sleep(0.01)
+    program.send_signal(signal.SIGTERM)
+    said = finish(program, 128 + signal.SIGTERM)
+    assert said.count("everything is saved (continue with --resume)") == PROCESSES, said
+    monkeypatch.delenv("PYTHONPATH")
+    program = start(lists, out, "--epochs", 10000, "--nproc", PROCESSES, "--resume")
+    wait_for(steps(out) + 4, out, 2, program)
+    program.send_signal(signal.SIGTERM)
+    finish(program, 128 + signal.SIGTERM)
+    made = [step for step, _ in records(out)]
+    assert made == [*range(1, len(made) + 1)]
+
+
+LATE = """
+import os
+import pathlib
+import time
+
+if os.environ.get("RANK") == "{rank}":
+    from foveate.train import evaluate
+
+    judge = evaluate.measures
+
+    def late(*scored):
+        found = judge(*scored)
+        pathlib.Path("{judging}").touch()
+        time.sleep(10)
+        return found
+
+    evaluate.measures = late
+"""
+"""Makes one process take its time at the end of an evaluation, when the others need it no longer."""
+
+
 def test_a_refusal_is_not_launched_again(lists: dict[str, Path], whole: Path) -> None:
     before = digest(whole)
     said = finish(start(lists, whole, "--nproc", PROCESSES), 2)

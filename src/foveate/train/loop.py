@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,9 +37,11 @@ from foveate.train.progress import Displays, Steps, open_displays
 from foveate.train.run import Run
 from foveate.train.state import Tally, TrainState, make_state, surroundings, warn_of_changes
 from foveate.train.step import B, Objective, step_seed, train_step, try_step
-from foveate.train.stop import Stopped, StopSignals
+from foveate.train.stop import LostProcess, Stopped, StopSignals
 
 log = logging.getLogger(__name__)
+
+TOLD_S = 2.0  # after which every process has been sent the signal that one was stopped by
 
 Batches = Callable[[int, int], Iterable[B]]
 """(epoch, start_batch) -> the batches of this process in that epoch, from number `start_batch` on."""
@@ -263,8 +266,23 @@ class _Training(Generic[B]):
                 self.close_epoch()
         except Stopped as stopped:
             self.save()
-            cause = f"{stopped.cause} after step {self.state.step}; everything is saved"
-            raise Stopped(stopped.signum, self.run.last, cause, "continue with --resume") from None
+            raise self.stopped(stopped.signum) from None
+        except LostProcess:
+            # Who is told to stop while it judges ends at once. It is missed by one that has judged already,
+            # and in the first step after that, but everybody is told.
+            state = self.state
+            judging = state.batch >= self.batches_per_epoch
+            begun = bool(state.epoch) and not state.batch  # and saved before the step, half of which is done
+            if not (judging or begun) or not self.stop.within(TOLD_S):
+                raise
+            if judging:
+                self.save()
+            raise self.stopped(self.stop.received) from None
+
+    def stopped(self, signum: int) -> Stopped:
+        """What a training says that a signal has ended, when it is saved."""
+        cause = f"stopped by {signal.Signals(signum).name} after step {self.state.step}; everything is saved"
+        return Stopped(signum, self.run.last, cause, "continue with --resume")
 
     def train_epoch(self) -> None:
         state, config = self.state, self.config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -62,6 +63,13 @@ class StopSignals:
             yield
         finally:
             self._impatient = False
+
+    def within(self, seconds: float) -> bool:
+        """Whether there is a signal, or one comes in the next seconds."""
+        end = time.monotonic() + seconds
+        while not self.received and time.monotonic() < end:
+            time.sleep(0.01)
+        return bool(self.received)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.received:
