@@ -1,7 +1,8 @@
 """Milliseconds of a video by the best engine, of every system of `python -m experiments signals`.
 
-What the systems name rightly and what they compute stands in that experiment's own results; here the models
-it has trained are timed, from uint8 frames to the answer, alone and in batches.
+What the systems name rightly and what they compute stands in that experiment's own results; here they are
+timed, from uint8 frames to the answer, alone and in batches. Those that the experiment has trained on this
+machine have these weights; others are as built, or left out if what they compute depends on their weights.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from functools import partial
+from pathlib import Path
 
 import torch
 from experiments import focus, signals
@@ -36,6 +38,7 @@ def run() -> Table:
     """Each system finds its fastest engine in a process of its own; then all take turns in one."""
     there = [name for name in signals.SYSTEMS if read_cell(signals.EXPERIMENT, name, 0)]
     there = [name for name in there if "random" not in name]  # whose engines look somewhere else each
+    there = [name for name in there if checkpoint(name).exists() or not made(name).dynamic]
     with tempfile.TemporaryDirectory() as folder:
         best = {name: in_child(fastest, name, folder) for name in there}
         rows = in_child(race, best, folder)
@@ -53,6 +56,7 @@ ABOUT = (
 COLUMNS = {
     "system": "system",
     "batch": "batch",
+    "weights": "weights",
     "engine": "engine",
     "ms": "ms a video",
     "eager": "ms a video, eager fp32",
@@ -61,7 +65,7 @@ COLUMNS = {
 
 def fastest(name: str, folder: str) -> dict[int, tuple[Way, float]]:
     """For each batch the fastest engine, and seconds a batch in eager float32."""
-    model = trained(name)
+    model = made(name)
     engines = {way: opened(model, *way, folder) for way in WAYS}
     found = {}
     for batch in BATCHES:
@@ -85,25 +89,36 @@ def race(best: dict[str, dict[int, tuple[Way, float]]], folder: str) -> list[dic
     engines: dict[tuple[str, Way], Engine] = {}
     calls, rows = {}, []
     for name, ways in best.items():
-        model = trained(name)
+        model = made(name)
+        weights = "seed 0" if checkpoint(name).exists() else "untrained"
         for batch, (way, eager) in ways.items():
             if (name, way) not in engines:
                 engines[name, way] = opened(model, *way, folder)
             calls[name, batch] = partial(seconds, partial(engines[name, way].run, clips(model, batch)))
-            row: dict[str, Value] = {"system": name, "batch": batch, "engine": " ".join(way)}
+            row: dict[str, Value] = {
+                "system": name,
+                "batch": batch,
+                "engine": " ".join(way),
+                "weights": weights,
+            }
             rows.append(row | {"eager": 1000 * eager / batch})
     for (_, batch), row, took in zip(calls, rows, in_turns(calls, ROUNDS).values(), strict=True):
         row["ms"] = Spread.of([1000 * one / batch for one in took])
     return rows
 
 
-def trained(name: str) -> VideoModel:
-    """The finished model of seed 0, as the experiment has left it."""
+def made(name: str) -> VideoModel:
+    """A system with the weights that the experiment has left of its seed 0, or as built."""
+    torch.manual_seed(0)
     model = signals.SYSTEMS[name].make().eval()
-    last = focus.WORK / "seed0" / f"signals_{name}" / "last.ckpt"
-    model.load_state_dict(load_checkpoint(last)["state"]["model"])
+    if checkpoint(name).exists():
+        model.load_state_dict(load_checkpoint(checkpoint(name))["state"]["model"])
     model.name = model.name or name
     return model
+
+
+def checkpoint(name: str) -> Path:
+    return focus.WORK / "seed0" / f"signals_{name}" / "last.ckpt"
 
 
 def clips(model: VideoModel, batch: int) -> Tensor:

@@ -272,12 +272,12 @@ class FixedBoxes(nn.Module):
         return torch.cat([corner, torch.zeros_like(corner)], -1)
 
 
-def train_whole(make: Callable[[], VideoModel], name: str, seed: int) -> VideoModel:
+def train_whole(make: Callable[[], VideoModel], name: str, seed: int, epochs: int = EPOCHS) -> VideoModel:
     """A network that sees whole frames."""
     torch.manual_seed(seed)
     model: Any = make()
     model.backbone.load_state_dict(sharp(seed))
-    train(name, seed, model, Classification())
+    train(name, seed, model, Classification(), epochs)
     return model
 
 
@@ -494,6 +494,10 @@ SYSTEMS: dict[str, System] = {
     "uni_random_4": System(partial(uni, 4, boxes="random"), train_uni),
     "uni_paper_4": System(partial(uni, 4, boxes="paper"), train_uni),
     "v2_paper_4": System(partial(v2, 4, "paper"), train_v2),
+    # as many passes as the glances of those that choose and they themselves have together
+    "tsm_224_8_long": System(
+        partial(whole, "tsm", 224, 8), partial(train_whole, epochs=GLANCE_EPOCHS + EPOCHS)
+    ),
     "tsn_112_8": System(partial(whole, "tsn", 112, 8)),
     "tsn_160_8": System(partial(whole, "tsn", 160, 8)),
     "tsn_224_8": System(partial(whole, "tsn", 224, 8)),
@@ -515,7 +519,7 @@ EXPERIMENT = Experiment(
     "two cards for a moment. All start from networks that have seen the same single frames and see the same "
     f"clips {EPOCHS} times; those that choose have their glance and policies learn first, {GLANCE_EPOCHS} "
     f"times over these clips at {FOCUS['glance_size']} pixels. In a name: close looks, or the side of frames "
-    "and their number.",
+    f"and their number; long: {GLANCE_EPOCHS + EPOCHS} times in place of {EPOCHS}.",
     variants=tuple(SYSTEMS),
     columns=(
         Column("top1", "test top-1, %", 100),
