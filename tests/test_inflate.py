@@ -55,6 +55,12 @@ def test_a_clip_that_does_not_change_gives_the_features_of_its_image(name: str) 
         assert not torch.allclose(maps[:, :, 0], expected, rtol=1e-2, atol=1e-2)
 
 
+def test_a_refused_start_says_in_which_settings_both_differ() -> None:
+    model, source = (create_model("tsn_r10_8", 3, width=width, stem="small") for width in (0.25, 0.5))
+    with pytest.raises(ModelFileError, match=r"\(it has width=0\.5\)"):
+        start_from(model, source)
+
+
 def test_a_pathway_widened_by_another_is_refused() -> None:
     model = create_model("slowfast_r18_4x16", 3, **SMALL)
     with pytest.raises(ModelFileError, match="the two models differ in"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str]
         )
     new = tuple(f"{part}." for part in new_parts if not any(key.startswith(f"{part}.") for key in theirs))
     ours = {key: value for key, value in ours.items() if not key.startswith(new)}
-    _copy(model, ours, theirs)
+    _copy(model, ours, theirs, _settings_apart(model.config, source.config))
 
 
 def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
@@ -111,12 +112,23 @@ def _over_time(kernel: Tensor, wanted: Tensor | None) -> Tensor:
     return kernel.unsqueeze(2).expand_as(wanted) / wanted.shape[2]
 
 
-def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def _settings_apart(ours: Any, theirs: Any) -> str:
+    """In which settings two configurations of one kind differ, as a hint."""
+    if type(ours) is not type(theirs) or not is_dataclass(ours):
+        return ""
+    pairs = [(field.name, getattr(ours, field.name), getattr(theirs, field.name)) for field in fields(ours)]
+    apart = [f"{name}={their}" for name, our, their in pairs if our != their and name != "num_classes"]
+    return f"it has {', '.join(apart[:5])}" if apart else ""
+
+
+def _copy(
+    network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], hint: str = ""
+) -> None:
     """Load `given`; ModelFileError if it differs from `wanted` in more than what it may lack, `ADDED`."""
     problems = [
         key for key in wanted.keys() ^ given.keys() if key in given or not any(part in key for part in ADDED)
     ]
     problems += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
     if problems:
-        raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")
+        raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}", hint)
     network.load_state_dict(given, strict=False)
