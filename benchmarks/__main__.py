@@ -11,6 +11,7 @@ from collections.abc import Callable
 from benchmarks import (
     against,
     agreement,
+    allocator,
     batch,
     blvnet,
     decode,
@@ -36,6 +37,7 @@ from benchmarks.record import Table, collect, write
 BENCHMARKS: dict[str, Callable[[], Table]] = {
     "against": against.run,
     "agreement": agreement.run,
+    "allocator": allocator.run,
     "batch": batch.run,
     "blvnet": blvnet.run,
     "decode": decode.run,

@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.child import in_child
 from benchmarks.engines import opened
 from benchmarks.record import Spread, Table, Value, in_turns, seconds, write
+from foveate.infer.allocator import keep_freed_memory
 from foveate.infer.choice import CANDIDATES, TOLERANCE, relative_error
 from foveate.infer.engine import Engine, Precision
 from foveate.models.base import VideoModel
@@ -51,7 +52,7 @@ ABOUT = (
     "Systems of `python -m experiments signals` on clips of its test split, from uint8 frames in memory to "
     "the answer. Of eager PyTorch and OpenVINO, in float32 and bfloat16, the fastest whose "
     "logits on these clips are within the bounds of `--engine auto` is taken for each system and batch; then "
-    "all take turns in one process, a round after the other."
+    "all take turns in one process, a round after the other. Freed memory is kept, as by the command."
 )
 COLUMNS = {
     "system": "system",
@@ -65,6 +66,7 @@ COLUMNS = {
 
 def fastest(name: str, folder: str) -> dict[int, tuple[Way, float]]:
     """For each batch the fastest engine, and seconds a batch in eager float32."""
+    keep_freed_memory()
     model = made(name)
     engines = {way: opened(model, *way, folder) for way in WAYS}
     found = {}
@@ -86,6 +88,7 @@ def fastest(name: str, folder: str) -> dict[int, tuple[Way, float]]:
 
 def race(best: dict[str, dict[int, tuple[Way, float]]], folder: str) -> list[dict[str, Value]]:
     """The rows of all systems, by their own engines, in turns."""
+    keep_freed_memory()
     engines: dict[tuple[str, Way], Engine] = {}
     calls, rows = {}, []
     for name, ways in best.items():

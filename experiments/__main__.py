@@ -8,6 +8,7 @@ import sys
 from experiments import blvnet, bursts, dial, finetune, focus, fullvideo, looking, signals, slowfast, systems
 from experiments.runner import Experiment, run_all, write_table
 from foveate.errors import FoveateError
+from foveate.infer.allocator import keep_freed_memory
 
 EXPERIMENTS: dict[str, Experiment] = {
     "blvnet": blvnet.EXPERIMENT,
@@ -32,6 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [EXPERIMENTS[arguments.name]] if arguments.name else list(EXPERIMENTS.values())
     failed = 0
+    keep_freed_memory()
     try:
         for experiment in chosen:
             if arguments.table:

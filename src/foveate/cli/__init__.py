@@ -20,6 +20,7 @@ from foveate import __version__
 from foveate.cli.show import library_remarks, plain
 from foveate.config import nearest
 from foveate.errors import FoveateError, OutputError, UsageError
+from foveate.infer.allocator import keep_freed_memory
 
 
 class Verb(NamedTuple):
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     signal.signal(signal.SIGTERM, _terminated)
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
             stream.reconfigure(errors="backslashreplace")
