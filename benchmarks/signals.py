@@ -52,7 +52,9 @@ ABOUT = (
     "Systems of `python -m experiments signals` on clips of its test split, from uint8 frames in memory to "
     "the answer. Of eager PyTorch and OpenVINO, in float32 and bfloat16, the fastest whose "
     "logits on these clips are within the bounds of `--engine auto` is taken for each system and batch; then "
-    "all take turns in one process, a round after the other. Freed memory is kept, as by the command."
+    "all take turns in one process, a round after the other. Freed memory is kept, as by the command. "
+    "Untrained systems compute as much, but may be allowed a bfloat16 engine that they would lose with "
+    "weights, or the other way round."
 )
 COLUMNS = {
     "system": "system",

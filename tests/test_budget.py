@@ -518,3 +518,14 @@ def test_times_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert BudgetDial(engine).milliseconds() == first
     share = BudgetDial(engine).set(f"{max(first)}ms")
     assert share is not None and 0 < share <= 1 and any(ArtefactStore().folder.iterdir())
+
+
+def test_a_printed_cost_is_that_of_its_point() -> None:
+    dial = CountDial("frames", 64)
+    points = [Point(count / 64, count * 0.0123456789, 0.5, (count,)) for count in range(1, 65)]
+    curve = Curve("frames", "top1", 9, tuple(points))
+    for point in points:
+        for printed in (f"{point.share:.4g}", f"{point.gmacs:.4g}G"):
+            share = curve.share_of(parse_budget(printed))
+            assert curve.at(share, dial) == point.setting
+    assert curve.at(9.8 / 64, dial) == (9,)  # a budget is not exceeded

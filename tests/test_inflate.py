@@ -56,8 +56,11 @@ def test_a_clip_that_does_not_change_gives_the_features_of_its_image(name: str) 
 
 
 def test_a_refused_start_says_in_which_settings_both_differ() -> None:
-    model, source = (create_model("tsn_r10_8", 3, width=width, stem="small") for width in (0.25, 0.5))
-    with pytest.raises(ModelFileError, match=r"\(it has width=0\.5\)"):
+    model, source = (
+        create_model("tsn_r10_8", 3, width=width, stem="small", frames=frames)
+        for width, frames in ((0.25, 8), (0.5, 4))
+    )
+    with pytest.raises(ModelFileError, match=r"\(set width=0\.5, as it has\)"):
         start_from(model, source)
 
 

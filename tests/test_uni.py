@@ -253,6 +253,18 @@ def test_only_what_is_seen_is_normalised() -> None:
         assert torch.equal(model(stored), model(clip))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_stored_frames_are_glanced_at_as_normalised_ones(kind: str) -> None:
+    model = small(kind, glance_size=32)
+    frames = torch.randint(256, (2, 9, SIDE, SIDE, 3), dtype=torch.uint8)
+    stored, clip = model.prepare(frames), to_clip(frames, model.spec)
+    with torch.inference_mode():
+        maps, expected = (
+            model.glance_at(model.glance_frames(each, model.glanced(clip))).maps for each in (stored, clip)
+        )
+    assert torch.allclose(maps, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_the_box_lies_around_what_is_attended_to() -> None:
     policy = SpatialAttention(channels=1, width=1, span=2, least=0.25, stride=8, pixels=64).eval()
     for layer in (policy.score[0], policy.score[-1]):

@@ -101,4 +101,4 @@ def _print(curve: Curve, engine: Engine, place: Path, json: bool) -> None:
     print_line(f"{curve.videos} videos, {curve.dial}; ms: of {engine.kind} here, without reading the video")
     least = curve.points[-1].accuracy - NEARLY
     enough = next(point.share for point in curve.points if point.accuracy >= least)
-    print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(place))} --budget {enough:.3g}")
+    print_line(f"Use it: foveate predict VIDEO --model {shlex.quote(str(place))} --budget {enough:.4g}")

@@ -7,7 +7,10 @@ import os
 import platform
 from contextlib import suppress
 
-LARGEST_KEPT = 256 << 20  # bytes of a block that is kept for another one; larger ones are given back
+LARGEST_KEPT = (
+    256 << 20,
+    32 << 20,
+)  # bytes of a block; larger ones are given back. glibc < 2.35 has the second
 MOST_KEPT = 1 << 30  # bytes that lie free at the end of the heap before they are given back
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 CHOSEN_BY = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
@@ -19,6 +22,7 @@ def keep_freed_memory() -> bool:
     A network asks for the same sizes over and over. glibc returns large blocks when they are freed, and the
     system then clears every page anew before the next layer may write to it, which takes up to a fourth of
     the time (docs/engines.md). The peak of memory stays about the same; a process keeps it until it ends.
+    Blocks of other threads than the main one are kept up to 64 MB.
     With another C library, or where the environment says how to allocate (`MALLOC_..`, `GLIBC_TUNABLES`,
     `LD_PRELOAD`), nothing is changed.
     """
@@ -26,5 +30,6 @@ def keep_freed_memory() -> bool:
         return False
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        return bool(mallopt(MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(TRIM_THRESHOLD, MOST_KEPT))
+        large = any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST_KEPT)
+        return bool(large and mallopt(TRIM_THRESHOLD, MOST_KEPT))
     return False

@@ -9,7 +9,9 @@ from foveate.clip import ClipSpec
 
 
 def to_clip(frames: Tensor, spec: ClipSpec, device: torch.device | str | None = None) -> Tensor:
-    """uint8 (B, T, H, W, C) to a float clip (B, C, T, H, W), normalised by the mean and std of `spec`.
+    """Frames (B, T, H, W, C) to a float clip (B, C, T, H, W), normalised by the mean and std of `spec`.
+
+    frames: 0 to 255, uint8, or float32 that may be overwritten.
 
     The memory layout stays (B, T, H, W, C), so the only copy is the conversion to float, and `fold_time` then
     gives channels-last images without another one.

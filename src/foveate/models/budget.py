@@ -123,11 +123,14 @@ class Curve:
         return min(max(share, first.share), last.share)
 
     def at(self, share: float, dial: Dial) -> Setting:
-        """The setting at a share of the full cost, between the two points beside it."""
+        """The setting at a share of the full cost, between the two points beside it, or of the dearer one
+        where its cost, rounded, is that share."""
         if share <= self.points[0].share:
             return self.points[0].setting
         for low, high in pairwise(self.points):
-            if share <= high.share:
+            if ROUNDED * high.share <= share <= high.share:
+                return high.setting
+            if share < high.share:
                 part = (share - low.share) / (high.share - low.share)
                 return dial.between(low.setting, high.setting, part)
         return self.points[-1].setting

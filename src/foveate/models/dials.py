@@ -14,7 +14,6 @@ from foveate.models.adafocus.early_exit import NEVER
 Setting = tuple[float, ...]
 Look = tuple[float, int]
 """How a local network looks: its width, a share of its channels, and the side of its patches, pixels."""
-AS_PRINTED = 0.01  # of the way from a setting to the next: what rounding in a table may make less of a cost
 HIGHEST_PRICE = 20.0  # as the policy of AR-Net clamps probabilities at 1e-8, whose logarithm is -18.4
 
 
@@ -55,7 +54,7 @@ class Dial(Protocol):
         ...
 
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
-        """The setting at a part, in [0, 1], of the way from one to another, which costs more; of settings
+        """The setting at a part, in [0, 1), of the way from one to another, which costs more; of settings
         with nothing in between the first."""
         ...
 
@@ -93,8 +92,8 @@ class CountDial:
         return None
 
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
-        """One of the two: a compiled part is made for each number, so no others are made up."""
-        return _affordable(low, high, part)
+        """The first: a compiled part is made for each number, so no others are made up."""
+        return low
 
     def steady(self, setting: Setting, share: float) -> Setting:
         return setting
@@ -176,7 +175,7 @@ class LookDial:
     def between(self, low: Setting, high: Setting, part: float) -> Setting:
         """Thresholds between those of one width and patch; of two different ones the first."""
         if low[:2] != high[:2]:
-            return _affordable(low, high, part)
+            return low
         return (*low[:2], *self.exits.between(low[2:], high[2:], part))
 
     def steady(self, setting: Setting, share: float) -> Setting:
@@ -212,8 +211,3 @@ class PriceDial:
 
     def steady(self, setting: Setting, share: float) -> Setting:
         return setting
-
-
-def _affordable(low: Setting, high: Setting, part: float) -> Setting:
-    """The dearer of two settings only where the budget is for it."""
-    return high if part > 1 - AS_PRINTED else low

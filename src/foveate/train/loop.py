@@ -268,20 +268,16 @@ class _Training(Generic[B]):
             self.save()
             raise self.stopped(stopped.signum) from None
         except LostProcess:
-            # Who is told to stop while it judges ends at once. It is missed by one that has judged already,
-            # and in the first step after that, but everybody is told.
-            state = self.state
-            judging = state.batch >= self.batches_per_epoch
-            begun = bool(state.epoch) and not state.batch  # and saved before the step, half of which is done
-            if not (judging or begun) or not self.stop.within(TOLD_S):
+            # One that was told to stop while it judged is missed in the first step after that. This one is
+            # told too, and what it has done was saved before the step, half of which is to be forgotten.
+            if self.state.batch or not self.state.epoch or not self.stop.within(TOLD_S):
                 raise
-            if judging:
-                self.save()
             raise self.stopped(self.stop.received) from None
 
     def stopped(self, signum: int) -> Stopped:
-        """What a training says that a signal has ended, when it is saved."""
-        cause = f"stopped by {signal.Signals(signum).name} after step {self.state.step}; everything is saved"
+        """What a training says that a signal has ended; only the process that saves can speak of that."""
+        cause = f"stopped by {signal.Signals(signum).name} after step {self.state.step}"
+        cause += "; everything is saved" if self.world.main else ""
         return Stopped(signum, self.run.last, cause, "continue with --resume")
 
     def train_epoch(self) -> None:
@@ -360,11 +356,16 @@ class _Training(Generic[B]):
         epochs = self.state.epoch + 1
         if epochs % self.config.eval_every and epochs < self.config.epochs:
             return {}
-        with self.stop.at_once():
-            self.renew_statistics()
-            if not self.evaluate:
-                return {}
-            scores = dict(self.evaluate(self.state.judged))
+        try:
+            with self.stop.at_once():
+                self.renew_statistics()
+                if not self.evaluate:
+                    return {}
+                scores = dict(self.evaluate(self.state.judged))
+        except LostProcess:  # perhaps because it was told to stop, as this one is then
+            if self.stop.within(TOLD_S):
+                raise Stopped(self.stop.received) from None
+            raise
         if self.config.monitor not in scores:
             raise UsageError(
                 "monitor", f"{self.config.monitor} is not measured", nearest(self.config.monitor, scores)

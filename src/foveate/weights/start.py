@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from foveate.clip import CHANNELS, Modality
@@ -41,7 +42,11 @@ def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str]
         )
     new = tuple(f"{part}." for part in new_parts if not any(key.startswith(f"{part}.") for key in theirs))
     ours = {key: value for key, value in ours.items() if not key.startswith(new)}
-    _copy(model, ours, theirs, _settings_apart(model.config, source.config))
+    try:
+        _copy(model, ours, theirs)
+    except ModelFileError as error:
+        hint = _settings_apart(model.config, source.config)
+        raise ModelFileError(error.subject, error.cause, hint) from None
 
 
 def start_part(model: VideoModel, part: str, source: VideoModel) -> None:
@@ -113,22 +118,32 @@ def _over_time(kernel: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 def _settings_apart(ours: Any, theirs: Any) -> str:
-    """In which settings two configurations of one kind differ, as a hint."""
+    """The settings of another configuration of one kind with which a model would have other weights."""
     if type(ours) is not type(theirs) or not is_dataclass(ours):
         return ""
-    pairs = [(field.name, getattr(ours, field.name), getattr(theirs, field.name)) for field in fields(ours)]
-    apart = [f"{name}={their}" for name, our, their in pairs if our != their and name != "num_classes"]
-    return f"it has {', '.join(apart[:5])}" if apart else ""
+    apart = [field.name for field in fields(ours) if getattr(ours, field.name) != getattr(theirs, field.name)]
+    values = {name: getattr(theirs, name) for name in apart if name != "num_classes"}
+    shapes = _shapes(ours)
+    causes = [f"{name}={value}" for name, value in values.items() if _shapes(ours, **{name: value}) != shapes]
+    return f"set {' '.join(causes)}, as it has" if causes else ""
 
 
-def _copy(
-    network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], hint: str = ""
-) -> None:
+def _shapes(config: Any, **changes: Any) -> dict[str, Any]:
+    """The shapes of a model's weights; none for settings that do not go together."""
+    try:
+        with torch.device("meta"):
+            weights = replace(config, **changes).build().state_dict()
+    except ValueError:
+        return {}
+    return {key: value.shape for key, value in weights.items()}
+
+
+def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     """Load `given`; ModelFileError if it differs from `wanted` in more than what it may lack, `ADDED`."""
     problems = [
         key for key in wanted.keys() ^ given.keys() if key in given or not any(part in key for part in ADDED)
     ]
     problems += [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
     if problems:
-        raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}", hint)
+        raise ModelFileError("start", f"the two models differ in {', '.join(sorted(problems)[:5])}")
     network.load_state_dict(given, strict=False)

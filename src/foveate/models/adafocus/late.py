@@ -18,7 +18,7 @@ class StoredClip:
     """
 
     def __init__(self, frames: Tensor, spec: ClipSpec, device: torch.device | str | None) -> None:
-        self.frames, self.spec = frames.to(device), spec
+        self.frames, self.spec = frames.to(device).flatten(0, 1), spec  # those of all clips
         self.device = self.frames.device
         batch, count, height, width, channels = frames.shape
         self.shape = (batch, channels, count, height, width)
@@ -36,8 +36,8 @@ class StoredClip:
 
     def _stored(self, places: Tensor, videos: Tensor | None = None) -> Tensor:
         rows = torch.arange(len(self)) if videos is None else videos
-        which = rows.to(self.device).unsqueeze(1) * self.shape[2] + places.to(self.device)  # of all frames
-        chosen = self.frames.flatten(0, 1).index_select(0, which.flatten())  # whole frames are quick to copy
+        which = rows.to(self.device).unsqueeze(1) * self.shape[2] + places.to(self.device)
+        chosen = self.frames.index_select(0, which.flatten())  # copies whole frames, which is quick
         return chosen.unflatten(0, which.shape)
 
 
