@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
 
     A network asks for the same sizes over and over. glibc returns large blocks when they are freed, and the
     system then clears every page anew before the next layer may write to it, which takes up to a fourth of
-    the time (docs/engines.md). The peak of memory stays about the same; a process keeps it until it ends.
+    the time (`python -m benchmarks allocator`). The peak stays about the same; it is kept until the end.
     Blocks of other threads than the main one are kept up to 64 MB.
     With another C library, or where the environment says how to allocate (`MALLOC_..`, `GLIBC_TUNABLES`,
     `LD_PRELOAD`), nothing is changed.
