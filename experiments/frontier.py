@@ -13,6 +13,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.record import RESULTS
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -20,6 +21,7 @@ from experiments.plot import tick
 from experiments.runner import read_cell
 from experiments.signals import EXPERIMENT, SYSTEMS
 
+Box = tuple[float, float, float, float]
 COSTS = {"mmacs": "multiply-adds of a video, millions", "ms_1": "milliseconds of a video, alone"}
 COSTS |= {"ms_8": "milliseconds of a video, in batches of 8"}
 PLOTS = ("ms_1", "mmacs")
@@ -103,7 +105,7 @@ def savings(some: Sequence[Point], cost: str) -> Iterator[Saving]:
 
 def draw(some: Sequence[Point], cost: str) -> Figure:
     """Means as markers, seeds as thin lines beside them, both frontiers."""
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     axes = figure.subplots()
     seen: set[str] = set()
     for point in some:
@@ -115,8 +117,6 @@ def draw(some: Sequence[Point], cost: str) -> Figure:
         axes.vlines(x, min(point.top1), max(point.top1), color="black", lw=0.4)
         axes.hlines(point.top1, x / 1.02, x * 1.02, color="black", lw=0.6)
         axes.plot(x, point.height, linestyle="", ms=8, **style)
-        words = point.name.split("_")[1:]
-        axes.annotate(" ".join(words), (x, point.height), (7, -3), textcoords="offset points", fontsize=8)
     for ours, line, label in (
         (True, "-", "best that choose patches"),
         (False, "--", "best of all others"),
@@ -130,7 +130,34 @@ def draw(some: Sequence[Point], cost: str) -> Figure:
     axes.grid(alpha=0.25)
     axes.margins(x=0.08)
     figure.legend(loc="outside upper center", ncols=4, fontsize=9)
+    figure.draw_without_rendering()  # which settles where everything stands
+    name_points(axes, [point for point in some if cost in point.costs and point.name != "full_video"], cost)
     return figure
+
+
+def name_points(axes: Axes, some: Sequence[Point], cost: str) -> None:
+    """The name of each without its family, beside its marker where no other marker or name stands."""
+    spots = [axes.transData.transform((point.costs[cost], point.height)) for point in some]
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in spots]  # pixels: left, bottom, right, top
+    for point, (x, y) in zip(some, spots, strict=True):
+        text = " ".join(point.name.split("_")[1:])
+        width, height = 6 * len(text), 10
+        for shift in (0, 10, -10, 20, -20):
+            for left in (x + 11, x - 11 - width):
+                box = (left, y + shift - height / 2, left + width, y + shift + height / 2)
+                if not any(overlap(box, other) for other in taken):
+                    break
+            else:
+                continue
+            break
+        taken.append(box)
+        place = (box[0] - x) * 0.72, (box[1] - y) * 0.72  # points, of which 72 are 100 pixels
+        spot = (point.costs[cost], point.height)
+        axes.annotate(text, spot, place, textcoords="offset points", fontsize=8, va="bottom")
+
+
+def overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def report(some: Sequence[Point]) -> str:
