@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,25 +25,24 @@ from benchmarks.engines import opened
 from benchmarks.record import Spread, Table, Value, in_turns, seconds, write
 from foveate.infer.allocator import keep_freed_memory
 from foveate.infer.choice import CANDIDATES, TOLERANCE, relative_error
-from foveate.infer.engine import Engine, Precision
+from foveate.infer.engine import Precision
 from foveate.models.base import VideoModel
 from foveate.train.checkpoint import load_checkpoint
 
 BATCHES = (1, 8)
-TRIALS, ROUNDS = 5, 9  # of which the median counts: to find the engine, and to time it
+ROUNDS = 15  # of which the median counts
 EAGER: tuple[str, Precision] = ("eager", "fp32")
 Way = tuple[str, Precision]
 WAYS: tuple[Way, ...] = (EAGER, *(way for way in CANDIDATES if way[0] != "onnxruntime"))  # slow to export
 
 
 def run() -> Table:
-    """Each system finds its fastest engine in a process of its own; then all take turns in one."""
+    """All systems by all engines take turns in one process; the fastest engine of each is shown."""
     there = [name for name in signals.SYSTEMS if read_cell(signals.EXPERIMENT, name, 0)]
     there = [name for name in there if "random" not in name]  # whose engines look somewhere else each
     there = [name for name in there if checkpoint(name).exists() or not made(name).dynamic]
     with tempfile.TemporaryDirectory() as folder:
-        best = {name: in_child(fastest, name, folder) for name in there}
-        rows = in_child(race, best, folder)
+        rows = in_child(race, there, folder)
     table = Table(ABOUT + f" Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}.", COLUMNS, rows)
     write("signals", table)
     return table
@@ -50,11 +50,10 @@ def run() -> Table:
 
 ABOUT = (
     "Systems of `python -m experiments signals` on clips of its test split, from uint8 frames in memory to "
-    "the answer. Of eager PyTorch and OpenVINO, in float32 and bfloat16, the fastest whose "
-    "logits on these clips are within the bounds of `--engine auto` is taken for each system and batch; then "
-    "all take turns in one process, a round after the other. Freed memory is kept, as by the command. "
-    "Untrained systems compute as much, but may be allowed a bfloat16 engine that they would lose with "
-    "weights, or the other way round."
+    "the answer. Eager PyTorch and OpenVINO, in float32 and bfloat16, take turns in one process as far as "
+    f"the logits on these clips are within the bounds of `--engine auto`; of {ROUNDS} rounds the fastest "
+    "engine is shown. Freed memory is kept, as by the command. Untrained systems compute as much, but may be "
+    "allowed a bfloat16 engine that they would lose with weights, or the other way round."
 )
 COLUMNS = {
     "system": "system",
@@ -66,49 +65,31 @@ COLUMNS = {
 }
 
 
-def fastest(name: str, folder: str) -> dict[int, tuple[Way, float]]:
-    """For each batch the fastest engine, and seconds a batch in eager float32."""
+def race(names: Sequence[str], folder: str) -> list[dict[str, Value]]:
+    """A row for each system and batch."""
     keep_freed_memory()
-    model = made(name)
-    engines = {way: opened(model, *way, folder) for way in WAYS}
-    found = {}
-    for batch in BATCHES:
-        frames = clips(model, batch)
-        reference = engines[EAGER].run(frames).logits
-        errors = {
-            way: relative_error(engine.run(frames).logits, reference) for way, engine in engines.items()
-        }
-        calls = {
-            way: partial(seconds, partial(engines[way].run, frames))
-            for way, error in errors.items()
-            if error <= TOLERANCE[way[1]]
-        }
-        times = {way: Spread.of(took).median for way, took in in_turns(calls, TRIALS).items()}
-        found[batch] = min(times, key=times.__getitem__), times[EAGER]
-    return found
-
-
-def race(best: dict[str, dict[int, tuple[Way, float]]], folder: str) -> list[dict[str, Value]]:
-    """The rows of all systems, by their own engines, in turns."""
-    keep_freed_memory()
-    engines: dict[tuple[str, Way], Engine] = {}
-    calls, rows = {}, []
-    for name, ways in best.items():
+    calls: dict[tuple[str, int, Way], Callable[[], float]] = {}
+    for name in names:
         model = made(name)
+        frames = {batch: clips(model, batch) for batch in BATCHES}
+        references = {batch: opened(model, *EAGER, folder).run(frames[batch]).logits for batch in BATCHES}
+        for way in WAYS:
+            engine = opened(model, *way, folder)
+            for batch in BATCHES:
+                error = relative_error(engine.run(frames[batch]).logits, references[batch])
+                if error <= TOLERANCE[way[1]]:
+                    calls[name, batch, way] = partial(seconds, partial(engine.run, frames[batch]))
+    times = {
+        key: Spread.of([1000 * one / key[1] for one in took]) for key, took in in_turns(calls, ROUNDS).items()
+    }
+    rows: list[dict[str, Value]] = []
+    for name in names:
         weights = "seed 0" if checkpoint(name).exists() else "untrained"
-        for batch, (way, eager) in ways.items():
-            if (name, way) not in engines:
-                engines[name, way] = opened(model, *way, folder)
-            calls[name, batch] = partial(seconds, partial(engines[name, way].run, clips(model, batch)))
-            row: dict[str, Value] = {
-                "system": name,
-                "batch": batch,
-                "engine": " ".join(way),
-                "weights": weights,
-            }
-            rows.append(row | {"eager": 1000 * eager / batch})
-    for (_, batch), row, took in zip(calls, rows, in_turns(calls, ROUNDS).values(), strict=True):
-        row["ms"] = Spread.of([1000 * one / batch for one in took])
+        for batch in BATCHES:
+            ways = {way: spread for (of, size, way), spread in times.items() if (of, size) == (name, batch)}
+            best = min(ways, key=lambda way: ways[way].median)
+            row: dict[str, Value] = {"system": name, "batch": batch, "weights": weights}
+            rows.append(row | {"engine": " ".join(best), "ms": ways[best], "eager": ways[EAGER]})
     return rows
 
 
