@@ -444,3 +444,25 @@ def test_one_worker_for_each_processor_of_this_process(monkeypatch):
 def test_workers_use_one_thread_each():
     order = EpochSampler(2, 0)
     assert list(WatchedLoader(Threads(), ["a", "b"], order, sum, workers=2)) == [1, 1]
+
+
+class Large:
+    """Entries that a worker hands over through a socket of its own."""
+
+    def __init__(self) -> None:
+        self.given_up: dict[int, str] = {}
+
+    def __getitem__(self, item: tuple[int, int]) -> torch.Tensor:
+        return torch.full((200_000,), float(item[1]))
+
+
+def test_a_worker_that_dies_while_it_hands_over_a_batch_costs_nothing() -> None:
+    count, seen = 160, list[float]()
+    loader = WatchedLoader(
+        Large(), ["x"] * count, [(0, number) for number in range(count)], torch.stack, 2, workers=2
+    )
+    for number, batch in enumerate(loader):
+        seen += batch[:, 0].tolist()
+        if number % 5 == 4:
+            os.kill(multiprocessing.active_children()[number % 2].pid or 0, signal.SIGKILL)
+    assert seen == [float(number) for number in range(count)]

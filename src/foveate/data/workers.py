@@ -119,7 +119,7 @@ class WatchedLoader(Generic[T]):
                     raise
                 cut_off = not isinstance(error, RuntimeError)  # amid a batch, by a death not seen yet
                 if cut_off:
-                    wait([process.sentinel for process in processes], POLL_S)
+                    _wait_for_a_death(processes)
                 loss = self._death(processes) or self._hang(watch)
                 if loss:
                     for process in processes:  # with the lost ones those that may wait for them
@@ -215,6 +215,14 @@ class _Collate(Generic[T]):
             return _Made(self.collate(samples))
         except Exception as error:
             return error if get_worker_info() is None else _with_traceback(error)
+
+
+def _wait_for_a_death(processes: Sequence[BaseProcess]) -> None:
+    """Wait until one has ended, if one does: its files close, and cut a batch off, before it has a code."""
+    ended = wait([process.sentinel for process in processes], POLL_S)
+    for process in processes:
+        if process.sentinel in ended:
+            process.join(POLL_S)
 
 
 def _with_traceback(error: Exception) -> Exception:
