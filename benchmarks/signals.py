@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.child import in_child
 from benchmarks.engines import opened
-from benchmarks.record import Spread, Table, Value, in_turns, seconds, write
+from benchmarks.record import Spread, Table, Value, in_turns, seconds
 from foveate.infer.allocator import keep_freed_memory
 from foveate.infer.choice import CANDIDATES, TOLERANCE, relative_error
 from foveate.infer.engine import Precision
@@ -43,9 +43,7 @@ def run() -> Table:
     there = [name for name in there if checkpoint(name).exists() or not made(name).dynamic]
     with tempfile.TemporaryDirectory() as folder:
         rows = in_child(race, there, folder)
-    table = Table(ABOUT + f" Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}.", COLUMNS, rows)
-    write("signals", table)
-    return table
+    return Table(ABOUT + f" Load of the machine over 15 minutes: {os.getloadavg()[2]:.1f}.", COLUMNS, rows)
 
 
 ABOUT = (

@@ -142,14 +142,13 @@ def name_points(axes: Axes, some: Sequence[Point], cost: str) -> None:
     for point, (x, y) in zip(some, spots, strict=True):
         text = " ".join(point.name.split("_")[1:])
         width, height = 6 * len(text), 10
-        for shift in (0, 10, -10, 20, -20):
-            for left in (x + 11, x - 11 - width):
-                box = (left, y + shift - height / 2, left + width, y + shift + height / 2)
-                if not any(overlap(box, other) for other in taken):
-                    break
-            else:
-                continue
-            break
+        boxes = [
+            (left, y + shift - height / 2, left + width, y + shift + height / 2)
+            for shift in (0, 10, -10, 20, -20)
+            for left in (x + 11, x - 11 - width)
+        ]
+        free = [box for box in boxes if not any(overlap(box, other) for other in taken)]
+        box = (free or boxes)[0]
         taken.append(box)
         place = (box[0] - x) * 0.72, (box[1] - y) * 0.72  # points, of which 72 are 100 pixels
         spot = (point.costs[cost], point.height)
@@ -164,7 +163,7 @@ def report(some: Sequence[Point]) -> str:
     """The table of all systems, and what is saved at equal accuracy."""
     lines = ["| system | top-1, % | " + " | ".join(COSTS.values()) + " |", "| --- |" + " ---: |" * 4]
     for point in some:
-        spent = [f"{point.costs[cost]:.3g}" if cost in point.costs else "" for cost in COSTS]
+        spent = [f"{point.costs[cost]:#.4g}".rstrip(".") if cost in point.costs else "" for cost in COSTS]
         seeds = ", ".join(f"{value:.1f}" for value in point.top1)
         lines.append(f"| {point.name} | {point.height:.1f} ({seeds}) | " + " | ".join(spent) + " |")
     lines += ["", "| baseline | at least as good | cost | baseline / ours |", "| --- | --- | --- | ---: |"]

@@ -494,7 +494,7 @@ SYSTEMS: dict[str, System] = {
     "uni_random_4": System(partial(uni, 4, boxes="random"), train_uni),
     "uni_paper_4": System(partial(uni, 4, boxes="paper"), train_uni),
     "v2_paper_4": System(partial(v2, 4, "paper"), train_v2),
-    # as many passes as the glances of those that choose and they themselves have together
+    # for as many passes over the clips as the glances of Uni-AdaFocus and then all of it
     "tsm_224_8_long": System(
         partial(whole, "tsm", 224, 8), partial(train_whole, epochs=GLANCE_EPOCHS + EPOCHS)
     ),

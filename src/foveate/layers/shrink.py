@@ -36,9 +36,8 @@ def shrink_to_corners(images: Tensor, size: int) -> Tensor:
 def shrink_stored(frames: Tensor, size: int, antialias: bool = True) -> Tensor:
     """Resize uint8 frames (N, S, S, C), as they are stored, to float32 (N, size, size, C), 0 to 255.
 
-    The values of `shrink`, or without antialiasing of plain bilinear resizing. With it, on a CPU, in half to
-    three quarters of the time: in both directions that is a product with a matrix of zeros but for a narrow
-    band.
+    The values of `shrink`, or without antialiasing of plain bilinear resizing. With it, on a CPU, in
+    less time: in both directions that is a product with a matrix of zeros but for a narrow band.
     """
     if frames.shape[1] == size:
         return frames.float()

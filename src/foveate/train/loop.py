@@ -41,8 +41,6 @@ from foveate.train.stop import LostProcess, Stopped, StopSignals
 
 log = logging.getLogger(__name__)
 
-TOLD_S = 2.0  # after which every process has been sent the signal that one was stopped by
-
 Batches = Callable[[int, int], Iterable[B]]
 """(epoch, start_batch) -> the batches of this process in that epoch, from number `start_batch` on."""
 
@@ -270,7 +268,7 @@ class _Training(Generic[B]):
         except LostProcess:
             # One that was told to stop while it judged is missed in the first step after that. This one is
             # told too, and what it has done was saved before the step, half of which is to be forgotten.
-            if self.state.batch or not self.state.epoch or not self.stop.within(TOLD_S):
+            if self.state.batch or not self.state.epoch or not self.stop.told():
                 raise
             raise self.stopped(self.stop.received) from None
 
@@ -356,16 +354,11 @@ class _Training(Generic[B]):
         epochs = self.state.epoch + 1
         if epochs % self.config.eval_every and epochs < self.config.epochs:
             return {}
-        try:
-            with self.stop.at_once():
-                self.renew_statistics()
-                if not self.evaluate:
-                    return {}
-                scores = dict(self.evaluate(self.state.judged))
-        except LostProcess:  # perhaps because it was told to stop, as this one is then
-            if self.stop.within(TOLD_S):
-                raise Stopped(self.stop.received) from None
-            raise
+        with self.stop.at_once():
+            self.renew_statistics()
+            if not self.evaluate:
+                return {}
+            scores = dict(self.evaluate(self.state.judged))
         if self.config.monitor not in scores:
             raise UsageError(
                 "monitor", f"{self.config.monitor} is not measured", nearest(self.config.monitor, scores)

@@ -14,6 +14,7 @@ from typing import Any
 from foveate.errors import FoveateError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOLD_S = 2.0  # after which every process has been sent the signal that one was stopped by
 
 
 class Stopped(FoveateError):
@@ -55,18 +56,24 @@ class StopSignals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Where nothing needs finishing, such as an evaluation, the first signal raises Stopped."""
+        """Where nothing needs finishing, such as an evaluation, the first signal raises Stopped.
+
+        So does a lost process, if a signal comes: that one was told a moment earlier.
+        """
         self._impatient = True
         try:
             if self.received:
                 raise Stopped(self.received)
             yield
+        except LostProcess:
+            self.told()  # raises Stopped
+            raise
         finally:
             self._impatient = False
 
-    def within(self, seconds: float) -> bool:
-        """Whether there is a signal, or one comes in the next seconds."""
-        end = time.monotonic() + seconds
+    def told(self) -> bool:
+        """Whether there is a signal, or one comes within `TOLD_S` seconds."""
+        end = time.monotonic() + TOLD_S
         while not self.received and time.monotonic() < end:
             time.sleep(0.01)
         return bool(self.received)

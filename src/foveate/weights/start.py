@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from foveate.clip import CHANNELS, Modality
+from foveate.config import to_dict
 from foveate.errors import ModelFileError, UsageError
 from foveate.models.base import VideoModel
+from foveate.models.zoo import create_outline
 from foveate.weights.rename import Renames, rename
 
 TO_PATHWAY: Renames = [  # from a 2D ResNet to a 3D ResNet of one pathway
@@ -45,7 +45,7 @@ def start_from(model: VideoModel, source: VideoModel, new_parts: Collection[str]
     try:
         _copy(model, ours, theirs)
     except ModelFileError as error:
-        hint = _settings_apart(model.config, source.config)
+        hint = _settings_apart(model, source)
         raise ModelFileError(error.subject, error.cause, hint) from None
 
 
@@ -117,25 +117,23 @@ def _over_time(kernel: Tensor, wanted: Tensor | None) -> Tensor:
     return kernel.unsqueeze(2).expand_as(wanted) / wanted.shape[2]
 
 
-def _settings_apart(ours: Any, theirs: Any) -> str:
-    """The settings of another configuration of one kind with which a model would have other weights."""
-    if type(ours) is not type(theirs) or not is_dataclass(ours):
+def _settings_apart(model: VideoModel, source: VideoModel) -> str:
+    """The settings of another model of the same name with which this one would have other weights."""
+    if model.name != source.name:
         return ""
-    apart = [field.name for field in fields(ours) if getattr(ours, field.name) != getattr(theirs, field.name)]
-    values = {name: getattr(theirs, name) for name in apart if name != "num_classes"}
-    shapes = _shapes(ours)
-    causes = [f"{name}={value}" for name, value in values.items() if _shapes(ours, **{name: value}) != shapes]
+    ours, theirs = to_dict(model.config), to_dict(source.config)
+    apart = {name: value for name, value in theirs.items() if value != ours[name] and name != "num_classes"}
+    shapes = _shapes(model.name, ours)
+    causes = [f"{name}={v}" for name, v in apart.items() if _shapes(model.name, ours | {name: v}) != shapes]
     return f"set {' '.join(causes)}, as it has" if causes else ""
 
 
-def _shapes(config: Any, **changes: Any) -> dict[str, Any]:
+def _shapes(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The shapes of a model's weights; none for settings that do not go together."""
     try:
-        with torch.device("meta"):
-            weights = replace(config, **changes).build().state_dict()
-    except ValueError:
+        return {key: value.shape for key, value in create_outline(name, **settings).state_dict().items()}
+    except UsageError:
         return {}
-    return {key: value.shape for key, value in weights.items()}
 
 
 def _copy(network: nn.Module, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -172,7 +172,7 @@ class UniModel(VideoModel):
 
     def see(self, clip: Clip) -> tuple[Glance, Choice, Tensor]:
         """Glance, choice and close look (B, K, F) at a clip (B, 3, N, S, S)."""
-        glance = self.glance_in_turn(self.glance_frames(clip, self.glanced(clip)))
+        glance = self.glance_in_turn(self.frames_for_glance(clip, self.glanced(clip)))
         choice = self.choose(glance, clip.shape[2])
         return glance, choice, self.look_at(self.frames_at(clip, choice.frames), choice.boxes)
 
@@ -184,7 +184,7 @@ class UniModel(VideoModel):
             raise UsageError("clip", cause, "give more candidates, or set fewer local_frames")
         return glance_places(clip.shape[2], self.config.glance_frames, within).to(clip.device)
 
-    def glance_frames(self, clip: Clip, places: Tensor) -> Tensor:
+    def frames_for_glance(self, clip: Clip, places: Tensor) -> Tensor:
         """Frames of a clip at places (T,), as `glance_at` takes them: where they are still to be normalised,
         already shrunk, as that is less to normalise."""
         if isinstance(clip, Tensor):
@@ -316,7 +316,7 @@ class UniModel(VideoModel):
         exits = () if self.training else self.exits
         everyone, places, candidates = torch.arange(len(clip)), self.glanced(clip), clip.shape[2]
         record = Record(self, len(clip), candidates)
-        glance = self.glance_in_turn(self.glance_frames(clip, places))
+        glance = self.glance_in_turn(self.frames_for_glance(clip, places))
         memory = self.remember(glance)
         record.glanced(places, glance, memory, bool(exits))
         unsure = record.answer(everyone, self.answer_glance(glance, memory), exits)
